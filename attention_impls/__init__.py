@@ -1,0 +1,53 @@
+"""Attention mechanisms of linear and quadratic cost behind one interface. Importing it imports no torch.
+
+``get("ea-series")`` returns everything there is to know of one attention, ``names()`` lists them, and
+``AttentionLayer`` puts any of them between the same projections.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from attention_impls.registry import get, names
+from attention_impls.spec import (
+    AttentionSpec,
+    Backend,
+    Cost,
+    Hyperparameter,
+    InvalidArgument,
+    Paper,
+    Problem,
+    UnknownAttention,
+    Unsupported,
+)
+
+if TYPE_CHECKING:
+    from attention_impls.layer import AttentionLayer
+
+__all__ = [
+    "AttentionLayer",
+    "AttentionSpec",
+    "Backend",
+    "Cost",
+    "Hyperparameter",
+    "InvalidArgument",
+    "Paper",
+    "Problem",
+    "UnknownAttention",
+    "Unsupported",
+    "get",
+    "names",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the layer, and torch with it, when it is first asked for."""
+    if name == "AttentionLayer":
+        from attention_impls.layer import AttentionLayer
+
+        return AttentionLayer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

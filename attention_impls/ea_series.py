@@ -1,0 +1,281 @@
+"""EA-series: element-wise attention with exp replaced by its Taylor polynomial, linear in seq_len."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from attention_impls.chunks import accumulator_dtype, chunk_rows, plan_chunks
+from attention_impls.hyperparameters import DISTANCE_SCALE, ORDER, check
+from attention_impls.spec import Problem
+from attention_impls.validate import validate_qkv
+
+Sums = list[Tensor]  # one tensor per power 0..order
+
+MAX_COMPILED_FORMS = 256  # shapes, orders and modes that torch.compile may specialise for in one process
+
+COMPILED_ELEMENTS = 2**19
+"""Elements of a chunk of the compiled non-causal form, which keeps its temporaries in registers."""
+
+
+class State(NamedTuple):
+    """Moments of the tokens so far, in float32 (float64 for float64).
+
+    value_moments, key_moments: S_n and Z_n relative to exp(top), [order + 1, batch, heads, head_dim].
+    top: running maximum of -scale k^2, [batch, heads, head_dim].
+    """
+
+    value_moments: Tensor
+    key_moments: Tensor
+    top: Tensor
+
+
+class Pieces(NamedTuple):
+    """The three inner computations, plain or compiled; the loops over chunks around them are the same."""
+
+    moments: Callable[..., tuple[Sums, Sums]]
+    ratio: Callable[..., Tensor]
+    causal_chunk: Callable[..., tuple[Tensor, Sums, Sums]]
+
+
+def eager(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    causal: bool = False,
+    order: int = 6,
+    scale: float = 1.0,
+) -> Tensor:
+    """EA-series: element-wise attention through order + 1 moments per channel, in time linear in seq_len.
+
+    Formula: exp(-s (q - k)^2) ~ exp(-s q^2) exp(-s k^2) T_t(2 s q k) with T_t(x) = sum_{n<=t} x^n / n!;
+    exp(-s q^2) cancels. With u_j = exp(-s k_j^2):
+    S_n = sum_j u_j k_j^n v_j, Z_n = sum_j u_j k_j^n (prefix sums when causal),
+    y = sum_n a_n q^n S_n / sum_n a_n q^n Z_n, a_n = (2 s)^n / n!. All products are element-wise.
+    u is computed relative to its maximum per channel, which cancels, so that it cannot underflow.
+
+    Args:
+        query, key, value: [batch, heads, seq_len, head_dim]; every channel is its own head.
+        causal: position i sees positions j <= i only.
+        order: t, the highest power, even: then T_t > 0 everywhere, the weights are positive and y stays
+            between the least and the greatest value. An odd T_t has a zero, and y a pole.
+        scale: s > 0; the same as scaling query and key by sqrt(s).
+
+    Returns:
+        [batch, heads, seq_len, head_dim], in the dtype of the query. Sums are kept in float32 for half
+        precision. Close to exact element-wise attention only where |2 s q k| is small: for t = 6 within
+        1 % where -1.46 < 2 s q k < 2.33.
+
+    Complexity: O(t L D) time; O(L D) memory forward, O(t L D) with gradients by autograd.
+
+    Raises:
+        InvalidArgument: the tensors, the order or the scale break their rules.
+
+    Paper: Feng 2025, arXiv 2501.05730 (from its abstract; the construction in moments, the stabiliser
+    and the restriction to even orders are ours).
+    """
+    _check(query, key, value, order, scale)
+    plain = Pieces(_moments, _ratio, _causal_chunk)
+    if causal:
+        return _causal(query, key, value, order, scale, plain)
+    return _full(query, key, value, order, scale, plain, chunk_rows(query))
+
+
+def compiled(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    causal: bool = False,
+    order: int = 6,
+    scale: float = 1.0,
+) -> Tensor:
+    """EA-series with the work on each chunk compiled by torch.compile. Arguments and errors as ``eager``.
+
+    The first call for a chunk's shape, order and mode compiles for some seconds; seq_len hardly matters,
+    because long inputs are cut into chunks of one size.
+    """
+    _check(query, key, value, order, scale)
+    # Past its limit dynamo would silently run uncompiled: raise the limit, and fail if it is reached.
+    with torch._dynamo.config.patch(
+        recompile_limit=MAX_COMPILED_FORMS,
+        accumulated_recompile_limit=4 * MAX_COMPILED_FORMS,
+        fail_on_recompile_limit_hit=True,
+    ):
+        if causal:
+            return _causal(query, key, value, order, scale, _compiled_pieces())
+        rows = chunk_rows(query, COMPILED_ELEMENTS)
+        return _full(query, key, value, order, scale, _compiled_pieces(), rows)
+
+
+def oracle(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    causal: bool = False,
+    order: int = 6,
+    scale: float = 1.0,
+) -> Tensor:
+    """The float64 truth: all [seq_len, seq_len, head_dim] weights exp(-s k^2) T_t(2 s q k), no moments."""
+    _check(query, key, value, order, scale)
+    query, key, value = query.double(), key.double(), value.double()
+    product = 2 * scale * query[:, :, :, None] * key[:, :, None]
+    term = polynomial = torch.ones_like(product)
+    for n in range(1, order + 1):
+        term = term * product / n
+        polynomial = polynomial + term
+    log_gauss = (-scale * key**2)[:, :, None].expand_as(product)
+    if causal:
+        length = query.shape[-2]
+        future = torch.ones(length, length, dtype=torch.bool, device=query.device).triu(1)
+        log_gauss = log_gauss.masked_fill(future[..., None], -torch.inf)
+    weights = torch.exp(log_gauss - log_gauss.amax(3, keepdim=True)) * polynomial
+    return torch.einsum("bhijd,bhjd->bhid", weights, value) / weights.sum(3)
+
+
+def init_state(problem: Problem) -> State:
+    """The empty moments before the first token."""
+    order = problem.hyperparameters.get("order", ORDER.default)
+    dtype = accumulator_dtype(getattr(torch, problem.dtype))
+    shape = (problem.batch, problem.heads, problem.head_dim)
+    zeros = torch.zeros(order + 1, *shape, dtype=dtype, device=problem.device)
+    return State(zeros, zeros.clone(), torch.full_like(zeros[0], -torch.inf))
+
+
+def step(
+    query: Tensor, key: Tensor, value: Tensor, state: State, *, order: int = 6, scale: float = 1.0
+) -> tuple[Tensor, State]:
+    """One token: tensors [batch, heads, head_dim] and the moments so far -> (output, new moments).
+
+    Complexity: O(t D) time and state, whatever the number of tokens.
+    """
+    wide = state.top.dtype
+    key_row = key.to(wide)
+    log_weight = -scale * key_row * key_row
+    top = torch.maximum(state.top, log_weight)
+    decay = torch.exp(state.top - top)
+    powers = torch.stack(_weighted_powers(torch.exp(log_weight - top), key_row, order))
+    value_moments = decay * state.value_moments + powers * value.to(wide)
+    key_moments = decay * state.key_moments + powers
+    output = _ratio(query, list(value_moments), list(key_moments), order, scale)
+    return output, State(value_moments, key_moments, top)
+
+
+def _full(
+    query: Tensor, key: Tensor, value: Tensor, order: int, scale: float, pieces: Pieces, rows: int
+) -> Tensor:
+    """Moments of all keys, then the ratio at every query, a chunk at a time."""
+    keys, values = torch.split(key, rows, -2), torch.split(value, rows, -2)
+    with torch.no_grad():
+        tops = [_log_weight(chunk, scale).amax(-2, keepdim=True) for chunk in keys]
+        top = torch.stack(tops).amax(0)
+    parts = [pieces.moments(k, v, top, order, scale) for k, v in zip(keys, values, strict=True)]
+    value_moments, key_moments = (_total(list(side)) for side in zip(*parts, strict=True))
+    outputs = [
+        pieces.ratio(chunk, value_moments, key_moments, order, scale)
+        for chunk in torch.split(query, rows, -2)
+    ]
+    return torch.cat(outputs, -2)
+
+
+def _causal(query: Tensor, key: Tensor, value: Tensor, order: int, scale: float, pieces: Pieces) -> Tensor:
+    """Prefix sums chunk by chunk, carrying the moments relative to the running top."""
+    rows = min(chunk_rows(query), query.shape[-2])
+    sizes, tops = plan_chunks(key, rows, lambda chunk: _log_weight(chunk, scale))
+    zeros = torch.zeros_like(tops[0])
+    value_moments = key_moments = [zeros] * (order + 1)
+    chunks = (torch.split(x, sizes, -2) for x in (query, key, value))
+    outputs, old_top = [], tops[0]
+    for q, k, v, top in zip(*chunks, tops, strict=True):
+        # A chunk cut short has a length of its own: not worth compiling for.
+        form = pieces.causal_chunk if k.shape[-2] == rows else _causal_chunk
+        output, value_moments, key_moments = form(
+            q, k, v, value_moments, key_moments, old_top, top, order, scale
+        )
+        outputs.append(output)
+        old_top = top
+    return torch.cat(outputs, -2)
+
+
+def _moments(key: Tensor, value: Tensor, top: Tensor, order: int, scale: float) -> tuple[Sums, Sums]:
+    """S_n and Z_n of one chunk relative to exp(top), each [batch, heads, 1, head_dim]."""
+    wide_key, wide_value = key.to(top.dtype), value.to(top.dtype)
+    weights = torch.exp(_log_weight(key, scale) - top)
+    powers = _weighted_powers(weights, wide_key, order)
+    value_moments = [(power * wide_value).sum(-2, keepdim=True) for power in powers]
+    return value_moments, [power.sum(-2, keepdim=True) for power in powers]
+
+
+def _causal_chunk(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    value_moments: Sums,
+    key_moments: Sums,
+    old_top: Tensor,
+    top: Tensor,
+    order: int,
+    scale: float,
+) -> tuple[Tensor, Sums, Sums]:
+    """Outputs of one chunk and the moments at its end, from the moments before it."""
+    wide_key, wide_value = key.to(top.dtype), value.to(top.dtype)
+    decay = torch.exp(old_top - top)
+    powers = _weighted_powers(torch.exp(_log_weight(key, scale) - top), wide_key, order)
+    value_prefix = [
+        torch.cumsum(power * wide_value, -2) + decay * carried
+        for power, carried in zip(powers, value_moments, strict=True)
+    ]
+    key_prefix = [
+        torch.cumsum(power, -2) + decay * carried for power, carried in zip(powers, key_moments, strict=True)
+    ]
+    output = _ratio(query, value_prefix, key_prefix, order, scale)
+    return output, [x[..., -1:, :] for x in value_prefix], [x[..., -1:, :] for x in key_prefix]
+
+
+def _ratio(query: Tensor, value_moments: Sums, key_moments: Sums, order: int, scale: float) -> Tensor:
+    """sum a_n q^n S_n / sum a_n q^n Z_n, both by Horner's rule with a_n / a_{n-1} = 2 s / n."""
+    x = 2 * scale * query.to(key_moments[0].dtype)
+    numerator, denominator = value_moments[order], key_moments[order]
+    for n in range(order, 0, -1):
+        numerator = torch.addcmul(value_moments[n - 1], x, numerator, value=1 / n)
+        denominator = torch.addcmul(key_moments[n - 1], x, denominator, value=1 / n)
+    return (numerator / denominator).expand_as(query).to(query.dtype)
+
+
+def _weighted_powers(weights: Tensor, key: Tensor, order: int) -> Sums:
+    """u k^n for n = 0..order, built up from u, so that a vanished u stays 0 where k^n alone overflows."""
+    powers = [weights]
+    for _ in range(order):
+        powers.append(powers[-1] * key)
+    return powers
+
+
+def _log_weight(key: Tensor, scale: float) -> Tensor:
+    wide_key = key.to(accumulator_dtype(key.dtype))
+    return -scale * wide_key * wide_key
+
+
+def _total(parts: list[Sums]) -> Sums:
+    """The sum over chunks, power by power."""
+    return [torch.stack(same_power).sum(0) for same_power in zip(*parts, strict=True)]
+
+
+@cache
+def _compiled_pieces() -> Pieces:
+    return Pieces(
+        moments=torch.compile(_moments, dynamic=False),
+        ratio=torch.compile(_ratio, dynamic=False),
+        causal_chunk=torch.compile(_causal_chunk, dynamic=False),
+    )
+
+
+def _check(query: Tensor, key: Tensor, value: Tensor, order: int, scale: float) -> None:
+    validate_qkv(query, key, value)
+    check("ea-series", ORDER, order)
+    check("ea-series", DISTANCE_SCALE, scale)

@@ -1,0 +1,79 @@
+"""The knobs of the attentions, and the rule that each value must keep. No torch."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from attention_impls.spec import Hyperparameter, InvalidArgument
+
+MAX_ORDER = 64  # the largest key moment, max_k |k|^n exp(-k^2) = (n / 2e)^(n/2), leaves float32 at n = 70
+
+
+def check(attention: str, knob: Hyperparameter, value: Any) -> None:
+    """Refuse a value that breaks the knob's rule.
+
+    Raises:
+        InvalidArgument: with the rule and what came.
+    """
+    if reason := knob.refusal(value):
+        raise InvalidArgument(f"{attention}: {knob.name}={value!r}: {reason}")
+
+
+def refuse_order(value: Any) -> str | None:
+    """Why a Taylor order is refused, or None when it is fine."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        return f"the order is an even whole number from 0 to {MAX_ORDER}, for example 6"
+    if value < 0:
+        return "the order is the highest power of the Taylor polynomial: 0 or more, for example 6"
+    if value % 2:
+        return (
+            "an odd order is refused: the odd Taylor polynomial of exp has a real zero and is negative "
+            f"below it, so weights turn negative and the denominator can vanish; "
+            f"use {value - 1} or {value + 1}"
+        )
+    if value > MAX_ORDER:
+        return f"orders above {MAX_ORDER} are refused: the key moments would leave the range of float32"
+    return None
+
+
+def refuse_scale(value: Any) -> str | None:
+    """Why a scale is refused, or None when it is fine."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value <= 0:
+        return "the scale is a finite number above 0, for example 1.0"
+    return None
+
+
+def refuse_optional_scale(value: Any) -> str | None:
+    """Why a scale that may be None is refused, or None when it is fine."""
+    return None if value is None else refuse_scale(value)
+
+
+def refuse_normalisation(value: Any) -> str | None:
+    """Why a normalisation is refused, or None when it is fine."""
+    return _refuse_choice(value, ("softmax", "scaling"))
+
+
+def refuse_axis(value: Any) -> str | None:
+    """Why an axis is refused, or None when it is fine."""
+    return _refuse_choice(value, ("positions", "channels"))
+
+
+def _refuse_choice(value: Any, choices: tuple[str, ...]) -> str | None:
+    return None if value in choices else f"it is one of: {', '.join(choices)}"
+
+
+ORDER = Hyperparameter("order", 6, "highest power t of the Taylor polynomial, even", refuse_order)
+DISTANCE_SCALE = Hyperparameter("scale", 1.0, "s in the weights exp(-s (q - k)^2)", refuse_scale)
+DOT_SCALE = Hyperparameter(
+    "scale", None, "factor of the dot products; None is 1 / sqrt(head_dim)", refuse_optional_scale
+)
+PRODUCT_SCALE = Hyperparameter("scale", 1.0, "factor of the products q * k", refuse_scale)
+NORMALISATION = Hyperparameter(
+    "normalisation",
+    "softmax",
+    "softmax (queries over channels, keys over positions) or scaling (both / sqrt(seq_len))",
+    refuse_normalisation,
+)
+AXIS = Hyperparameter("axis", "positions", "what the softmax runs over: positions or channels", refuse_axis)

@@ -1,0 +1,178 @@
+"""The table of all attentions. To add one: write its family file, add its row here.
+
+No torch at import: the callables are named, and resolved when first used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attention_impls import costs, hyperparameters, requirements
+from attention_impls.spec import AttentionSpec, Backend, Hyperparameter, Paper, UnknownAttention, nearest
+
+
+def _knobs(*knobs: Hyperparameter) -> Mapping[str, Hyperparameter]:
+    return {knob.name: knob for knob in knobs}
+
+
+ATTENTIONS: Mapping[str, AttentionSpec] = {
+    "softmax": AttentionSpec(
+        name="softmax",
+        summary="dot-product attention, the quadratic baseline",
+        paper=Paper("Vaswani et al.", 2017, "Attention Is All You Need", "1706.03762"),
+        formula="softmax(scale Q K^T) V",
+        time="O(L^2 D)",
+        memory="O(L D) fused, O(L^2 H) written out",
+        growth="quadratic",
+        causal_form="defined",
+        backends={
+            "sdpa": Backend("attention_impls.softmax:sdpa", "the kernel that PyTorch chooses"),
+            "flash": Backend(
+                "attention_impls.softmax:flash", "PyTorch's flash kernel, pinned", requirements.flash
+            ),
+            "math": Backend("attention_impls.softmax:math_kernel", "PyTorch's unfused kernel, pinned"),
+            "efficient": Backend(
+                "attention_impls.softmax:memory_efficient",
+                "PyTorch's memory-efficient kernel, pinned",
+                requirements.memory_efficient,
+            ),
+            "cudnn": Backend("attention_impls.softmax:cudnn", "the cuDNN kernel, pinned", requirements.cudnn),
+            "eager": Backend("attention_impls.softmax:eager", "plain PyTorch, written out"),
+        },
+        oracle_target="attention_impls.softmax:oracle",
+        cost=costs.softmax_cost,
+        layer_params=costs.matrix_params,
+        hyperparameters=_knobs(hyperparameters.DOT_SCALE),
+    ),
+    "efficient": AttentionSpec(
+        name="efficient",
+        summary="keys times values first, queries and keys normalised apart",
+        paper=Paper(
+            "Shen et al.", 2021, "Efficient Attention: Attention with Linear Complexities", "1812.01243"
+        ),
+        formula="rho_q(Q) (rho_k(K)^T V)",
+        time="O(L D^2 / H)",
+        memory="O(L D + D^2 / H)",
+        growth="linear",
+        causal_form="extension",
+        backends={"eager": Backend("attention_impls.efficient:eager", "plain PyTorch")},
+        oracle_target="attention_impls.efficient:oracle",
+        cost=costs.efficient_cost,
+        layer_params=costs.matrix_params,
+        hyperparameters=_knobs(hyperparameters.NORMALISATION),
+        state_bytes=costs.efficient_state_bytes,
+        init_state_target="attention_impls.efficient:init_state",
+        step_target="attention_impls.efficient:step",
+        notes="The causal form is our extension: every key channel is normalised over the positions seen.",
+    ),
+    "element-wise": AttentionSpec(
+        name="element-wise",
+        summary="exact: per channel, weights by squared Euclidean distance",
+        paper=Paper("Feng", 2025, "Element-wise Attention Is All You Need", "2501.05730"),
+        formula="sum_j w_ij v_j / sum_j w_ij, w_ij = exp(-s (q_i - k_j)^2) per channel",
+        time="O(L^2 D)",
+        memory="O(L D)",
+        growth="quadratic",
+        causal_form="defined",
+        backends={
+            "sdpa": Backend(
+                "attention_impls.element_wise:sdpa",
+                "dot products in two dimensions, by a fused PyTorch kernel",
+                requirements.no_float64_on_gpu,
+            ),
+            "eager": Backend("attention_impls.element_wise:eager", "plain PyTorch, blocked over queries"),
+        },
+        oracle_target="attention_impls.element_wise:oracle",
+        cost=costs.element_wise_cost,
+        layer_params=costs.matrix_params,
+        hyperparameters=_knobs(hyperparameters.DISTANCE_SCALE),
+        per_channel=True,
+    ),
+    "ea-series": AttentionSpec(
+        name="ea-series",
+        summary="element-wise attention through its Taylor series, linear in length",
+        paper=Paper("Feng", 2025, "Element-wise Attention Is All You Need", "2501.05730"),
+        formula="sum_n a_n q^n S_n / sum_n a_n q^n Z_n, a_n = (2 s)^n / n!, n = 0..t per channel",
+        time="O(t L D)",
+        memory="O(L D) forward, O(t L D) with gradients",
+        growth="linear",
+        causal_form="defined",
+        backends={
+            "eager": Backend("attention_impls.ea_series:eager", "plain PyTorch, chunked over positions"),
+            "compile": Backend(
+                "attention_impls.ea_series:compiled",
+                "torch.compile of the work on each chunk",
+                requirements.compiler,
+            ),
+        },
+        oracle_target="attention_impls.ea_series:oracle",
+        cost=costs.ea_series_cost,
+        layer_params=costs.matrix_params,
+        hyperparameters=_knobs(hyperparameters.ORDER, hyperparameters.DISTANCE_SCALE),
+        state_bytes=costs.ea_series_state_bytes,
+        init_state_target="attention_impls.ea_series:init_state",
+        step_target="attention_impls.ea_series:step",
+        per_channel=True,
+        notes="Even orders only. Approximates element-wise where |2 s q k| is small, not at any width.",
+    ),
+    "hadamard": AttentionSpec(
+        name="hadamard",
+        summary="element-wise products and array projections: our interpretation",
+        paper=Paper("Bacochina & de Souza", 2023, "Element-Wise Attention Layers", "2302.05488"),
+        formula="softmax(scale q * k) * v, element-wise, over positions or channels",
+        time="O(L D)",
+        memory="O(L D)",
+        growth="linear",
+        causal_form="extension",
+        backends={"eager": Backend("attention_impls.hadamard:eager", "plain PyTorch")},
+        oracle_target="attention_impls.hadamard:oracle",
+        cost=costs.hadamard_cost,
+        layer_params=costs.array_params,
+        hyperparameters=_knobs(hyperparameters.AXIS, hyperparameters.PRODUCT_SCALE),
+        state_bytes=costs.hadamard_state_bytes,
+        init_state_target="attention_impls.hadamard:init_state",
+        step_target="attention_impls.hadamard:step",
+        per_channel=True,
+        averages=False,
+        position_local=True,
+        projection="array",
+        notes="Our interpretation of an abstract; the paper's exact layer is not public.",
+    ),
+    "linear": AttentionSpec(
+        name="linear",
+        summary="feature map elu + 1, the classic linear baseline",
+        paper=Paper("Katharopoulos et al.", 2020, "Transformers are RNNs", "2006.16236"),
+        formula="phi(q)^T sum_j phi(k_j) v_j^T / (phi(q)^T sum_j phi(k_j) + 1e-6), phi = elu + 1",
+        time="O(L D^2 / H)",
+        memory="O(L D)",
+        growth="linear",
+        causal_form="defined",
+        backends={"eager": Backend("attention_impls.linear:eager", "plain PyTorch")},
+        oracle_target="attention_impls.linear:oracle",
+        cost=costs.linear_cost,
+        layer_params=costs.matrix_params,
+        state_bytes=costs.linear_state_bytes,
+        init_state_target="attention_impls.linear:init_state",
+        step_target="attention_impls.linear:step",
+    ),
+}
+"""Name -> everything there is to know of that attention, in the order in which lists show them."""
+
+
+def names() -> list[str]:
+    """The names of all attentions, in the table's order."""
+    return list(ATTENTIONS)
+
+
+def get(name: str) -> AttentionSpec:
+    """Everything there is to know of one attention.
+
+    Raises:
+        UnknownAttention: no attention has the name; the message lists the known and the nearest.
+    """
+    try:
+        return ATTENTIONS[name]
+    except KeyError:
+        raise UnknownAttention(
+            f"no attention is named '{name}'{nearest(name, names())}; known: {', '.join(ATTENTIONS)}"
+        ) from None

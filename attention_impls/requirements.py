@@ -1,0 +1,96 @@
+"""What a backend needs of the machine: every function returns all reasons why a problem cannot run.
+
+No torch is imported for a CPU problem.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import sysconfig
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from attention_impls.spec import Problem
+
+HALF_TYPES = ("float16", "bfloat16")
+
+
+def flash(problem: Problem) -> list[str]:
+    """PyTorch's flash kernel: any CPU; on a GPU half precision, head_dim <= 256, Ampere or newer."""
+    if problem.device != "cuda":
+        return []
+    reasons = _half_only("the flash kernel", problem) + _ampere("the flash kernel")
+    if problem.head_dim > 256:
+        reasons.append(f"the flash kernel takes head_dim up to 256; it is {problem.head_dim}")
+    return reasons
+
+
+def memory_efficient(problem: Problem) -> list[str]:
+    """PyTorch's memory-efficient kernel: a GPU, no float64, rows of a multiple of 16 bytes."""
+    if problem.device != "cuda":
+        return ["the memory-efficient kernel runs on cuda only"]
+    reasons = []
+    if problem.dtype == "float64":
+        reasons.append("the memory-efficient kernel takes float32, float16 or bfloat16; it is float64")
+    if problem.head_dim * problem.element_size % 16:
+        reasons.append(
+            "the memory-efficient kernel takes rows of a multiple of 16 bytes; "
+            f"head_dim {problem.head_dim} in {problem.dtype} has {problem.head_dim * problem.element_size}"
+        )
+    return reasons
+
+
+def cudnn(problem: Problem) -> list[str]:
+    """The cuDNN kernel: a GPU, half precision, head_dim a multiple of 8 up to 128, Ampere or newer."""
+    if problem.device != "cuda":
+        return ["the cuDNN kernel runs on cuda only"]
+    reasons = _half_only("the cuDNN kernel", problem) + _ampere("the cuDNN kernel")
+    if problem.head_dim > 128 or problem.head_dim % 8:
+        reasons.append(f"the cuDNN kernel takes head_dim a multiple of 8 up to 128; it is {problem.head_dim}")
+    return reasons
+
+
+def no_float64_on_gpu(problem: Problem) -> list[str]:
+    """The GPU kernel behind the two-dimensional identity computes in float32, never in float64."""
+    if problem.device == "cuda" and problem.dtype == "float64":
+        return ["on cuda this kernel computes in float32; for float64 use eager"]
+    return []
+
+
+def compiler(problem: Problem) -> list[str]:
+    """torch.compile: on a CPU a C++ compiler and the Python headers, on a GPU triton."""
+    if problem.device == "cuda":
+        return [] if find_spec("triton") else ["torch.compile needs triton on cuda: pip install triton"]
+    return list(_cpu_toolchain(os.environ.get("CXX", ""), os.environ.get("PATH", "")))
+
+
+@cache
+def _cpu_toolchain(cxx: str, path: str) -> tuple[str, ...]:
+    """Reasons of the CPU tool chain, cached by the two variables that it depends on."""
+    reasons = []
+    compiler_name = cxx or ("clang++" if sys.platform == "darwin" else "g++")  # the choice of inductor itself
+    if not shutil.which(compiler_name, path=path):
+        reasons.append(
+            f"torch.compile needs a C++ compiler on the CPU; {compiler_name} is not on PATH: "
+            "install it or point CXX at another"
+        )
+    if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
+        reasons.append("torch.compile needs the Python headers on the CPU: install python3-dev")
+    return tuple(reasons)
+
+
+def _half_only(what: str, problem: Problem) -> list[str]:
+    if problem.dtype in HALF_TYPES:
+        return []
+    return [f"{what} takes float16 or bfloat16 on cuda; it is {problem.dtype}"]
+
+
+def _ampere(what: str) -> list[str]:
+    import torch
+
+    if torch.cuda.is_available() and torch.cuda.get_device_capability() < (8, 0):
+        return [f"{what} needs compute capability 8.0 or newer"]
+    return []

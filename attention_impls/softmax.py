@@ -1,0 +1,119 @@
+"""Dot-product attention with a softmax: the quadratic baseline."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from attention_impls.chunks import accumulator_dtype
+from attention_impls.hyperparameters import DOT_SCALE, check
+from attention_impls.validate import validate_qkv
+
+
+def eager(
+    query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False, scale: float | None = None
+) -> Tensor:
+    """Softmax attention written out, with its [seq_len, seq_len] matrix of weights.
+
+    Formula: y = softmax(scale * Q K^T) V, over j <= i when causal. The softmax is computed in float32
+    for half precision.
+
+    Args:
+        query, key, value: [batch, heads, seq_len, head_dim].
+        causal: position i sees positions j <= i only.
+        scale: factor of the dot products; None is 1 / sqrt(head_dim).
+
+    Returns:
+        [batch, heads, seq_len, head_dim], in the dtype of the query.
+
+    Complexity: O(L^2 D) time, O(L^2 H) memory.
+
+    Raises:
+        InvalidArgument: the tensors or the scale break their rules.
+
+    Paper: Vaswani et al. 2017, arXiv 1706.03762.
+    """
+    _check(query, key, value, scale)
+    scores = (query * _factor(query, scale)) @ key.transpose(-1, -2)
+    if causal:
+        scores.masked_fill_(_future(query), -math.inf)
+    weights = torch.softmax(scores, -1, dtype=accumulator_dtype(query.dtype))
+    return weights.to(query.dtype) @ value
+
+
+def sdpa(
+    query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False, scale: float | None = None
+) -> Tensor:
+    """Softmax attention by the kernel that PyTorch chooses. Arguments and errors as ``eager``."""
+    _check(query, key, value, scale)
+    return F.scaled_dot_product_attention(query, key, value, is_causal=causal, scale=scale)
+
+
+def flash(
+    query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False, scale: float | None = None
+) -> Tensor:
+    """Softmax attention by PyTorch's flash kernel: O(L D) memory. Arguments and errors as ``eager``."""
+    return _pinned(SDPBackend.FLASH_ATTENTION, query, key, value, causal, scale)
+
+
+def math_kernel(
+    query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False, scale: float | None = None
+) -> Tensor:
+    """Softmax attention by PyTorch's unfused kernel: O(L^2 H) memory. Arguments and errors as ``eager``."""
+    return _pinned(SDPBackend.MATH, query, key, value, causal, scale)
+
+
+def memory_efficient(
+    query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False, scale: float | None = None
+) -> Tensor:
+    """Softmax attention by PyTorch's memory-efficient kernel, on cuda. Arguments and errors as ``eager``."""
+    return _pinned(SDPBackend.EFFICIENT_ATTENTION, query, key, value, causal, scale)
+
+
+def cudnn(
+    query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False, scale: float | None = None
+) -> Tensor:
+    """Softmax attention by the cuDNN kernel, on cuda. Arguments and errors as ``eager``."""
+    return _pinned(SDPBackend.CUDNN_ATTENTION, query, key, value, causal, scale)
+
+
+def oracle(
+    query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False, scale: float | None = None
+) -> Tensor:
+    """The float64 truth: exponentials of every dot product, divided by their sums."""
+    _check(query, key, value, scale)
+    query, key, value = query.double(), key.double(), value.double()
+    scores = torch.einsum("bhid,bhjd->bhij", query, key) * _factor(query, scale)
+    if causal:
+        scores = scores.masked_fill(_future(query), -math.inf)
+    weights = torch.exp(scores - scores.amax(-1, keepdim=True))
+    return torch.einsum("bhij,bhjd->bhid", weights, value) / weights.sum(-1, keepdim=True)
+
+
+def _pinned(
+    kernel: SDPBackend, query: Tensor, key: Tensor, value: Tensor, causal: bool, scale: float | None
+) -> Tensor:
+    _check(query, key, value, scale)
+    # The fused kernels refuse rows that are not contiguous, such as broadcast ones.
+    query, key, value = (x if x.stride(-1) == 1 else x.contiguous() for x in (query, key, value))
+    with sdpa_kernel(kernel):
+        return F.scaled_dot_product_attention(query, key, value, is_causal=causal, scale=scale)
+
+
+def _check(query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> None:
+    validate_qkv(query, key, value)
+    check("softmax", DOT_SCALE, scale)
+
+
+def _factor(query: Tensor, scale: float | None) -> float:
+    return 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+
+
+def _future(query: Tensor) -> Tensor:
+    """Mask [seq_len, seq_len] of the positions j > i."""
+    length = query.shape[-2]
+    return torch.ones(length, length, dtype=torch.bool, device=query.device).triu_(1)

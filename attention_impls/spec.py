@@ -1,0 +1,276 @@
+"""The nouns of the library: what a problem, a cost, a backend and an attention are.
+
+This module and the registry import no torch, so that a command line can list attentions, check
+arguments and predict costs in a blink; the callables behind a spec are resolved when first used.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ELEMENT_SIZE: Mapping[str, int] = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
+"""Bytes per element of every dtype that the library accepts."""
+
+Growth = Literal["linear", "quadratic"]
+"""How time grows with seq_len, in theory."""
+
+CausalForm = Literal["defined", "extension"]
+"""Whether the source defines the causal form, or we extend it."""
+
+
+class UnknownAttention(KeyError):
+    """Raised when no attention has the name; the message lists the known and the nearest."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class Unsupported(RuntimeError):
+    """Raised when a backend is asked for a problem that it cannot solve; the message says why."""
+
+
+class InvalidArgument(ValueError):
+    """Raised when a tensor or hyperparameter breaks an attention's rules."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """The shape and kind of one attention call, without its data.
+
+    Args:
+        batch, heads, seq_len, head_dim: sizes of query, key and value, [batch, heads, seq_len, head_dim].
+        dtype: name of the element type, a key of ``ELEMENT_SIZE``.
+        device: ``cpu`` or ``cuda``.
+        causal: whether position i sees positions j <= i only.
+        backward: whether the gradients of query, key and value are computed too.
+        hyperparameters: the attention's own knobs, for example ``{"order": 6}``.
+    """
+
+    batch: int
+    heads: int
+    seq_len: int
+    head_dim: int
+    dtype: str = "float32"
+    device: str = "cpu"
+    causal: bool = False
+    backward: bool = False
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def dim(self) -> int:
+        """Feature dimension: heads * head_dim."""
+        return self.heads * self.head_dim
+
+    @property
+    def element_size(self) -> int:
+        """Bytes per element."""
+        return ELEMENT_SIZE[self.dtype]
+
+    @property
+    def elements(self) -> int:
+        """Elements of one tensor [batch, heads, seq_len, head_dim]."""
+        return self.batch * self.seq_len * self.dim
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """The work that a call needs at least.
+
+    flops: floating-point operations; a multiply-add counts two, exp / div / max count one each.
+    bytes: traffic if every input is read once and every output written once.
+    """
+
+    flops: int
+    bytes: int
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.flops + other.flops, self.bytes + other.bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Paper:
+    """Where an attention comes from."""
+
+    authors: str
+    year: int
+    title: str
+    arxiv: str
+
+    def __str__(self) -> str:
+        return f"{self.authors} {self.year}, arXiv {self.arxiv}"
+
+
+@dataclass(frozen=True, slots=True)
+class Hyperparameter:
+    """One knob of an attention: its default, and the rule that a value must keep.
+
+    ``refusal`` returns why a value is refused, or None when it is fine.
+    """
+
+    name: str
+    default: Any
+    description: str
+    refusal: Callable[[Any], str | None]
+
+
+def no_reasons(problem: Problem) -> list[str]:
+    """The requirement of a backend that runs anywhere."""
+    return []
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One way to compute an attention.
+
+    Args:
+        target: ``module:function`` of an op ``(query, key, value, *, causal, **hyperparameters)``.
+        summary: one line for people.
+        requires: returns all reasons why a problem cannot run here; empty when it can. On a CPU
+            problem it must not import torch.
+    """
+
+    target: str
+    summary: str
+    requires: Callable[[Problem], list[str]] = no_reasons
+
+    @cached_property
+    def op(self) -> Callable[..., Tensor]:
+        """The callable itself; importing it imports torch."""
+        op: Callable[..., Tensor] = pkgutil.resolve_name(self.target)
+        return op
+
+
+@dataclass(frozen=True)
+class AttentionSpec:
+    """Everything there is to know of one attention. See ``registry.py`` for the table.
+
+    Args:
+        backends: name -> Backend, the preferred first: a bare attention name means the first one
+            that can run the problem.
+        oracle_target: the same attention written plainly in float64.
+        cost: minimal work of a core call (with the gradients when ``problem.backward``).
+        layer_params: parameters of an ``AttentionLayer``, from (dim, bias).
+        state_bytes: size of the recurrent state, or None where there is none.
+        step_target, init_state_target: the recurrent form, or None.
+        per_channel: heads only reshape it; every channel is its own head.
+        averages: every output is a weighted mean of values with weights that sum to one.
+        position_local: value j contributes to output j alone, so permuting keys changes the result.
+        projection: ``matrix`` (nn.Linear) or ``array`` (element-wise) projections at level layer.
+    """
+
+    name: str
+    summary: str
+    paper: Paper
+    formula: str
+    time: str
+    memory: str
+    growth: Growth
+    causal_form: CausalForm
+    backends: Mapping[str, Backend]
+    oracle_target: str
+    cost: Callable[[Problem], Cost]
+    layer_params: Callable[[int, bool], int]
+    hyperparameters: Mapping[str, Hyperparameter] = field(default_factory=dict)
+    state_bytes: Callable[[Problem], int] | None = None
+    init_state_target: str | None = None
+    step_target: str | None = None
+    per_channel: bool = False
+    averages: bool = True
+    position_local: bool = False
+    projection: Literal["matrix", "array"] = "matrix"
+    notes: str = ""
+
+    @property
+    def op(self) -> Callable[..., Tensor]:
+        """The eager form: plain PyTorch."""
+        return self.backends["eager"].op
+
+    @cached_property
+    def oracle(self) -> Callable[..., Tensor]:
+        """The float64 truth."""
+        oracle: Callable[..., Tensor] = pkgutil.resolve_name(self.oracle_target)
+        return oracle
+
+    @property
+    def has_decode(self) -> bool:
+        """Whether a recurrent form exists."""
+        return self.step_target is not None
+
+    def init_state(self, problem: Problem) -> Any:
+        """The empty state before the first token."""
+        return self._resolve_decode(self.init_state_target)(problem)
+
+    def step(self, query: Tensor, key: Tensor, value: Tensor, state: Any, **hyperparameters: Any) -> Any:
+        """One token: tensors [batch, heads, head_dim] and a state -> (output, new state).
+
+        The state passed in is not changed.
+        """
+        return self._resolve_decode(self.step_target)(query, key, value, state, **hyperparameters)
+
+    def _resolve_decode(self, target: str | None) -> Callable[..., Any]:
+        if target is None:
+            raise Unsupported(f"{self.name} has no recurrent form")
+        function: Callable[..., Any] = pkgutil.resolve_name(target)
+        return function
+
+    def backend(self, name: str) -> Backend:
+        """The backend of that name.
+
+        Raises:
+            InvalidArgument: the attention has no such backend; the message lists those it has.
+        """
+        try:
+            return self.backends[name]
+        except KeyError:
+            raise InvalidArgument(
+                f"{self.name} has no backend '{name}'{nearest(name, self.backends)}; "
+                f"it has: {', '.join(self.backends)}"
+            ) from None
+
+    def unsupported_reasons(self, backend: str, problem: Problem) -> list[str]:
+        """All reasons why the backend cannot run the problem here, for people; empty when it can."""
+        return dtype_reasons(problem) + self.backend(backend).requires(problem)
+
+    def best_backend(self, problem: Problem) -> str:
+        """The preferred backend among those that can run the problem, else the first of all."""
+        runnable = (name for name in self.backends if not self.unsupported_reasons(name, problem))
+        return next(runnable, next(iter(self.backends)))
+
+    def check_hyperparameters(self, hyperparameters: Mapping[str, Any]) -> None:
+        """Refuse a knob that the attention does not have, or a value that breaks its rule.
+
+        Raises:
+            InvalidArgument: with the rule and what came.
+        """
+        for name, value in hyperparameters.items():
+            if name not in self.hyperparameters:
+                known = ", ".join(self.hyperparameters) or "none"
+                raise InvalidArgument(f"{self.name} has no hyperparameter '{name}'; it has: {known}")
+            if refusal := self.hyperparameters[name].refusal(value):
+                raise InvalidArgument(f"{self.name}: {name}={value!r}: {refusal}")
+
+
+def dtype_reasons(problem: Problem) -> list[str]:
+    """Why the device cannot compute in the problem's dtype; empty when it can."""
+    if problem.dtype not in ELEMENT_SIZE:
+        return [f"dtype '{problem.dtype}' is unknown; known: {', '.join(ELEMENT_SIZE)}"]
+    if problem.device == "cuda" and problem.dtype == "bfloat16":
+        import torch
+
+        if torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False):
+            return ["this GPU computes no bfloat16 (compute capability 8.0 or newer does)"]
+    return []
+
+
+def nearest(name: str, known: Mapping[str, Any] | list[str]) -> str:
+    """' (did you mean X?)' when a known name is close, else ''."""
+    close = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" (did you mean '{close[0]}'?)" if close else ""

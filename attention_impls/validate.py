@@ -1,0 +1,48 @@
+"""The rules that query, key and value must keep, checked before any work."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attention_impls.spec import ELEMENT_SIZE, InvalidArgument
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LAYOUT = "[batch, heads, seq_len, head_dim]"
+
+
+def validate_qkv(query: Tensor, key: Tensor, value: Tensor) -> None:
+    """Refuse tensors that no attention here accepts.
+
+    Args:
+        query, key, value: floating point, all of one shape [batch, heads, seq_len, head_dim], one dtype
+            and one device; no size is zero.
+
+    Raises:
+        InvalidArgument: with the rule and what came.
+    """
+    named = {"query": query, "key": key, "value": value}
+    for name, tensor in named.items():
+        if tensor.dim() != 4:
+            raise InvalidArgument(f"{name} must be {LAYOUT}; it has shape {list(tensor.shape)}")
+    _same("shape", {name: list(tensor.shape) for name, tensor in named.items()})
+    _same("dtype", {name: dtype_name(tensor) for name, tensor in named.items()})
+    _same("device", {name: str(tensor.device) for name, tensor in named.items()})
+    if 0 in query.shape:
+        raise InvalidArgument(f"every size of {LAYOUT} must be 1 or more; it is {list(query.shape)}")
+    if dtype_name(query) not in ELEMENT_SIZE:
+        raise InvalidArgument(
+            f"the dtype must be one of {', '.join(ELEMENT_SIZE)}; it is {dtype_name(query)}"
+        )
+
+
+def dtype_name(tensor: Tensor) -> str:
+    """Name of the element type as in ``ELEMENT_SIZE``, for example 'float32'."""
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _same(what: str, found: dict[str, object]) -> None:
+    if len({str(value) for value in found.values()}) > 1:
+        listed = ", ".join(f"{name} {value}" for name, value in found.items())
+        raise InvalidArgument(f"query, key and value must have the same {what}; they have {listed}")
