@@ -1,0 +1,284 @@
+"""What to measure: axes and their grammar, the grid they span, and the case, one point of it."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import attention_impls as impls
+from attention_impls import AttentionSpec, Cost, InvalidArgument, Problem, UnknownAttention
+from elattn_bench.errors import UsageError
+from elattn_bench.units import KIBI
+
+LEVELS = ("op", "layer")
+MODES = ("forward", "train")
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+LARGEST_VALUE = (
+    2**30
+)  # an axis value beyond this is a slip of the finger: it would need over 4 GB per channel
+LARGEST_AXIS = 10_000  # values on one axis; more is a slip too
+
+_NUMBER = re.compile(r"(\d+)(k?)")
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """A swept quantity: its option name and its values, ascending, without repeats."""
+
+    name: str
+    values: tuple[int, ...]
+
+    @classmethod
+    def parse(cls, name: str, text: str, *, minimum: int = 1) -> Axis:
+        """The axis that the text describes.
+
+        Grammar: ``512`` | ``1k,2k,8k`` | ``256:65536:x2`` (geometric) | ``16:128:16`` (arithmetic),
+        both inclusive; k = 1024; commas join any of them.
+
+        Raises:
+            UsageError: the text breaks the grammar or the limits; the message says which rule.
+        """
+        values: set[int] = set()
+        for part in text.split(","):
+            values.update(_parse_part(name, text, part.strip(), minimum))
+            if len(values) > LARGEST_AXIS:
+                raise UsageError(f"--{name} {text}: more than {LARGEST_AXIS} values; take a larger step")
+        return cls(name, tuple(sorted(values)))
+
+
+def _parse_part(name: str, text: str, part: str, minimum: int) -> Iterable[int]:
+    if ":" not in part:
+        return [_parse_value(name, text, part, minimum)]
+    pieces = part.split(":")
+    if len(pieces) != 3:
+        raise UsageError(f"--{name} {text}: a range is first:last:step; write 256:8192:x2 or 16:128:16")
+    first, last = (_parse_value(name, text, piece, minimum) for piece in pieces[:2])
+    if first > last:
+        raise UsageError(
+            f"--{name} {text}: the range runs backwards; write {pieces[1]}:{pieces[0]}:{pieces[2]}"
+        )
+    return _range(name, text, first, last, pieces[2])
+
+
+def _range(name: str, text: str, first: int, last: int, step_text: str) -> Iterator[int] | range:
+    geometric = step_text.startswith("x")
+    match = _NUMBER.fullmatch(step_text.removeprefix("x"))
+    step = int(match[1]) * (KIBI if match[2] else 1) if match else 0
+    smallest = 2 if geometric else 1
+    if step < smallest:
+        raise UsageError(
+            f"--{name} {text}: '{step_text}' is not a step; write x2 (times 2) or 16 (plus 16), "
+            f"at least {'x2' if geometric else '1'}"
+        )
+    if geometric and first == 0:
+        raise UsageError(f"--{name} {text}: a geometric range cannot begin at 0")
+    if geometric:
+        return itertools.takewhile(lambda value: value <= last, (first * step**n for n in itertools.count()))
+    if (last - first) // step >= LARGEST_AXIS:
+        raise UsageError(f"--{name} {text}: more than {LARGEST_AXIS} values; take a larger step")
+    return range(first, last + 1, step)
+
+
+def _parse_value(name: str, text: str, piece: str, minimum: int) -> int:
+    match = _NUMBER.fullmatch(piece)
+    if not match:
+        raise UsageError(
+            f"--{name} {text}: '{piece}' is not a whole number; write 512, 1k,2k or a range such as 256:8192:x2"
+        )
+    value = int(match[1]) * (KIBI if match[2] else 1)
+    if value < minimum:
+        raise UsageError(f"--{name} {text}: {value} is too small; the smallest is {minimum}")
+    if value > LARGEST_VALUE:
+        raise UsageError(
+            f"--{name} {text}: {piece} is absurdly large; the largest is {LARGEST_VALUE // KIBI}k"
+        )
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Impl:
+    """An attention and, if the user named one, the backend."""
+
+    attention: str
+    backend: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Impl:
+        """The impl written as ``attention`` or ``attention/backend``.
+
+        Raises:
+            UsageError: the attention or the backend is unknown; the message lists the known and the nearest.
+        """
+        attention, slash, backend = text.strip().partition("/")
+        try:
+            spec = impls.get(attention)
+            if slash:
+                spec.backend(backend)
+        except (UnknownAttention, InvalidArgument) as error:
+            raise UsageError(f"--impl {text}: {error}") from None
+        return cls(attention, backend if slash else None)
+
+    @property
+    def spec(self) -> AttentionSpec:
+        """What the library knows of the attention."""
+        return impls.get(self.attention)
+
+    @property
+    def has_order(self) -> bool:
+        """Whether the attention has a polynomial order."""
+        return "order" in self.spec.hyperparameters
+
+    def __str__(self) -> str:
+        return f"{self.attention}/{self.backend}" if self.backend else self.attention
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One point of the grid: everything that fixes what is measured."""
+
+    attention: str
+    backend: str
+    level: str
+    mode: str
+    dtype: str
+    device: str
+    causal: bool
+    batch: int
+    heads: int
+    seq_len: int
+    dim: int
+    order: int | None = None
+
+    @property
+    def impl(self) -> str:
+        """``attention/backend``."""
+        return f"{self.attention}/{self.backend}"
+
+    @property
+    def label(self) -> str:
+        """The impl with its polynomial order, where it has one: the name of a line in a figure."""
+        return self.impl if self.order is None else f"{self.impl} t={self.order}"
+
+    @property
+    def case_id(self) -> str:
+        """A readable key, the same on every machine: two runs are matched by it."""
+        causal = "causal" if self.causal else "full"
+        sizes = f"b{self.batch}:h{self.heads}:L{self.seq_len}:D{self.dim}"
+        order = "" if self.order is None else f":t{self.order}"
+        return f"{self.impl}:{self.level}:{self.mode}:{self.dtype}:{causal}:{sizes}{order}"
+
+    @property
+    def spec(self) -> AttentionSpec:
+        """What the library knows of the attention."""
+        return impls.get(self.attention)
+
+    @property
+    def problem(self) -> Problem:
+        """The attention call inside this case."""
+        return Problem(
+            batch=self.batch,
+            heads=self.heads,
+            seq_len=self.seq_len,
+            head_dim=self.dim // self.heads,
+            dtype=self.dtype,
+            device=self.device,
+            causal=self.causal,
+            backward=self.mode == "train",
+            hyperparameters={} if self.order is None else {"order": self.order},
+        )
+
+    @property
+    def cost(self) -> Cost:
+        """Minimal work of one call: the core, and its projections at level ``layer``."""
+        core = self.spec.cost(self.problem)
+        if self.level == "op":
+            return core
+        from attention_impls.costs import projection_cost
+
+        return core + projection_cost(self.problem, self.spec.projection)
+
+    @property
+    def params(self) -> int:
+        """Learned parameters: none at level ``op``, the layer's at level ``layer``."""
+        return 0 if self.level == "op" else self.spec.layer_params(self.dim, False)
+
+    def unsupported_reasons(self) -> list[str]:
+        """All reasons why the case cannot run here; empty when it can."""
+        return self.spec.unsupported_reasons(self.backend, self.problem)
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The axes of a sweep; ``cases`` is their product."""
+
+    impls: tuple[Impl, ...]
+    seq_len: tuple[int, ...]
+    dim: tuple[int, ...]
+    order: tuple[int, ...]
+    batch: tuple[int, ...]
+    heads: tuple[int, ...]
+    dtype: tuple[str, ...]
+    causal: tuple[bool, ...]
+    mode: tuple[str, ...]
+    level: tuple[str, ...]
+    device: str
+
+    def cases(self) -> list[Case]:
+        """Every case once. Order is an axis only of attentions that have one."""
+        self._check_heads()
+        cases = dict.fromkeys(itertools.chain.from_iterable(map(self._impl_cases, self.impls)))
+        return list(cases)
+
+    def upper_bound(self) -> int:
+        """At most this many cases, counted without making them."""
+        axes = (
+            self.impls,
+            self.seq_len,
+            self.dim,
+            self.order,
+            self.batch,
+            self.heads,
+            self.dtype,
+            self.causal,
+        )
+        return math.prod(map(len, (*axes, self.mode, self.level)))
+
+    def _impl_cases(self, impl: Impl) -> Iterator[Case]:
+        orders: Sequence[int | None] = self.order if impl.has_order else (None,)
+        for order in orders:
+            if order is not None and (refusal := impl.spec.hyperparameters["order"].refusal(order)):
+                raise UsageError(f"--order {order}: {refusal}")
+        for level, mode, dtype, causal, batch, heads, dim, order, seq_len in itertools.product(
+            self.level,
+            self.mode,
+            self.dtype,
+            self.causal,
+            self.batch,
+            self.heads,
+            self.dim,
+            orders,
+            self.seq_len,
+        ):
+            yield _resolve(
+                impl,
+                Case(
+                    impl.attention, impl.backend or "", level, mode, dtype, self.device,
+                    causal, batch, heads, seq_len, dim, order,
+                ),
+            )  # fmt: skip
+
+    def _check_heads(self) -> None:
+        for dim, heads in itertools.product(self.dim, self.heads):
+            if dim % heads:
+                raise UsageError(
+                    f"--dim {dim} is not divisible by --heads {heads}; every head needs the same width: "
+                    f"choose dims that are multiples of {heads}, or other heads"
+                )
+
+
+def _resolve(impl: Impl, case: Case) -> Case:
+    """The case with its backend: the one asked for, else the best that can run it."""
+    return case if impl.backend else replace(case, backend=impl.spec.best_backend(case.problem))

@@ -1,0 +1,55 @@
+"""What ``list`` and ``env`` know: the attentions, and whether they can run here; the machine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attention_impls as impls
+from attention_impls import AttentionSpec, Problem
+from elattn_bench import device, environment
+from elattn_bench.stats import BUDGETS
+
+# A small ordinary problem; on a GPU in the half precision that its kernels are made for.
+_TYPICAL = {"cpu": "float32", "cuda": "bfloat16"}
+
+
+def attentions() -> list[dict[str, Any]]:
+    """One entry per attention and backend, with all reasons why it cannot run here."""
+    here = device.detect("auto")
+    problem = Problem(batch=1, heads=8, seq_len=1024, head_dim=64, dtype=_TYPICAL[here], device=here)
+    return [
+        _entry(spec, backend, problem) for spec in map(impls.get, impls.names()) for backend in spec.backends
+    ]
+
+
+def _entry(spec: AttentionSpec, backend: str, problem: Problem) -> dict[str, Any]:
+    reasons = spec.unsupported_reasons(backend, problem)
+    return {
+        "attention": spec.name,
+        "backend": backend,
+        "runs_here": not reasons,
+        "reasons": reasons,
+        "default": backend == spec.best_backend(problem),
+        "summary": spec.summary,
+        "backend_summary": spec.backends[backend].summary,
+        "formula": spec.formula,
+        "time": spec.time,
+        "memory": spec.memory,
+        "causal": spec.causal_form,
+        "recurrent": spec.has_decode,
+        "hyperparameters": {name: knob.default for name, knob in spec.hyperparameters.items()},
+        "paper": str(spec.paper),
+        "title": spec.paper.title,
+        "notes": spec.notes,
+    }
+
+
+def machine(wanted: str) -> dict[str, Any]:
+    """The environment as a run on that device would record it; asks a worker, which imports torch."""
+    from elattn_bench.worker import Settings, Worker
+
+    found = device.detect(wanted)
+    with Worker(Settings(found, BUDGETS["quick"])) as worker:
+        described = {"device": found, **environment.describe(), **worker.environment()}
+    described.setdefault("device_name", described["cpu_model"])
+    return described

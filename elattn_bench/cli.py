@@ -1,0 +1,145 @@
+"""The command line. Each command gathers its options and hands over; heavy imports wait until then."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from elattn_bench import __version__, options
+from elattn_bench.errors import ElattnError, Interrupted
+
+app = typer.Typer(
+    name="elattn-bench",
+    help="Measure where linear-cost attention overtakes softmax attention.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"elattn-bench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool | None,
+        typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
+    ] = None,
+) -> None:
+    """Measure where linear-cost attention overtakes softmax attention: latency, memory, parameters, error."""
+
+
+@app.command()
+def sweep(
+    config: options.ConfigFile = None,
+    impl: options.Impls = None,
+    seq_len: options.SeqLen = None,
+    dim: options.Dim = None,
+    order: options.Order = None,
+    batch: options.Batch = None,
+    heads: options.Heads = None,
+    dtype: options.Dtype = None,
+    causal: options.Causal = None,
+    mode: options.Mode = None,
+    level: options.Level = None,
+    device: options.Device = None,
+    threads: options.Threads = None,
+    quick: options.Quick = False,
+    rigorous: options.Rigorous = False,
+    timeout: options.Timeout = None,
+    memory_limit: options.MemoryLimit = None,
+    seed: options.Seed = None,
+    output: options.Output = None,
+    resume: options.Resume = False,
+    force: options.Force = False,
+    dry_run: options.DryRun = False,
+    strict: options.Strict = False,
+) -> None:
+    """Measure every case of a grid and write results.csv, samples.jsonl and run.json."""
+    from elattn_bench import commands
+
+    given = {
+        "impl": impl, "seq-len": seq_len, "dim": dim, "order": order, "batch": batch, "heads": heads,
+        "dtype": dtype, "causal": causal, "mode": mode, "level": level, "device": device,
+        "threads": threads, "timeout": timeout, "memory-limit": memory_limit, "seed": seed,
+        "quick": quick or None, "rigorous": rigorous or None,
+    }  # fmt: skip
+    flags = {name: _text(value) for name, value in given.items() if value not in (None, [])}
+    commands.sweep(config, flags, output, resume=resume, force=force, dry_run=dry_run, strict=strict)
+
+
+@app.command()
+def compare(
+    run: options.RunPath,
+    other_run: options.OtherRun = None,
+    reference: options.Reference = "softmax/sdpa",
+    metric: options.Metrics = "latency,memory,params",
+    threshold: options.Threshold = "5%",
+    fail_on: options.FailOnOption = None,
+    format: options.FormatOption = options.Format.TABLE,
+    force: options.ForceCompare = False,
+) -> None:
+    """Compare each implementation with the reference, or two runs case by case."""
+    from elattn_bench import commands
+
+    failure = fail_on.value if fail_on else None
+    if other_run is None:
+        commands.compare(run, reference, metric, threshold, failure, format.value)
+    else:
+        commands.compare_runs(run, other_run, metric, threshold, failure, format.value, force=force)
+
+
+@app.command()
+def plot(
+    run: options.RunPath,
+    kind: options.Kinds = None,
+    format: options.ImageFormats = "png",
+    output: options.PlotDir = None,
+) -> None:
+    """Draw latency and memory against sequence length, order and dimension."""
+    from elattn_bench import commands
+
+    commands.plot(run, kind, format, output)
+
+
+@app.command("list")
+def list_(as_json: options.AsJson = False) -> None:
+    """Show the attentions and their backends, and which can run here."""
+    from elattn_bench import commands
+
+    commands.list_attentions(as_json=as_json)
+
+
+@app.command()
+def env(device: options.Device = None, as_json: options.AsJson = False) -> None:
+    """Show the machine, the device and the versions that a run would record."""
+    from elattn_bench import commands
+
+    commands.env(device or "auto", as_json=as_json)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(map(_text, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def main() -> None:
+    """The entry point: errors become one clear message and the exit code of their kind."""
+    try:
+        app()
+    except ElattnError as error:
+        typer.echo(f"elattn-bench: {error}", err=True)
+        sys.exit(error.exit_code)
+    except (Interrupted, KeyboardInterrupt) as interrupt:
+        typer.echo(f"elattn-bench: interrupted; {interrupt}".rstrip("; "), err=True)
+        sys.exit(Interrupted.exit_code)
+    except BrokenPipeError:  # the reader of our output has gone, as in: elattn-bench list | head
+        sys.stderr.close()
+        sys.exit(1)

@@ -1,0 +1,228 @@
+"""The bodies of the commands: read, hand over, show. Data goes to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from elattn_bench.errors import Interrupted, RunDirError, UsageError
+
+CASES_FAILED = 4  # exit codes of DESIGN: what was asked for was done, and this was found
+COMPARISON_FAILED = 3
+
+
+def sweep(
+    config_file: Path | None,
+    flags: Mapping[str, str],
+    output: Path | None,
+    *,
+    resume: bool,
+    force: bool,
+    dry_run: bool,
+    strict: bool,
+) -> None:
+    """Plan, measure, sum up."""
+    from elattn_bench import config, runner
+
+    path = output or Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S")
+    if resume:
+        _check_resume(config_file, output, force=force)
+        settings = config.continued(runner.stored_settings(path), flags)
+    else:
+        settings = config.merge(config.read_toml(config_file) if config_file else {}, flags)
+    plan = config.make_plan(settings)
+    if dry_run:
+        _show_plan(plan)
+        return
+    try:
+        runner.run_sweep(plan, path, resume=resume, force=force, console=_stderr())
+    except Interrupted as interrupt:
+        raise _how_to_go_on(interrupt, path, len(plan.cases)) from None
+    _sum_up(path, strict=strict)
+
+
+def _check_resume(config_file: Path | None, output: Path | None, *, force: bool) -> None:
+    if output is None:
+        raise UsageError("--resume: which run? Name its directory with -o RUN_DIR")
+    if config_file:
+        raise UsageError(f"--resume takes the run's own settings from {output}; drop {config_file}")
+    if force:
+        raise UsageError("--resume keeps what --force would replace; give one of them")
+
+
+def _how_to_go_on(interrupt: Interrupted, path: Path, total: int) -> Interrupted:
+    from elattn_bench.rundir import read_run, resume_command
+
+    try:
+        done = len(read_run(path).rows)
+    except RunDirError:
+        done = 0
+    return Interrupted(f"{done} of {total} cases are on disk; go on with: {resume_command(path)}")
+
+
+def _show_plan(plan: Any) -> None:
+    from elattn_bench import estimate, sweep
+    from elattn_bench.units import format_bytes, format_duration, format_ms
+
+    console = _stdout()
+    cases = sweep.in_order(plan.cases, plan.seed)
+    width = max(len(case.case_id) for case in cases)
+    for case in cases:
+        reasons = "; ".join(case.unsupported_reasons())
+        guess = (
+            f"unsupported: {reasons}" if reasons else f"about {format_ms(1e3 * estimate.call_seconds(case))}"
+        )
+        console.print(f"{case.case_id:<{width}}  {guess}", highlight=False, soft_wrap=True, markup=False)
+    total = estimate.sweep_seconds(cases, plan.budget, plan.timeout)
+    _say(
+        f"{len(cases)} cases on {plan.device}, roughly {format_duration(total)} (guessed from the cost formulas; "
+        f"at most {plan.timeout:g} s and {format_bytes(plan.memory_limit)} per case)"
+    )
+
+
+def _sum_up(path: Path, *, strict: bool) -> None:
+    from elattn_bench import analysis, listings, render
+    from elattn_bench.rundir import read_run
+
+    run = read_run(path)
+    render.show(listings.summary_report(analysis.summary(run)), "table", _stdout())
+    _say(f"Results: {path}/results.csv\nNext:    elattn-bench plot {path}\n         elattn-bench compare {path}")
+    errors = [row for row in run.rows if row.status == "error"]
+    if errors:
+        _say(f"{len(errors)} cases failed with an error: see the reasons in results.csv, tracebacks in errors.log")
+    if errors and strict:
+        raise typer.Exit(CASES_FAILED)
+
+
+def compare(
+    path: Path, reference: str, metric: str, threshold: str, fail_on: str | None, format: str
+) -> None:
+    """One run against its reference."""
+    from elattn_bench import comparisons, render, reports
+
+    share = _parse_threshold(threshold)
+    found = comparisons.compare_to_reference(_read(path), reference, _names(metric))
+    render.show(reports.comparison_report(found, _names(metric)), format, _stdout())
+    _judge(found, fail_on, share)
+
+
+def compare_runs(
+    path: Path,
+    other_path: Path,
+    metric: str,
+    threshold: str,
+    fail_on: str | None,
+    format: str,
+    *,
+    force: bool,
+) -> None:
+    """Two runs, case by case."""
+    from elattn_bench import comparisons, render, reports
+
+    share = _parse_threshold(threshold)
+    run, other = _read(path), _read(other_path)
+    if run.device_name != other.device_name and not force:
+        raise UsageError(
+            f"{path} was measured on {run.device_name}, {other_path} on {other.device_name}; "
+            "a difference would be the machines': compare them all the same with --force"
+        )
+    changes = comparisons.compare_runs(run, other, share)
+    render.show(reports.change_report(changes, run, other), format, _stdout())
+    _judge(changes, fail_on, share)
+
+
+def _judge(found: Any, fail_on: str | None, threshold: float) -> None:
+    from elattn_bench import comparisons
+
+    if fail_on is None:
+        return
+    failures = comparisons.fails(found, fail_on, threshold)
+    for failure in failures:
+        _say(f"--fail-on {fail_on}: {failure}")
+    if failures:
+        raise typer.Exit(COMPARISON_FAILED)
+
+
+def plot(path: Path, kind: str | None, format: str, output: Path | None) -> None:
+    """The figures of a run."""
+    from elattn_bench import figures
+    from elattn_bench.rundir import PLOTS
+
+    kinds = _names(kind) if kind else None
+    for figure in figures.plot(_read(path), kinds, _names(format), output or path / PLOTS):
+        typer.echo(figure)
+
+
+def list_attentions(*, as_json: bool) -> None:
+    """Every attention and backend, and whether it can run here."""
+    from elattn_bench import catalogue, listings, render
+
+    entries = catalogue.attentions()
+    if as_json:
+        typer.echo(render.to_json(entries), nl=False)
+    else:
+        render.show(render.Report([listings.attentions_table(map(_list_row, entries))]), "table", _stdout())
+
+
+def _list_row(entry: Mapping[str, Any]) -> dict[str, Any]:
+    runs_here = "yes" if entry["runs_here"] else "no: " + "; ".join(entry["reasons"])
+    return {
+        **entry,
+        "name": entry["attention"],
+        "runs_here": runs_here + (", default" if entry["default"] else ""),
+    }
+
+
+def env(device: str, *, as_json: bool) -> None:
+    """The machine as a run would record it."""
+    from elattn_bench import catalogue, listings, render
+
+    described = catalogue.machine(device)
+    if as_json:
+        typer.echo(render.to_json(described), nl=False)
+    else:
+        render.show(render.Report([listings.key_value_table("Environment", described)]), "table", _stdout())
+
+
+def _read(path: Path) -> Any:
+    from elattn_bench.rundir import read_run
+
+    run = read_run(path)
+    for warning in run.warnings:
+        _say(f"warning: {warning}")
+    return run
+
+
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise UsageError(f"'{text}' names nothing; give at least one name")
+    return names
+
+
+def _parse_threshold(text: str) -> float:
+    number = text.strip().removesuffix("%")
+    try:
+        share = float(number) / 100 if text.strip().endswith("%") else float(number)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share < 10:
+        raise UsageError(f"--threshold {text}: is not a share; write 5% or 0.05")
+    return share
+
+
+def _stdout() -> Console:
+    return Console(soft_wrap=False)
+
+
+def _stderr() -> Console:
+    return Console(stderr=True)
+
+
+def _say(sentence: str) -> None:
+    _stderr().print(sentence, highlight=False, soft_wrap=True, markup=False)

@@ -1,0 +1,223 @@
+"""What a sweep is asked to do: defaults, a TOML file, flags; merged, checked, and turned into cases."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from attention_impls.spec import ELEMENT_SIZE
+from elattn_bench import device as devices
+from elattn_bench.cases import LEVELS, MODES, Axis, Case, Grid, Impl
+from elattn_bench.defaults import AXIS_DEFAULTS, DEFAULT_ORDERS, QUICK_TIMEOUT, RUN_DEFAULTS
+from elattn_bench.environment import total_memory
+from elattn_bench.errors import UsageError
+from elattn_bench.names import check_names, nearest
+from elattn_bench.stats import BUDGETS, Budget
+from elattn_bench.units import Bytes, Seconds, parse_memory_limit
+
+Settings: TypeAlias = Mapping[str, str]
+"""Option name, as on the command line without dashes in front, to its text."""
+
+GRID_TABLE = "grid"
+BUDGET_FLAGS = ("quick", "rigorous")
+LARGEST_SWEEP = 100_000  # cases; more would take days and is a slip of the finger
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A sweep, ready to run.
+
+    settings: the merged text of every option, and of every ``[[grid]]``; written to run.json.
+    """
+
+    settings: Mapping[str, Any]
+    cases: Sequence[Case]
+    budget: Budget
+    device: str
+    timeout: Seconds
+    memory_limit: Bytes
+    threads: int | None
+    seed: int
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The settings in a config file; option names with ``-`` or ``_``, lists instead of commas allowed.
+
+    Raises:
+        UsageError: it cannot be read, is not TOML, or has unknown keys.
+    """
+    try:
+        parsed = _load_toml(path)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise UsageError(f"{path}: is not TOML: {error}") from None
+    grids = parsed.pop(GRID_TABLE, [])
+    if not isinstance(grids, list) or not all(isinstance(grid, dict) for grid in grids):
+        raise UsageError(f"{path}: '{GRID_TABLE}' is a list of tables; write [[{GRID_TABLE}]]")
+    known_here = [*AXIS_DEFAULTS, *(name for name in RUN_DEFAULTS if name != "budget"), *BUDGET_FLAGS]
+    settings: dict[str, Any] = _texts(path, parsed, known_here)
+    if grids:
+        settings[GRID_TABLE] = [_texts(path, grid, list(AXIS_DEFAULTS)) for grid in grids]
+    return settings
+
+
+def _load_toml(path: Path) -> dict[str, Any]:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    with path.open("rb") as stream:
+        return tomllib.load(stream)
+
+
+def _texts(path: Path, table: Mapping[str, Any], known: Sequence[str]) -> dict[str, str]:
+    texts = {}
+    for key, value in table.items():
+        name = key.replace("_", "-")
+        if name not in known:
+            near = nearest(name, known)
+            hint = f" (did you mean '{near}'?)" if near else ""
+            raise UsageError(f"{path}: unknown key '{key}'{hint}; known: {', '.join(known)}")
+        texts[name] = ",".join(map(_text, value)) if isinstance(value, list) else _text(value)
+    return texts
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def merge(config: Mapping[str, Any], flags: Settings) -> dict[str, Any]:
+    """Defaults, overridden by the config file, overridden by the flags that were given.
+
+    A flag that names an axis also overrides it in every ``[[grid]]``.
+    """
+    config, flags = _name_budget(config), _name_budget(flags)
+    merged: dict[str, Any] = {**AXIS_DEFAULTS, **RUN_DEFAULTS, **config, **flags}
+    if merged["budget"] == "quick" and "timeout" not in {**config, **flags}:
+        merged["timeout"] = QUICK_TIMEOUT
+    if GRID_TABLE in config:
+        merged[GRID_TABLE] = [{**grid, **_only_axes(flags)} for grid in config[GRID_TABLE]]
+    return merged
+
+
+def _name_budget(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with ``quick`` or ``rigorous``, which exclude each other, as the name of a budget."""
+    asked = [name for name in BUDGET_FLAGS if settings.get(name) == "true"]
+    if len(asked) > 1:
+        raise UsageError("--quick and --rigorous exclude each other; give one")
+    rest = {name: text for name, text in settings.items() if name not in BUDGET_FLAGS}
+    return {**rest, "budget": asked[0]} if asked else rest
+
+
+def _only_axes(settings: Mapping[str, Any]) -> dict[str, str]:
+    return {name: text for name, text in settings.items() if name in AXIS_DEFAULTS}
+
+
+def continued(stored: Mapping[str, Any], flags: Settings) -> dict[str, Any]:
+    """The settings of a run that is resumed: its own. Flags may repeat them, not change them.
+
+    Raises:
+        UsageError: a flag differs from what the run was started with.
+    """
+    for name, text in _name_budget(flags).items():
+        if text != stored.get(name):
+            raise UsageError(
+                f"--{name} {text}: the run was started with '{stored.get(name)}', and --resume completes it as "
+                f"it was; drop --{name}, or sweep into another directory"
+            )
+    return dict(stored)
+
+
+def make_plan(settings: Mapping[str, Any]) -> Plan:
+    """The plan that the settings describe.
+
+    Raises:
+        UsageError: an option breaks its rule.
+    """
+    device = devices.detect(settings["device"])
+    memory = devices.gpu_memory() if device == "cuda" else total_memory()
+    return Plan(
+        settings=settings,
+        cases=_cases(settings, device),
+        budget=BUDGETS[settings["budget"]],
+        device=device,
+        timeout=_positive("timeout", settings["timeout"]),
+        memory_limit=_memory_limit(settings["memory-limit"], memory),
+        threads=_whole("threads", settings["threads"], 1) if settings["threads"] else None,
+        seed=_whole("seed", settings["seed"], 0),
+    )
+
+
+def _cases(settings: Mapping[str, Any], device: str) -> list[Case]:
+    base = _only_axes(settings)
+    grids = [_grid({**base, **grid}, device) for grid in settings.get(GRID_TABLE) or [{}]]
+    _check_size(grids)
+    return list(dict.fromkeys(case for grid in grids for case in grid.cases()))
+
+
+def _check_size(grids: Sequence[Grid]) -> None:
+    count = sum(grid.upper_bound() for grid in grids)
+    if count > LARGEST_SWEEP:
+        raise UsageError(f"the grid spans {count:,} cases, more than {LARGEST_SWEEP:,}; take larger steps")
+
+
+def _grid(axes: Settings, device: str) -> Grid:
+    impls = tuple(dict.fromkeys(map(Impl.parse, _words(axes, "impl"))))
+    if axes["order"] and not any(impl.has_order for impl in impls):
+        raise UsageError(
+            f"--order {axes['order']}: none of {', '.join(map(str, impls))} has a polynomial order; "
+            "add ea-series or drop --order"
+        )
+    return Grid(
+        impls=impls,
+        seq_len=Axis.parse("seq-len", axes["seq-len"]).values,
+        dim=Axis.parse("dim", axes["dim"]).values,
+        order=Axis.parse("order", axes["order"] or DEFAULT_ORDERS, minimum=0).values,
+        batch=Axis.parse("batch", axes["batch"]).values,
+        heads=Axis.parse("heads", axes["heads"]).values,
+        dtype=_choices("dtype", axes, list(ELEMENT_SIZE)),
+        causal=tuple(text == "true" for text in _choices("causal", axes, ["true", "false"])),
+        mode=_choices("mode", axes, list(MODES)),
+        level=_choices("level", axes, list(LEVELS)),
+        device=device,
+    )
+
+
+def _words(axes: Settings, name: str) -> list[str]:
+    words = [word.strip() for word in axes[name].split(",") if word.strip()]
+    if not words:
+        raise UsageError(f"--{name} '{axes[name]}': names nothing; give at least one")
+    return words
+
+
+def _choices(name: str, axes: Settings, known: list[str]) -> tuple[str, ...]:
+    words = tuple(dict.fromkeys(_words(axes, name)))
+    check_names(name, words, known)
+    return words
+
+
+def _positive(name: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise UsageError(f"--{name} {text}: is not a positive number")
+    return value
+
+
+def _whole(name: str, text: str, minimum: int) -> int:
+    if not text.isdecimal() or int(text) < minimum:
+        raise UsageError(f"--{name} {text}: is not a whole number of at least {minimum}")
+    return int(text)
+
+
+def _memory_limit(text: str, total: Bytes) -> Bytes:
+    try:
+        return parse_memory_limit(text, total)
+    except ValueError as error:
+        raise UsageError(f"--memory-limit {error}") from None

@@ -1,0 +1,28 @@
+"""What a sweep does when nobody says otherwise. Text, as on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+AXIS_DEFAULTS: Mapping[str, str] = {
+    "impl": "softmax,efficient,linear,element-wise,ea-series,hadamard",
+    "seq-len": "256:8k:x2",
+    "dim": "256",
+    "order": "",  # empty: nobody asked, so DEFAULT_ORDERS where an attention has an order
+    "batch": "1",
+    "heads": "8",
+    "dtype": "float32",
+    "causal": "false",
+    "mode": "forward,train",
+    "level": "op",
+}
+RUN_DEFAULTS: Mapping[str, str] = {
+    "device": "auto",
+    "threads": "",  # empty: torch's own choice
+    "budget": "default",
+    "timeout": "60",
+    "memory-limit": "80%",
+    "seed": "0",
+}
+DEFAULT_ORDERS = "2,6"
+QUICK_TIMEOUT = "15"  # seconds: --quick is for a first look, which one slow case must not hold up

@@ -1,0 +1,113 @@
+"""The measured device: detection without torch; preparation, limits and description with it, in the worker."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from elattn_bench.errors import UsageError
+from elattn_bench.units import Bytes
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def detect(wanted: str) -> str:
+    """The device to measure on: ``auto`` is the GPU if NVML shows one, else the CPU. Imports no torch.
+
+    Raises:
+        UsageError: the device is unknown, or ``cuda`` was asked for and no NVIDIA GPU is here.
+    """
+    if wanted not in DEVICES:
+        raise UsageError(f"--device {wanted}: is not a device; write one of {', '.join(DEVICES)}")
+    has_gpu = bool(gpu_names())
+    if wanted == "cuda" and not has_gpu:
+        raise UsageError("--device cuda: no NVIDIA GPU or driver is found on this machine; use --device cpu")
+    if wanted == "auto":
+        return "cuda" if has_gpu and _torch_has_cuda() else "cpu"
+    return wanted
+
+
+def gpu_names() -> list[str]:
+    """Names of the NVIDIA GPUs that the driver shows; empty without a driver."""
+    import pynvml
+
+    with contextlib.suppress(pynvml.NVMLError):
+        pynvml.nvmlInit()
+        try:
+            count = pynvml.nvmlDeviceGetCount()
+            return [str(pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(n))) for n in range(count)]
+        finally:
+            pynvml.nvmlShutdown()
+    return []
+
+
+def gpu_memory() -> Bytes:
+    """Memory of the first GPU."""
+    import pynvml
+
+    pynvml.nvmlInit()
+    try:
+        return int(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(0)).total)
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _torch_has_cuda() -> bool:
+    # A GPU beside a CPU build of torch: the wheel's own version file tells without importing it.
+    from importlib.metadata import PackageNotFoundError, version
+
+    with contextlib.suppress(PackageNotFoundError):
+        return "+cpu" not in version("torch")
+    return False
+
+
+def prepare(device: str, threads: int | None) -> None:
+    """Set the thread count and wake the device.
+
+    Raises:
+        RuntimeError: torch cannot use the device.
+    """
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError(f"torch {torch.__version__} cannot use CUDA here; use --device cpu")
+    # Threads, stacks and contexts come up now, before limits are set and bytes are counted.
+    torch.ones(256, 256, device=device) @ torch.ones(256, 256, device=device)
+
+
+def limit_memory(device: str, limit: Bytes) -> None:
+    """Make allocations beyond the limit fail in this process, before the system's OOM killer has to act."""
+    import torch
+
+    if device == "cuda":
+        total = torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, limit / total))
+        return
+    with contextlib.suppress(ImportError, ValueError, OSError):  # no such limit on this system
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+
+def describe(device: str) -> dict[str, Any]:
+    """What torch and the device are, for ``run.json`` and ``env``."""
+    import torch
+
+    described: dict[str, Any] = {
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "cuda": torch.version.cuda,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+    }
+    if device == "cuda":
+        properties = torch.cuda.get_device_properties(0)
+        described |= {
+            "device_name": properties.name,
+            "gpu_memory_bytes": properties.total_memory,
+            "compute_capability": f"{properties.major}.{properties.minor}",
+            "multiprocessors": properties.multi_processor_count,
+            "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
+        }
+    return described

@@ -1,0 +1,87 @@
+"""Where a run was made: machine, versions, commit. The host's name stays out of it. No torch."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from elattn_bench import __version__
+from elattn_bench.units import Bytes
+
+SAME_MACHINE = ("device", "device_name", "cpu_model", "cpu_cores", "torch", "threads")
+"""Rows of one run must agree in these; ``--resume`` refuses otherwise."""
+
+_CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
+
+def describe() -> dict[str, Any]:
+    """What can be said without torch."""
+    return {
+        "elattn_bench": __version__,
+        "git_commit": git_commit(),
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "cpu_model": cpu_model(),
+        "cpu_cores": psutil.cpu_count(logical=False) or psutil.cpu_count() or 1,
+        "cpu_threads": psutil.cpu_count() or 1,
+        "memory_bytes": total_memory(),
+        "numpy": _version("numpy"),
+        "triton": _version("triton"),
+    }
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any], keys: tuple[str, ...]) -> list[str]:
+    """What differs between two environments, for people."""
+    return [
+        f"{key}: {one.get(key)} there, {other.get(key)} here"
+        for key in keys
+        if one.get(key) is not None and one.get(key) != other.get(key)
+    ]
+
+
+def cpu_model() -> str:
+    """The CPU's name as its maker writes it."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    if platform.system() == "Darwin":
+        return _output("sysctl", "-n", "machdep.cpu.brand_string") or platform.machine()
+    return platform.processor() or platform.machine()
+
+
+def total_memory() -> Bytes:
+    """Memory that this process may use: the machine's, or the container's if that is less."""
+    limits = [int(psutil.virtual_memory().total)]
+    for path in _CGROUP_LIMITS:
+        with contextlib.suppress(OSError, ValueError):
+            limits.append(int(path.read_text()))
+    return min(limits)
+
+
+def git_commit() -> str | None:
+    """The commit of this tool's source, with ``+changes`` when the tree differs; None outside a checkout."""
+    source = str(Path(__file__).resolve().parent.parent)
+    commit = _output("git", "-C", source, "rev-parse", "--short=12", "HEAD")
+    if not commit or not _output("git", "-C", source, "ls-files", "elattn_bench/environment.py"):
+        return None
+    return commit + ("+changes" if _output("git", "-C", source, "status", "--porcelain", "-uno") else "")
+
+
+def _output(*command: str) -> str:
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    return ""
+
+
+def _version(package: str) -> str | None:
+    with contextlib.suppress(PackageNotFoundError):
+        return version(package)
+    return None

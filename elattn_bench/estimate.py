@@ -1,0 +1,38 @@
+"""How long a sweep will take: a rough guess before anything is measured, for --dry-run and the ETA."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from elattn_bench.cases import Case
+from elattn_bench.stats import FEWEST_SAMPLES, Budget
+from elattn_bench.units import Seconds
+
+# Round numbers of a small machine of each kind. Only the proportions between cases matter for the ETA.
+MATMUL_FLOPS = {"cpu": 5e10, "cuda": 5e13}
+ELEMENTWISE_FLOPS = {"cpu": 1e9, "cuda": 1e12}  # plain PyTorch: about one pass through memory per operation
+BANDWIDTH = {"cpu": 1e10, "cuda": 1e12}
+OVERHEAD: Seconds = 0.05  # gate, inputs, memory pass
+COMPILE: Seconds = 20.0  # torch.compile on a CPU, forward and backward, for the gate's and the case's shape
+PASSES = 3  # first call, warm-up and memory pass, each at least one call
+
+
+def call_seconds(case: Case) -> Seconds:
+    """A guess of one call's time from its cost."""
+    flops = (ELEMENTWISE_FLOPS if case.spec.per_channel else MATMUL_FLOPS)[case.device]
+    return case.cost.flops / flops + case.cost.bytes / BANDWIDTH[case.device]
+
+
+def case_seconds(case: Case, budget: Budget, timeout: Seconds) -> Seconds:
+    """A guess of a whole case's time under the budget."""
+    call = call_seconds(case)
+    sampling = max(
+        min(max(budget.min_time, budget.min_samples * call), budget.max_time), FEWEST_SAMPLES * call
+    )
+    compiling = COMPILE if case.backend == "compile" else 0.0
+    return min(timeout, OVERHEAD + PASSES * call + sampling + compiling)
+
+
+def sweep_seconds(cases: Sequence[Case], budget: Budget, timeout: Seconds) -> Seconds:
+    """A guess of the sweep's time."""
+    return sum(case_seconds(case, budget, timeout) for case in cases)

@@ -1,0 +1,245 @@
+"""Every option once, as an Annotated alias: the same words, the same help, wherever it appears."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from elattn_bench.defaults import AXIS_DEFAULTS, DEFAULT_ORDERS, RUN_DEFAULTS
+
+_GRID = "What to sweep"
+_RUN = "How to measure"
+_OUT = "Where to"
+
+
+class Format(str, Enum):
+    """How a comparison is written."""
+
+    TABLE = "table"
+    MARKDOWN = "markdown"
+    LATEX = "latex"
+    CSV = "csv"
+    JSON = "json"
+
+
+class FailOn(str, Enum):
+    """What makes ``compare`` end with exit code 3."""
+
+    SLOWER = "slower"
+    MEMORY = "memory"
+    ERROR = "error"
+
+
+AXIS = "512 | 1k,2k,8k | 256:64k:x2 | 16:128:16; k = 1024"
+
+# Optional[...] rather than "| None": Typer evaluates these annotations, and Python 3.10 must too.
+ConfigFile = Annotated[
+    Path | None,
+    Argument(
+        metavar="CONFIG.toml", help="A file with the options by their names, and grids.", show_default=False
+    ),
+]
+Impls = Annotated[
+    str | None,
+    Option(
+        "--impl",
+        "-i",
+        metavar="IMPLS",
+        help="Attentions, or attention/backend, with commas. See: elattn-bench list",
+        show_default="the papers' attentions and softmax",
+        rich_help_panel=_GRID,
+    ),
+]
+SeqLen = Annotated[
+    str | None,
+    Option(
+        "--seq-len",
+        metavar="AXIS",
+        help=f"Sequence lengths: {AXIS}.",
+        show_default=AXIS_DEFAULTS["seq-len"],
+        rich_help_panel=_GRID,
+    ),
+]
+Dim = Annotated[
+    str | None,
+    Option(
+        "--dim",
+        metavar="AXIS",
+        help="Feature dimensions, all heads together.",
+        show_default=AXIS_DEFAULTS["dim"],
+        rich_help_panel=_GRID,
+    ),
+]
+Order = Annotated[
+    str | None,
+    Option(
+        "--order",
+        metavar="AXIS",
+        help="Polynomial orders (even), of ea-series.",
+        show_default=DEFAULT_ORDERS,
+        rich_help_panel=_GRID,
+    ),
+]
+Batch = Annotated[
+    str | None,
+    Option(
+        "--batch",
+        metavar="AXIS",
+        help="Batch sizes.",
+        show_default=AXIS_DEFAULTS["batch"],
+        rich_help_panel=_GRID,
+    ),
+]
+Heads = Annotated[
+    str | None,
+    Option(
+        "--heads",
+        metavar="AXIS",
+        help="Numbers of heads.",
+        show_default=AXIS_DEFAULTS["heads"],
+        rich_help_panel=_GRID,
+    ),
+]
+Dtype = Annotated[
+    str | None,
+    Option(
+        "--dtype",
+        metavar="NAMES",
+        help="float32, bfloat16, float16, float64.",
+        show_default=AXIS_DEFAULTS["dtype"],
+        rich_help_panel=_GRID,
+    ),
+]
+Causal = Annotated[
+    list[bool] | None,
+    Option(
+        "--causal/--no-causal",
+        metavar="",
+        help="Give both to measure both.",
+        show_default="no-causal",
+        rich_help_panel=_GRID,
+    ),
+]
+Mode = Annotated[
+    str | None,
+    Option(
+        "--mode",
+        metavar="NAMES",
+        help="forward, train (forward + backward).",
+        show_default=AXIS_DEFAULTS["mode"],
+        rich_help_panel=_GRID,
+    ),
+]
+Level = Annotated[
+    str | None,
+    Option(
+        "--level",
+        metavar="NAMES",
+        help="op, layer (with projections).",
+        show_default=AXIS_DEFAULTS["level"],
+        rich_help_panel=_GRID,
+    ),
+]
+Device = Annotated[
+    str | None,
+    Option(
+        "--device",
+        metavar="NAME",
+        help="auto, cpu, cuda.",
+        show_default=RUN_DEFAULTS["device"],
+        rich_help_panel=_RUN,
+    ),
+]
+Threads = Annotated[
+    int | None,
+    Option(
+        "--threads", metavar="N", help="CPU threads.", show_default="torch's choice", rich_help_panel=_RUN
+    ),
+]
+Quick = Annotated[
+    bool, Option("--quick", help="Fewer samples, 15 s per case: a first look.", rich_help_panel=_RUN)
+]
+Rigorous = Annotated[
+    bool, Option("--rigorous", help="More samples, narrower intervals.", rich_help_panel=_RUN)
+]
+Timeout = Annotated[
+    float | None,
+    Option(
+        "--timeout",
+        metavar="SECONDS",
+        help="Time limit per case.",
+        show_default=RUN_DEFAULTS["timeout"],
+        rich_help_panel=_RUN,
+    ),
+]
+MemoryLimit = Annotated[
+    str | None,
+    Option(
+        "--memory-limit",
+        metavar="SIZE",
+        help="Share or amount: 80%, 8GiB.",
+        show_default=RUN_DEFAULTS["memory-limit"],
+        rich_help_panel=_RUN,
+    ),
+]
+Seed = Annotated[
+    int | None,
+    Option(
+        "--seed",
+        metavar="N",
+        help="Of inputs and of the order of cases.",
+        show_default=RUN_DEFAULTS["seed"],
+        rich_help_panel=_RUN,
+    ),
+]
+Output = Annotated[
+    Path | None,
+    Option(
+        "--output",
+        "-o",
+        metavar="RUN_DIR",
+        help="Run directory.",
+        show_default="runs/<time>",
+        rich_help_panel=_OUT,
+    ),
+]
+Resume = Annotated[bool, Option("--resume", help="Complete an interrupted run.", rich_help_panel=_OUT)]
+Force = Annotated[bool, Option("--force", help="Replace an earlier run.", rich_help_panel=_OUT)]
+DryRun = Annotated[
+    bool, Option("--dry-run", help="Show the cases and an estimate, measure nothing.", rich_help_panel=_OUT)
+]
+Strict = Annotated[
+    bool, Option("--strict", help="Exit with 4 if a case failed with an error.", rich_help_panel=_OUT)
+]
+AsJson = Annotated[bool, Option("--json", help="One JSON document and nothing else.")]
+
+RunPath = Annotated[Path, Argument(metavar="RUN", help="A run directory.", show_default=False)]
+OtherRun = Annotated[
+    Path | None,
+    Argument(
+        metavar="OTHER_RUN", help="A second run, compared with the first case by case.", show_default=False
+    ),
+]
+Reference = Annotated[str, Option("--reference", help="What speed-ups are relative to.")]
+Metrics = Annotated[str, Option("--metric", help="latency, memory, params; comma-separated.")]
+Threshold = Annotated[
+    str, Option("--threshold", help="Smallest change that counts, for two runs and --fail-on.")
+]
+FailOnOption = Annotated[
+    FailOn | None, Option("--fail-on", help="Exit with 3 when this was found.", case_sensitive=False)
+]
+FormatOption = Annotated[
+    Format, Option("--format", "-f", help="How to write the comparison.", case_sensitive=False)
+]
+ForceCompare = Annotated[bool, Option("--force", help="Compare runs of different devices all the same.")]
+Kinds = Annotated[
+    str | None, Option("--kind", help="scaling, latency, memory, order, dim; all that apply if not given.")
+]
+ImageFormats = Annotated[str, Option("--format", "-f", help="png, svg, pdf; comma-separated.")]
+PlotDir = Annotated[
+    Path | None,
+    Option("--output", "-o", metavar="DIR", help="Where the figures go; RUN/plots if not given."),
+]

@@ -1,0 +1,331 @@
+"""The run directory: results.csv, samples.jsonl, run.json, plots/. Each row is on disk before the next case."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from elattn_bench.cases import Case
+from elattn_bench.errors import RunDirError
+from elattn_bench.results import COLUMNS, SCHEMA_VERSION, Measurement, Outcome, Row, Skipped, make_row
+
+RESULTS = "results.csv"
+SAMPLES = "samples.jsonl"
+RUN_INFO = "run.json"
+PLOTS = "plots"
+ERRORS = "errors.log"
+LOCK = ".lock"
+_OURS = (RESULTS, SAMPLES, RUN_INFO, PLOTS, ERRORS, LOCK)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run as read from disk, for analysis.
+
+    Args:
+        path: its directory.
+        info: run.json: argv, config, environment, ceilings.
+        rows: results.csv, in the order measured.
+        warnings: what a reader should know, for example a half-written last line that was left out.
+    """
+
+    path: Path
+    info: Mapping[str, Any]
+    rows: Sequence[Row]
+    warnings: Sequence[str] = ()
+
+    @property
+    def name(self) -> str:
+        """The directory's own name."""
+        return self.path.resolve().name
+
+    @property
+    def device_name(self) -> str:
+        """The measured device, for people: the GPU's or the CPU's model."""
+        environment = self.info.get("environment", {})
+        return str(environment.get("device_name") or environment.get("cpu_model") or "unknown device")
+
+
+def read_run(path: Path) -> Run:
+    """The run in the directory.
+
+    Raises:
+        RunDirError: it is missing, empty, not ours, broken, or written by a newer version.
+    """
+    if not path.is_dir():
+        raise RunDirError(f"{path}: no such run directory; make one with: elattn-bench sweep -o {path}")
+    if not (path / RESULTS).is_file():
+        raise RunDirError(f"{path}: holds no {RESULTS}, so it is not a run directory of elattn-bench")
+    rows, warnings = _read_rows(path / RESULTS)
+    if not rows:
+        raise RunDirError(f"{path / RESULTS}: no case is measured yet; go on with: {resume_command(path)}")
+    return Run(path, read_info(path), rows, warnings)
+
+
+def resume_command(path: Path) -> str:
+    """What to type to complete the run."""
+    return f"elattn-bench sweep --resume -o {path}"
+
+
+def read_info(path: Path) -> dict[str, Any]:
+    """run.json of the run directory; empty where there is none.
+
+    Raises:
+        RunDirError: it is not a JSON object.
+    """
+    try:
+        info = json.loads((path / RUN_INFO).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise RunDirError(f"{path / RUN_INFO}: is not JSON ({error})") from None
+    if not isinstance(info, dict):
+        raise RunDirError(f"{path / RUN_INFO}: holds no JSON object, so it is not ours")
+    return info
+
+
+def _read_rows(path: Path) -> tuple[list[Row], list[str]]:
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError:
+        raise RunDirError(f"{path}: is not UTF-8 text, so it is not a results file of elattn-bench") from None
+    except OSError as error:
+        raise RunDirError(f"{path}: cannot be read ({error.strerror})") from None
+    if not text.strip():
+        raise RunDirError(f"{path}: is empty; delete the directory or sweep again with --force")
+    warnings = []
+    if not text.endswith("\n"):
+        text = text[: text.rfind("\n") + 1]
+        warnings.append(f"{path}: the last line is cut short and was left out; --resume measures it again")
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    _check_schema(path, text)
+    _check_header(path, reader.fieldnames)
+    return [_parse_record(path, reader.line_num, record) for record in reader], warnings
+
+
+def _check_schema(path: Path, text: str) -> None:
+    # Before the header is judged: a newer version may have other columns.
+    first = next(csv.DictReader(io.StringIO(text, newline="")), {})
+    schema = first.get("schema") or ""
+    if schema.isdecimal() and int(schema) > SCHEMA_VERSION:
+        raise RunDirError(
+            f"{path}: was written by a newer elattn-bench (schema {schema}, this one reads up to "
+            f"{SCHEMA_VERSION}); upgrade elattn-bench to read it"
+        )
+
+
+def _check_header(path: Path, header: Sequence[str] | None) -> None:
+    missing = [column for column in COLUMNS if column not in (header or ())]
+    if missing:
+        shown = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
+        raise RunDirError(f"{path}: is not a results file of elattn-bench: columns {shown} are missing")
+
+
+def _parse_record(path: Path, line: int, record: dict[str, str]) -> Row:
+    if None in record or None in record.values():
+        raise RunDirError(
+            f"{path}: line {line} does not have one value per column; the file was cut or edited"
+        )
+    try:
+        return Row.from_csv(record)
+    except ValueError as error:
+        raise RunDirError(f"{path}: line {line}: {error}") from None
+
+
+@dataclass
+class RunDir:
+    """An open run directory: one writer at a time, rows appended and synced one by one.
+
+    Make one with ``create`` or ``resume``; use it as a context manager.
+    """
+
+    path: Path
+    info: dict[str, Any]
+    done: dict[str, Row] = field(default_factory=dict)
+    _lock: FileLock | None = None
+
+    @classmethod
+    def create(cls, path: Path, info: Mapping[str, Any], *, force: bool = False) -> RunDir:
+        """A new run directory, empty.
+
+        Raises:
+            RunDirError: it exists and ``force`` is off, another sweep writes to it, or the disk refuses.
+        """
+        if path.exists() and not path.is_dir():
+            raise RunDirError(f"{path}: is a file; choose another directory with -o")
+        foreign = (
+            sorted(entry.name for entry in path.iterdir() if entry.name not in _OURS) if path.is_dir() else []
+        )
+        occupied = path.is_dir() and any(path.iterdir())
+        if occupied and not force:
+            hint = (
+                ""
+                if foreign
+                else f"; --resume completes it, --force replaces it (resume: {resume_command(path)})"
+            )
+            raise RunDirError(
+                f"{path}: already exists and is not empty{hint or '; choose another directory with -o'}"
+            )
+        if foreign:
+            raise RunDirError(
+                f"{path}: --force would replace a run, but this directory holds other files "
+                f"({', '.join(foreign[:3])}); choose another directory with -o"
+            )
+        with _disk_errors(path):
+            path.mkdir(parents=True, exist_ok=True)
+        run_dir = cls(path, dict(info), _lock=_acquire(path))
+        with _disk_errors(path):
+            run_dir._clear()
+            run_dir._write_header()
+        run_dir.write_info()
+        return run_dir
+
+    @classmethod
+    def resume(cls, path: Path) -> RunDir:
+        """The run directory as an earlier sweep left it; half-written last lines are cut off.
+
+        Raises:
+            RunDirError: there is none, another sweep writes to it, or it is broken.
+        """
+        if not (path / RUN_INFO).is_file() or not (path / RESULTS).is_file():
+            raise RunDirError(f"{path}: there is no run to resume; start it without --resume")
+        lock = _acquire(path)
+        try:
+            with _disk_errors(path):
+                for name in (RESULTS, SAMPLES):
+                    _cut_half_line(path / name)
+            run_dir = cls(path, read_info(path), _lock=lock)
+            if (path / RESULTS).stat().st_size == 0:
+                run_dir._write_header()
+            run_dir.done = {row.case_id: row for row in _read_rows(path / RESULTS)[0]}
+        except BaseException:
+            lock.release()
+            raise
+        return run_dir
+
+    def append(self, case: Case, outcome: Outcome) -> Row:
+        """Put the case's outcome on disk, whole or not at all, and return its row.
+
+        Raises:
+            RunDirError: the disk refuses, for example because it is full.
+        """
+        row = make_row(case, outcome)
+        line = io.StringIO(newline="")
+        csv.DictWriter(line, COLUMNS, lineterminator="\n").writerow(row.to_csv())
+        if isinstance(outcome, Measurement):
+            samples = {"case_id": row.case_id, "latency_ms": [float(f"{x:.7g}") for x in outcome.latency_ms]}
+            self._append_line(SAMPLES, json.dumps(samples) + "\n")
+        elif isinstance(outcome, Skipped) and outcome.details:
+            self._append_line(ERRORS, f"{row.case_id}\n{outcome.details.rstrip()}\n\n")
+        self._append_line(RESULTS, line.getvalue())
+        self.done[row.case_id] = row
+        return row
+
+    def write_info(self) -> None:
+        """Replace run.json in one step, so that a crash leaves the old or the new one."""
+        scratch = self.path / f"{RUN_INFO}.new"
+        with _disk_errors(self.path):
+            scratch.write_text(json.dumps(self.info, indent=2) + "\n", encoding="utf-8")
+            scratch.replace(self.path / RUN_INFO)
+
+    def close(self) -> None:
+        """Let other sweeps in."""
+        if self._lock is not None:
+            self._lock.release()
+
+    def __enter__(self) -> RunDir:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _append_line(self, name: str, text: str) -> None:
+        target = self.path / name
+        advice = f"free some space, then: {resume_command(self.path)}"
+        with _disk_errors(self.path, advice), target.open("ab") as stream:
+            size = stream.tell()
+            try:
+                stream.write(text.encode("utf-8"))
+                stream.flush()
+                os.fsync(stream.fileno())
+            except OSError:
+                os.truncate(target, size)  # no half line stays behind
+                raise
+
+    def _write_header(self) -> None:
+        with (self.path / RESULTS).open("w", encoding="utf-8", newline="") as stream:
+            csv.writer(stream, lineterminator="\n").writerow(COLUMNS)
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def _clear(self) -> None:
+        for name in (RESULTS, SAMPLES, RUN_INFO, ERRORS):
+            (self.path / name).unlink(missing_ok=True)
+        shutil.rmtree(self.path / PLOTS, ignore_errors=True)
+
+
+def read_samples(path: Path) -> dict[str, list[float]]:
+    """Raw samples in milliseconds by case_id; a half-written last line is left out."""
+    return dict(_sample_lines(path / SAMPLES))
+
+
+def _sample_lines(path: Path) -> Iterator[tuple[str, list[float]]]:
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8") as stream:
+        for line in stream:
+            if line.endswith("\n"):
+                record = json.loads(line)
+                yield record["case_id"], record["latency_ms"]
+
+
+def _cut_half_line(path: Path) -> None:
+    if not path.is_file():
+        return
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        os.truncate(path, whole)
+
+
+def _acquire(path: Path) -> FileLock:
+    lock = FileLock(path / LOCK)
+    with _disk_errors(path):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise RunDirError(
+                f"{path}: another sweep is writing to it; wait for it, or choose another directory with -o"
+            ) from None
+    return lock
+
+
+class _disk_errors:  # noqa: N801 - reads as a statement at its use
+    """Turn what the disk refuses into a RunDirError with advice."""
+
+    def __init__(self, path: Path, advice: str = "choose another directory with -o") -> None:
+        self.path = path
+        self.advice = advice
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, OSError):
+            what = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
+            raise RunDirError(f"{self.path}: cannot be written: {what}; {self.advice}") from None

@@ -1,0 +1,123 @@
+"""From a plan to a finished run directory: opens it, starts the worker, watches, closes in order."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rich.console import Console
+
+from elattn_bench import environment, estimate, sweep
+from elattn_bench.config import Plan
+from elattn_bench.errors import Interrupted, RunDirError
+from elattn_bench.progress import ProgressBar
+from elattn_bench.results import SCHEMA_VERSION
+from elattn_bench.rundir import RUN_INFO, RunDir, read_info
+from elattn_bench.units import Seconds
+from elattn_bench.worker import Settings, Worker
+
+
+def stored_settings(path: Path) -> Mapping[str, Any]:
+    """The settings that a run was started with.
+
+    Raises:
+        RunDirError: there is no such run.
+    """
+    if not (path / RUN_INFO).is_file():
+        raise RunDirError(f"{path}: there is no run to resume; start it without --resume")
+    settings = read_info(path).get("config")
+    if not isinstance(settings, dict):
+        raise RunDirError(f"{path / RUN_INFO}: does not say how the run was started, so it cannot be resumed")
+    return settings
+
+
+def run_sweep(plan: Plan, path: Path, *, resume: bool, force: bool, console: Console) -> None:
+    """Measure the plan's cases into the run directory; whatever happens, finished rows stay.
+
+    Raises:
+        RunDirError: the directory cannot be used, or belongs to another machine's run.
+        WorkerError: the worker cannot be started.
+        Interrupted: by Ctrl-C or SIGTERM.
+    """
+    with interruptible(), _open(plan, path, resume=resume, force=force) as run_dir, _worker(plan) as worker:
+        _settle_environment(run_dir, plan, worker)
+        cases = [case for case in sweep.in_order(plan.cases, plan.seed) if case.case_id not in run_dir.done]
+        _announce(plan, run_dir, len(cases), console)
+        with ProgressBar(cases, lambda case: _seconds(plan, case), console) as progress:
+            sweep.run(cases, run_dir, lambda case: worker.measure(case, plan.timeout), progress)
+        run_dir.info["finished"] = _now()
+        run_dir.write_info()
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Within, Ctrl-C, SIGTERM and a closed terminal raise Interrupted."""
+    signals = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    before = {number: signal.signal(number, _interrupt) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise Interrupted(signal.Signals(number).name)
+
+
+def _open(plan: Plan, path: Path, *, resume: bool, force: bool) -> RunDir:
+    if resume:
+        return RunDir.resume(path)
+    info = {
+        "schema": SCHEMA_VERSION,
+        "argv": sys.argv[1:],
+        "config": dict(plan.settings),
+        "started": _now(),
+        "finished": None,
+        "environment": {"device": plan.device, **environment.describe()},
+        "ceilings": {},
+    }
+    return RunDir.create(path, info, force=force)
+
+
+def _worker(plan: Plan) -> Worker:
+    return Worker(Settings(plan.device, plan.budget, plan.threads, plan.memory_limit, plan.seed))
+
+
+def _settle_environment(run_dir: RunDir, plan: Plan, worker: Worker) -> None:
+    """Write what the worker says of the device; on resume, refuse another machine's run."""
+    here = {"device": plan.device, **environment.describe(), **worker.environment()}
+    here.setdefault("device_name", here["cpu_model"])
+    there = run_dir.info["environment"]
+    if differing := environment.differences(there, here, environment.SAME_MACHINE):
+        raise RunDirError(
+            f"{run_dir.path}: was measured on another machine or set-up ({'; '.join(differing)}); "
+            "its rows cannot be mixed with this one's: sweep into another directory"
+        )
+    run_dir.info["environment"] = {**here, **there}
+    run_dir.write_info()
+
+
+def _announce(plan: Plan, run_dir: RunDir, pending: int, console: Console) -> None:
+    machine = run_dir.info["environment"]
+    kept = f", {len(run_dir.done)} kept from before" if run_dir.done else ""
+    console.print(
+        f"Measuring {pending} cases{kept} on {machine['device_name']} "
+        f"({machine['threads']} threads, torch {machine['torch']}) into {run_dir.path}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _seconds(plan: Plan, case: Any) -> Seconds:
+    return estimate.case_seconds(case, plan.budget, plan.timeout)
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

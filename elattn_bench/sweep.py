@@ -1,0 +1,90 @@
+"""The sweep: order, resume, append after every case. ``measure`` is an argument, so no torch is needed."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Protocol, TypeAlias
+
+from elattn_bench.cases import Case
+from elattn_bench.results import Measurement, Outcome, Row, Skipped
+from elattn_bench.rundir import RunDir
+
+Measure: TypeAlias = Callable[[Case], Outcome]
+
+
+class Observer(Protocol):
+    """Whoever watches a sweep: the progress bar, or a test."""
+
+    def started(self, case: Case) -> None:
+        """The case is about to be measured."""
+
+    def finished(self, case: Case, row: Row) -> None:
+        """The case's row is on disk."""
+
+
+def run(cases: Iterable[Case], run_dir: RunDir, measure: Measure, observer: Observer) -> None:
+    """Measure every case that the run directory does not hold yet, in the order given."""
+    exhausted = Exhausted()
+    for row in run_dir.done.values():
+        exhausted.note(_case_of(row), row.status)
+    for case in cases:
+        if case.case_id in run_dir.done:
+            continue
+        observer.started(case)
+        outcome = exhausted.verdict(case) or measure(case)
+        # Append before the next case: a later crash must not lose this row.
+        row = run_dir.append(case, outcome)
+        exhausted.note(case, "ok" if isinstance(outcome, Measurement) else outcome.status)
+        observer.finished(case, row)
+
+
+def in_order(cases: Sequence[Case], seed: int) -> list[Case]:
+    """The cases in seeded random order within increasing cost.
+
+    Random, so that a drift of the machine does not become a trend; increasing, so that results come
+    early and running out of memory is met from below.
+    """
+    shuffled = list(cases)
+    random.Random(seed).shuffle(shuffled)
+    return sorted(shuffled, key=_cost_bucket)
+
+
+def _cost_bucket(case: Case) -> int:
+    return int(math.log2(max(2, case.cost.flops + case.cost.bytes)))
+
+
+@dataclass
+class Exhausted:
+    """Cases that ran out of memory or time: whatever needs at least as much is not tried."""
+
+    _failed: list[tuple[Case, str]] = field(default_factory=list)
+
+    def note(self, case: Case, status: str) -> None:
+        """Remember the case if it ran out."""
+        if status in ("oom", "timeout"):
+            self._failed.append((case, status))
+
+    def verdict(self, case: Case) -> Skipped | None:
+        """The outcome of a case that cannot do better than one that failed, else None."""
+        for smaller, status in self._failed:
+            if _needs_at_least(case, smaller):
+                if status == "oom":
+                    return Skipped("predicted_oom", f"not tried: {smaller.case_id} ran out of memory")
+                return Skipped("timeout", f"not tried: {smaller.case_id} took too long")
+        return None
+
+
+_KIND = ("attention", "backend", "level", "mode", "dtype", "device", "causal", "heads")
+_SIZES = ("batch", "seq_len", "dim", "order")
+
+
+def _needs_at_least(case: Case, smaller: Case) -> bool:
+    same_kind = all(getattr(case, name) == getattr(smaller, name) for name in _KIND)
+    return same_kind and all((getattr(case, name) or 0) >= (getattr(smaller, name) or 0) for name in _SIZES)
+
+
+def _case_of(row: Row) -> Case:
+    return Case(**{column.name: getattr(row, column.name) for column in fields(Case)})

@@ -1,0 +1,105 @@
+"""The worker against real faults: out of memory, time-out, sudden death. The sweep goes on after each."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import psutil
+import pytest
+
+from elattn_bench.cases import Case
+from elattn_bench.results import Measurement, Skipped
+from elattn_bench.stats import BUDGETS
+from elattn_bench.worker import Settings, Worker
+
+SMALL = Case("softmax", "eager", "op", "forward", "float32", "cpu", False, 1, 2, 64, 16)
+ENDLESS = Case("softmax", "eager", "op", "forward", "float32", "cpu", False, 8, 8, 8192, 512)
+SETTINGS = Settings("cpu", BUDGETS["quick"], threads=1)
+
+
+@pytest.fixture(scope="module")
+def worker() -> Iterator[Worker]:
+    with Worker(SETTINGS) as worker:
+        yield worker
+
+
+def test_a_case_comes_back_measured(worker: Worker) -> None:
+    outcome = worker.measure(SMALL, timeout=60)
+    assert isinstance(outcome, Measurement)
+    assert len(outcome.latency_ms) >= 10
+    assert min(outcome.latency_ms) > 0
+    assert outcome.rel_rms_error is not None
+    assert 0 < outcome.rel_rms_error < 1e-5
+    # Scores, their softmax and the output, with a scaled copy at most: nothing else of this size exists.
+    scores, output = 2 * 64 * 64 * 4, 2 * 64 * 8 * 4
+    assert 2 * scores <= (outcome.peak_memory_bytes or 0) <= 3 * scores + 2 * output
+    assert outcome.total_memory_bytes == (outcome.peak_memory_bytes or 0) + 3 * 64 * 16 * 4
+
+
+def test_training_at_layer_level_comes_back_measured(worker: Worker) -> None:
+    outcome = worker.measure(replace(SMALL, level="layer", mode="train"), timeout=60)
+    assert isinstance(outcome, Measurement)
+
+
+def test_the_worker_says_what_torch_and_the_device_are(worker: Worker) -> None:
+    environment = worker.environment()
+    assert environment["threads"] == 1
+    assert environment["torch"].startswith("2.")
+
+
+def test_an_unsupported_case_is_a_value_with_its_reason(worker: Worker) -> None:
+    outcome = worker.measure(replace(SMALL, backend="cudnn"), timeout=60)
+    assert isinstance(outcome, Skipped)
+    assert outcome.status == "unsupported"
+    assert "runs on cuda only" in outcome.reason
+
+
+def test_a_case_over_its_time_is_ended_and_the_next_one_runs(worker: Worker) -> None:
+    started = time.monotonic()
+    outcome = worker.measure(ENDLESS, timeout=1.0)
+    assert isinstance(outcome, Skipped)
+    assert outcome.status in ("timeout", "oom")  # a small machine cannot even hold the scores
+    assert time.monotonic() - started < 30
+    assert isinstance(worker.measure(SMALL, timeout=60), Measurement)
+
+
+def test_a_case_beyond_the_memory_limit_is_out_of_memory_and_the_next_one_runs() -> None:
+    limit = 3 * 2**30  # torch itself needs some of it; 8 * 8 * 8192^2 scores need 17 GB
+    with Worker(replace(SETTINGS, memory_limit=limit)) as worker:
+        outcome = worker.measure(ENDLESS, timeout=60)
+        assert isinstance(outcome, Skipped)
+        assert outcome.status == "oom", outcome
+        assert "3.00 GiB" in outcome.reason
+        assert isinstance(worker.measure(SMALL, timeout=60), Measurement)
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "named"), [(signal.SIGKILL, "oom", "SIGKILL"), (signal.SIGSEGV, "error", "SIGSEGV")]
+)
+def test_a_worker_that_is_killed_becomes_a_row_and_is_replaced(
+    worker: Worker, number: int, status: str, named: str
+) -> None:
+    worker.environment()
+    assert worker._process is not None
+    assert worker._process.pid is not None
+    killer = threading.Timer(0.5, os.kill, (worker._process.pid, number))
+    killer.start()
+    outcome = worker.measure(ENDLESS, timeout=60)
+    killer.join()
+    assert isinstance(outcome, Skipped)
+    assert (outcome.status, named in outcome.reason) == (status, True), outcome
+    assert isinstance(worker.measure(SMALL, timeout=60), Measurement)
+
+
+def test_closing_leaves_no_process_behind() -> None:
+    with Worker(SETTINGS) as worker:
+        worker.environment()
+        assert worker._process is not None
+        pid = worker._process.pid
+    assert pid is not None
+    assert not psutil.pid_exists(pid)
