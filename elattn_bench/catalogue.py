@@ -39,6 +39,7 @@ def _entry(spec: AttentionSpec, backend: str, problem: Problem) -> dict[str, Any
         "recurrent": spec.has_decode,
         "hyperparameters": {name: knob.default for name, knob in spec.hyperparameters.items()},
         "paper": str(spec.paper),
+        "arxiv": spec.paper.arxiv,
         "title": spec.paper.title,
         "notes": spec.notes,
     }

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from elattn_bench import __version__, options
-from elattn_bench.errors import ElattnError, Interrupted
+from elattn_bench.errors import ElattnError, Interrupted, UsageError
 
 app = typer.Typer(
     name="elattn-bench",
@@ -78,8 +78,8 @@ def sweep(
 def compare(
     run: options.RunPath,
     other_run: options.OtherRun = None,
-    reference: options.Reference = "softmax/sdpa",
-    metric: options.Metrics = "latency,memory,params",
+    reference: options.Reference = None,
+    metric: options.Metrics = None,
     threshold: options.Threshold = "5%",
     fail_on: options.FailOnOption = None,
     format: options.FormatOption = options.Format.TABLE,
@@ -91,8 +91,11 @@ def compare(
     failure = fail_on.value if fail_on else None
     if other_run is None:
         commands.compare(run, reference, metric, threshold, failure, format.value)
-    else:
-        commands.compare_runs(run, other_run, metric, threshold, failure, format.value, force=force)
+        return
+    for name, given in (("reference", reference), ("metric", metric)):
+        if given is not None:
+            raise UsageError(f"--{name} is for one run; two runs are compared case by case, in all they have")
+    commands.compare_runs(run, other_run, threshold, failure, format.value, force=force)
 
 
 @app.command()

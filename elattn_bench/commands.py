@@ -91,35 +91,34 @@ def _sum_up(path: Path, *, strict: bool) -> None:
 
     run = read_run(path)
     render.show(listings.summary_report(analysis.summary(run)), "table", _stdout())
-    _say(f"Results: {path}/results.csv\nNext:    elattn-bench plot {path}\n         elattn-bench compare {path}")
+    _say(
+        f"Results: {path}/results.csv\nNext:    elattn-bench plot {path}\n         elattn-bench compare {path}"
+    )
     errors = [row for row in run.rows if row.status == "error"]
     if errors:
-        _say(f"{len(errors)} cases failed with an error: see the reasons in results.csv, tracebacks in errors.log")
+        _say(
+            f"{len(errors)} cases failed with an error: see the reasons in results.csv, tracebacks in errors.log"
+        )
     if errors and strict:
         raise typer.Exit(CASES_FAILED)
 
 
 def compare(
-    path: Path, reference: str, metric: str, threshold: str, fail_on: str | None, format: str
+    path: Path, reference: str | None, metric: str | None, threshold: str, fail_on: str | None, format: str
 ) -> None:
     """One run against its reference."""
     from elattn_bench import comparisons, render, reports
 
     share = _parse_threshold(threshold)
-    found = comparisons.compare_to_reference(_read(path), reference, _names(metric))
-    render.show(reports.comparison_report(found, _names(metric)), format, _stdout())
+    metrics = _names(metric) if metric else comparisons.METRICS
+    wanted = reference or comparisons.DEFAULT_REFERENCE
+    found = comparisons.compare_to_reference(_read(path), wanted, metrics)
+    render.show(reports.comparison_report(found, metrics), format, _stdout())
     _judge(found, fail_on, share)
 
 
 def compare_runs(
-    path: Path,
-    other_path: Path,
-    metric: str,
-    threshold: str,
-    fail_on: str | None,
-    format: str,
-    *,
-    force: bool,
+    path: Path, other_path: Path, threshold: str, fail_on: str | None, format: str, *, force: bool
 ) -> None:
     """Two runs, case by case."""
     from elattn_bench import comparisons, render, reports
@@ -154,8 +153,11 @@ def plot(path: Path, kind: str | None, format: str, output: Path | None) -> None
     from elattn_bench.rundir import PLOTS
 
     kinds = _names(kind) if kind else None
-    for figure in figures.plot(_read(path), kinds, _names(format), output or path / PLOTS):
+    drawn = figures.plot(_read(path), kinds, _names(format), output or path / PLOTS)
+    for figure in drawn:
         typer.echo(figure)
+    if not drawn:
+        _say(f"{path}: no case was measured, so there is nothing to draw")
 
 
 def list_attentions(*, as_json: bool) -> None:
@@ -166,16 +168,7 @@ def list_attentions(*, as_json: bool) -> None:
     if as_json:
         typer.echo(render.to_json(entries), nl=False)
     else:
-        render.show(render.Report([listings.attentions_table(map(_list_row, entries))]), "table", _stdout())
-
-
-def _list_row(entry: Mapping[str, Any]) -> dict[str, Any]:
-    runs_here = "yes" if entry["runs_here"] else "no: " + "; ".join(entry["reasons"])
-    return {
-        **entry,
-        "name": entry["attention"],
-        "runs_here": runs_here + (", default" if entry["default"] else ""),
-    }
+        render.show(listings.attentions_report(entries), "table", _stdout())
 
 
 def env(device: str, *, as_json: bool) -> None:

@@ -35,7 +35,6 @@ class FailOn(str, Enum):
 
 AXIS = "512 | 1k,2k,8k | 256:64k:x2 | 16:128:16; k = 1024"
 
-# Optional[...] rather than "| None": Typer evaluates these annotations, and Python 3.10 must too.
 ConfigFile = Annotated[
     Path | None,
     Argument(
@@ -223,8 +222,16 @@ OtherRun = Annotated[
         metavar="OTHER_RUN", help="A second run, compared with the first case by case.", show_default=False
     ),
 ]
-Reference = Annotated[str, Option("--reference", help="What speed-ups are relative to.")]
-Metrics = Annotated[str, Option("--metric", help="latency, memory, params; comma-separated.")]
+Reference = Annotated[
+    str | None,
+    Option(
+        "--reference", metavar="IMPL", help="What speed-ups are relative to.", show_default="softmax/sdpa"
+    ),
+]
+Metrics = Annotated[
+    str | None,
+    Option("--metric", metavar="NAMES", help="latency, memory, params.", show_default="all three"),
+]
 Threshold = Annotated[
     str, Option("--threshold", help="Smallest change that counts, for two runs and --fail-on.")
 ]

@@ -54,8 +54,9 @@ def significant(value: float, digits: int) -> str:
     """The value with so many significant digits, never in scientific notation."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
-    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
-    return f"{value:.{decimals}f}"
+    # The exponent after rounding: 0.9999 has three digits as 1.00, not as 1.000.
+    exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])
+    return f"{value:.{max(0, digits - 1 - exponent)}f}"
 
 
 def parse_memory_limit(text: str, total: Bytes) -> Bytes:

@@ -69,14 +69,18 @@ def test_compare_speaks_five_formats(run_dir: Path) -> None:
 
 
 def test_a_run_compared_with_itself_is_the_same_everywhere(run_dir: Path) -> None:
-    done = elattn("compare", run_dir, run_dir, "--format", "csv", "--fail-on", "slower", "--threshold", "1000%")
+    done = elattn(
+        "compare", run_dir, run_dir, "--format", "csv", "--fail-on", "slower", "--threshold", "1000%"
+    )
     assert done.returncode in (0, 2), done.stderr
     done = elattn("compare", run_dir, run_dir, "--fail-on", "memory")
     assert done.returncode == 0, done.stderr
 
 
 def test_fail_on_ends_with_three_when_something_was_found(run_dir: Path) -> None:
-    done = elattn("compare", run_dir, "--reference", "linear/eager", "--fail-on", "memory", "--threshold", "0.1%")
+    done = elattn(
+        "compare", run_dir, "--reference", "linear/eager", "--fail-on", "memory", "--threshold", "0.1%"
+    )
     assert done.returncode == 3
     assert "softmax/eager" in done.stderr
 
@@ -181,7 +185,9 @@ def test_an_interrupted_sweep_keeps_its_rows_and_resume_completes_it(
     path = tmp_path / "run"
     words = [*TINY, "-o", str(path)]
     words[words.index("32,64")] = "32:512:32"
-    with subprocess.Popen([COMMAND, *words], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+    with subprocess.Popen(
+        [COMMAND, *words], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    ) as process:
         wait_for_rows(path, 3)
         os.kill(process.pid, number)
         _, stderr = process.communicate(timeout=60)
@@ -253,7 +259,11 @@ def test_reading_commands_work_without_torch(run_dir: Path, words: list[str]) ->
 def test_the_module_runs_from_a_plain_checkout() -> None:
     root = Path(__file__).parent.parent
     done = subprocess.run(
-        [sys.executable, "-m", "elattn_bench", "--version"], capture_output=True, text=True, cwd=root, timeout=60
+        [sys.executable, "-m", "elattn_bench", "--version"],
+        capture_output=True,
+        text=True,
+        cwd=root,
+        timeout=60,
     )
     assert done.stdout.startswith("elattn-bench ")
 

@@ -30,6 +30,13 @@ def test_latencies_for_people(milliseconds: float | None, text: str) -> None:
     assert units.format_ms(milliseconds) == text
 
 
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.9999, "1.00"), (12.345, "12.3"), (1234.5, "1234"), (0, "0"), (-0.5, "-0.500")]
+)
+def test_significant_digits_are_counted_after_rounding(value: float, text: str) -> None:
+    assert units.significant(value, 3) == text
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(5, "5 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")])
 def test_durations_for_people(seconds: float, text: str) -> None:
     assert units.format_duration(seconds) == text

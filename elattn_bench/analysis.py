@@ -1,0 +1,197 @@
+"""How the rows of a run are grouped, related and summed up. Pure: no torch, no disk, no screen."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from elattn_bench.results import Row
+from elattn_bench.rundir import Run
+
+
+class Setting(NamedTuple):
+    """What is run, whatever the sizes: a file of figures, a block of the summary."""
+
+    level: str
+    mode: str
+    dtype: str
+    causal: bool
+
+    @classmethod
+    def of(cls, row: Row) -> Setting:
+        """The setting of the row's case."""
+        return cls(row.level, row.mode, row.dtype, row.causal)
+
+    @property
+    def mask(self) -> str:
+        """``causal`` or ``full``, as in a case's id: which keys a query sees."""
+        return "causal" if self.causal else "full"
+
+    @property
+    def text(self) -> str:
+        """For titles: ``op, forward, float32, non-causal``."""
+        return f"{self.level}, {self.mode}, {self.dtype}, {'causal' if self.causal else 'non-causal'}"
+
+    @property
+    def sort_key(self) -> tuple[bool, str, bool, str, str, bool]:
+        """Sorts op and forward before the rest."""
+        return (self.level != "op", self.level, self.mode != "forward", self.mode, self.dtype, self.causal)
+
+
+class Facet(NamedTuple):
+    """Everything that is held fixed while the length varies; a panel of a figure, a table of ``compare``."""
+
+    level: str
+    mode: str
+    dtype: str
+    causal: bool
+    batch: int
+    heads: int
+    dim: int
+
+    @classmethod
+    def of(cls, row: Row) -> Facet:
+        """The facet that the row lies in."""
+        return cls(row.level, row.mode, row.dtype, row.causal, row.batch, row.heads, row.dim)
+
+    @property
+    def text(self) -> str:
+        """For titles: the setting, and ``batch 1, heads 8, dim 64``."""
+        return f"{self.setting.text}, batch {self.batch}, heads {self.heads}, dim {self.dim}"
+
+    @property
+    def setting(self) -> Setting:
+        """What is run, whatever the sizes."""
+        return Setting(self.level, self.mode, self.dtype, self.causal)
+
+
+def short_status(status: str) -> str:
+    """What a table shows in place of a number: ``oom``, ``timeout``, ``error``, ``unsupported``."""
+    return "oom" if status == "predicted_oom" else status
+
+
+def select(rows: Iterable[Row], **fixed: Any) -> list[Row]:
+    """The rows whose columns have the given values: ``select(rows, level="op", causal=False)``."""
+    return [row for row in rows if all(getattr(row, column) == value for column, value in fixed.items())]
+
+
+def by_facet(rows: Iterable[Row]) -> dict[Facet, list[Row]]:
+    """The rows of each facet, facets in ascending order."""
+    groups: defaultdict[Facet, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[Facet.of(row)].append(row)
+    order = sorted(groups, key=lambda facet: (facet.setting.sort_key, facet.batch, facet.heads, facet.dim))
+    return {facet: groups[facet] for facet in order}
+
+
+def by_setting(rows: Iterable[Row]) -> dict[Setting, list[Row]]:
+    """The rows of each (level, mode, dtype, causal), op and forward first."""
+    groups: defaultdict[Setting, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[Setting.of(row)].append(row)
+    return {setting: groups[setting] for setting in sorted(groups, key=lambda setting: setting.sort_key)}
+
+
+def by_label(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """The rows of each line (impl and order), in the order of ``label_key``, lengths ascending."""
+    groups: defaultdict[str, list[Row]] = defaultdict(list)
+    for row in sorted(rows, key=lambda row: (*label_key(row), row.seq_len)):
+        groups[row.label].append(row)
+    return dict(groups)
+
+
+def label_key(row: Row) -> tuple[bool, str, str, int]:
+    """Sorts lines for people: softmax first, then by name, backend and order as a number."""
+    return (row.attention != "softmax", row.attention, row.backend, row.order or 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """A ratio with the interval that follows from the intervals of its two sides."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def inverse(self) -> Ratio:
+        """The same ratio, read from the other side."""
+        return Ratio(1 / self.value, 1 / self.high, 1 / self.low)
+
+
+def latency_ratio(above: Row, below: Row) -> Ratio | None:
+    """Median latency of ``above`` over that of ``below``; None where either is not measured.
+
+    The interval runs from the most favourable pairing of the two 95 % intervals to the least
+    favourable one, so it is wider than a 95 % interval of the ratio.
+    """
+    if not above.latency_ms_p50 or not below.latency_ms_p50:
+        return None
+    low_above, high_above = _interval(above)
+    low_below, high_below = _interval(below)
+    return Ratio(above.latency_ms_p50 / below.latency_ms_p50, low_above / high_below, high_above / low_below)
+
+
+def _interval(row: Row) -> tuple[float, float]:
+    median = row.latency_ms_p50 or math.nan
+    return (row.latency_ms_ci_low or median, row.latency_ms_ci_high or median)
+
+
+def quotient(above: float | None, below: float | None) -> float | None:
+    """``above / below``; None where either is unknown or 0."""
+    return above / below if above and below else None
+
+
+@dataclass(frozen=True, slots=True)
+class LineSummary:
+    """What became of one line in one (level, mode, dtype, causal), at all of its sizes.
+
+    ok, oom, timeout, other: how many cases ended so; predicted_oom counts as oom.
+    longest: the longest case measured at the largest batch and dim that were; None if none was.
+    growth: exponent of latency over the last two lengths measured there: 1 linear, 2 quadratic.
+    """
+
+    setting: Setting
+    label: str
+    ok: int
+    oom: int
+    timeout: int
+    other: int
+    longest: Row | None
+    growth: float | None
+
+
+def summary(run: Run) -> list[LineSummary]:
+    """One line per (level, mode, dtype, causal) and label."""
+    return [
+        _summarise(setting, label, line)
+        for setting, rows in by_setting(run.rows).items()
+        for label, line in by_label(rows).items()
+    ]
+
+
+def _summarise(setting: Setting, label: str, rows: Sequence[Row]) -> LineSummary:
+    counts = Counter(short_status(row.status) for row in rows)
+    ok, oom, timeout = counts["ok"], counts["oom"], counts["timeout"]
+    line = _largest_line(rows)
+    other = len(rows) - ok - oom - timeout
+    return LineSummary(setting, label, ok, oom, timeout, other, line[-1] if line else None, growth(line))
+
+
+def _largest_line(rows: Sequence[Row]) -> list[Row]:
+    """The measured rows at the largest batch and dim, lengths ascending."""
+    measured = [row for row in rows if row.ok]
+    largest = max(((row.batch, row.dim, row.heads) for row in measured), default=None)
+    line = [row for row in measured if (row.batch, row.dim, row.heads) == largest]
+    return sorted(line, key=lambda row: row.seq_len)
+
+
+def growth(line: Sequence[Row]) -> float | None:
+    """Slope of log latency over log length between the last two rows: the exponent seen there."""
+    if len(line) < 2:
+        return None
+    (x0, y0), (x1, y1) = ((row.seq_len, row.latency_ms_p50) for row in line[-2:])
+    return math.log(y1 / y0) / math.log(x1 / x0) if y0 and y1 and x1 != x0 else None

@@ -1,0 +1,78 @@
+"""Figures of a run: latency and memory against length, latency against order and dim, as files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from elattn_bench import figures_style as style
+from elattn_bench.errors import UsageError
+from elattn_bench.figures_grid import DIM, LATENCY_GRID, MEMORY_GRID, ORDER, draw_grids
+from elattn_bench.figures_scaling import draw_scaling
+from elattn_bench.figures_style import FORMATS as FORMATS
+from elattn_bench.names import check_names
+from elattn_bench.rundir import PLOTS, Run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of figure: how to draw its files, and what a run must hold for it."""
+
+    draw: Callable[[Run], Iterator[tuple[str, Figure]]]
+    needs: str
+
+
+KINDS: Mapping[str, Kind] = {
+    "scaling": Kind(draw_scaling, "at least one measured case"),
+    "latency": Kind(partial(draw_grids, LATENCY_GRID), "at least one measured case"),
+    "memory": Kind(partial(draw_grids, MEMORY_GRID), "cases with a measured peak memory"),
+    "order": Kind(partial(draw_grids, ORDER), "an attention measured in two orders; sweep with --order 2,6"),
+    "dim": Kind(partial(draw_grids, DIM), "an attention measured in two dims; sweep with --dim 64,256"),
+}
+
+
+def plot(
+    run: Run,
+    kinds: Sequence[str] | None = None,
+    formats: Sequence[str] = ("png",),
+    out_dir: Path | None = None,
+) -> list[Path]:
+    """Draw figures of the run, and return the files written.
+
+    Args:
+        run: the run.
+        kinds: names out of ``KINDS``; None: every kind that the run has data for.
+        formats: out of ``png``, ``svg``, ``pdf``.
+        out_dir: where to; None: ``plots`` in the run's directory.
+
+    Raises:
+        UsageError: a kind or format is unknown, or the run has no data for a kind asked for.
+        RunDirError: the disk refuses.
+    """
+    check_names("kind", kinds or (), list(KINDS))
+    check_names("format", formats, FORMATS)
+    target = out_dir or run.path / PLOTS
+    written: list[Path] = []
+    for kind in kinds or KINDS:
+        count = len(written)
+        for stem, figure in draw(run, kind):
+            for suffix in formats:
+                written.append(target / f"{stem}.{suffix}")
+                style.save(figure, written[-1])
+        if kinds and len(written) == count:
+            raise UsageError(
+                f"--kind {kind}: run {run.name} has nothing to draw: it needs {KINDS[kind].needs}"
+            )
+    return written
+
+
+def draw(run: Run, kind: str) -> Iterator[tuple[str, Figure]]:
+    """The figures of one kind, each with the stem of its file name; none where the run lacks the data."""
+    with style.house_style():
+        yield from KINDS[kind].draw(run)

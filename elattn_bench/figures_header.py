@@ -1,0 +1,53 @@
+"""What stands above every figure: what it shows, on which device, from which run, at which sizes."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from elattn_bench.analysis import Setting, short_status
+from elattn_bench.figures_style import GREY
+from elattn_bench.results import Row
+from elattn_bench.rundir import Run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+EDGE = 0.1  # inches between the figure's edge and its text
+TITLE = 0.24  # inches: the title's line
+LINE = 0.15  # inches: a line below it
+LETTERS = 128  # that fit into a line
+
+
+def describe(run: Run, setting: Setting, sizes: Sequence[str], remarks: Sequence[str]) -> list[str]:
+    """The lines below a title: device and run, then what is held fixed and how to read the figure."""
+    environment = run.info.get("environment", {})
+    threads = environment.get("threads") if run.rows[0].device == "cpu" else None
+    device = f"{run.device_name}, {threads} threads" if threads else run.device_name
+    fixed = ", ".join([f"{setting.level} level", *setting.text.split(", ")[1:], *sizes])
+    text = " ".join([f"{fixed}.", *filter(None, remarks)])
+    return [*textwrap.wrap(f"{device}; run {run.name}", LETTERS), *textwrap.wrap(text, LETTERS)]
+
+
+def mark_legend(rows: Iterable[Row]) -> str:
+    """What the marks at the upper edge mean, where there are any."""
+    lost = {short_status(row.status) for row in rows}
+    meanings = {"oom": "Open marks: out of memory.", "timeout": "Crossed marks: over the time limit."}
+    return " ".join(meaning for status, meaning in meanings.items() if status in lost)
+
+
+def header_height(lines: Sequence[str]) -> float:
+    """The height of title and lines, in inches."""
+    return EDGE + TITLE + LINE * len(lines)
+
+
+def draw_header(figure: Figure, title: str, lines: Sequence[str]) -> None:
+    """Write the title and the lines at the upper left."""
+    width, height = figure.get_size_inches()
+    left = EDGE / width
+    figure.text(left, 1 - EDGE / height, title, fontsize=10, fontweight="bold", va="top")
+    for number, line in enumerate(lines):
+        top = EDGE + TITLE + LINE * number
+        # Names may hold anything, so no mathematics is read into them.
+        figure.text(left, 1 - top / height, line, fontsize=7.5, color=GREY, va="top", parse_math=False)

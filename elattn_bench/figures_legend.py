@@ -1,0 +1,69 @@
+"""Names for lines: a legend below the panels, or names at the lines' ends where they fit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from elattn_bench.figures_style import WIDTH, Style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ROW = 0.17  # inches: a row of the legend
+LETTER = 0.063  # inches: mean width of a letter in the legend
+HANDLE = 0.62  # inches: sample of the line, and the space around it
+
+
+def legend_columns(labels: Sequence[str]) -> int:
+    """How many columns fit into the figure's width."""
+    return max(1, min(len(labels), int((WIDTH - 0.2) / (max(map(len, labels)) * LETTER + HANDLE))))
+
+
+def legend_height(labels: Sequence[str]) -> float:
+    """The legend's height in inches."""
+    return ROW * math.ceil(len(labels) / legend_columns(labels)) + 0.12
+
+
+def draw_legend(figure: Figure, labels: Sequence[str], styles: Mapping[str, Style]) -> None:
+    """One legend for all panels, at the lower edge of the figure."""
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D(
+            [], [], color=styles[label].color, marker=styles[label].marker, linestyle=styles[label].dashes,
+            markeredgecolor="white", markeredgewidth=0.4, label=label,
+        )
+        for label in labels
+    ]  # fmt: skip
+    figure.legend(
+        handles=handles, loc="lower center", ncols=legend_columns(labels), handlelength=3, borderpad=0.3,
+        bbox_to_anchor=(0.5, 0.0), columnspacing=1.2,
+    )  # fmt: skip
+
+
+def spread_out(wanted: Sequence[float], spacing: float, room: float) -> list[float] | None:
+    """Places as near as possible to those wanted, at least ``spacing`` apart, within 0 and ``room``.
+
+    Least squares under an order: the pool-adjacent-violators algorithm (Barlow et al. 1972) on the places
+    less their rank times the spacing. None if they cannot all fit.
+    """
+    if (len(wanted) - 1) * spacing > room:
+        return None
+    ranked = sorted(range(len(wanted)), key=lambda index: wanted[index])
+    pools: list[list[float]] = []
+    for rank, index in enumerate(ranked):
+        pools.append([wanted[index] - rank * spacing])
+        while len(pools) > 1 and _mean(pools[-2]) > _mean(pools[-1]):
+            pools[-2:] = [pools[-2] + pools[-1]]
+    levels = [_mean(pool) for pool in pools for _ in pool]
+    highest = room - (len(wanted) - 1) * spacing
+    places = [0.0] * len(wanted)
+    for rank, index in enumerate(ranked):
+        places[index] = min(max(levels[rank], 0.0), highest) + rank * spacing
+    return places
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)

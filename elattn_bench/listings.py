@@ -1,0 +1,114 @@
+"""Tables of plain facts: the summary of a sweep, what ``list`` and ``env`` show; and cells all tables use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from elattn_bench.analysis import LineSummary, Setting
+from elattn_bench.render import Column, Report, Table
+from elattn_bench.units import format_length, format_ms, significant
+
+NO_NUMBER = "-"
+SMALLEST_RATIO = 0.001  # smaller ones would make wide columns; csv and json hold them in full
+
+
+def format_ratio(ratio: float | None) -> str:
+    """A ratio for people: ``12.3x``; ``-`` for none."""
+    if ratio is None:
+        return NO_NUMBER
+    return f"{significant(ratio, 3)}x" if ratio >= SMALLEST_RATIO else f"<{SMALLEST_RATIO}x"
+
+
+def plain(value: object) -> str:
+    """Any value as text; ``-`` for none."""
+    return NO_NUMBER if value is None else str(value)
+
+
+def summary_report(lines: Sequence[LineSummary]) -> Report:
+    """One table: what became of each line, and its latency at the longest length measured."""
+    varying = [
+        column for column in Setting._fields if len({getattr(line.setting, column) for line in lines}) > 1
+    ]
+    lost = [kind for kind in ("oom", "timeout", "other") if any(getattr(line, kind) for line in lines)]
+    columns = [
+        Column("impl"), *(Column(name) for name in varying), Column("ok", "right"),
+        *(Column(kind, "right") for kind in lost),
+        Column("longest", "right"), Column("latency", "right"), Column("growth", "right"), Column("at"),
+    ]  # fmt: skip
+    rows = [
+        [
+            line.label, *(_setting_cell(line.setting, name) for name in varying),
+            *(str(getattr(line, kind)) for kind in ("ok", *lost)), *_longest_cells(line),
+        ]
+        for line in lines
+    ]  # fmt: skip
+    table = Table(_summary_title(lines, varying), columns, rows, pinned=1 + len(varying))
+    return Report([table] if lines else [], [_summary_record(line) for line in lines])
+
+
+def _summary_title(lines: Sequence[LineSummary], varying: Sequence[str]) -> str:
+    fixed = (
+        [_setting_cell(lines[0].setting, name) for name in Setting._fields if name not in varying]
+        if lines
+        else []
+    )
+    return ", ".join(["Summary", *fixed])
+
+
+def _setting_cell(setting: Setting, name: str) -> str:
+    return setting.text.split(", ")[Setting._fields.index(name)]
+
+
+def _longest_cells(line: LineSummary) -> list[str]:
+    row = line.longest
+    if row is None:
+        return [NO_NUMBER] * 4
+    exponent = NO_NUMBER if line.growth is None else f"L^{line.growth:.2f}"
+    sizes = f"B={row.batch} D={row.dim}"
+    return [format_length(row.seq_len), format_ms(row.latency_ms_p50), exponent, sizes]
+
+
+def _summary_record(line: LineSummary) -> dict[str, Any]:
+    row = line.longest
+    return {
+        "impl": line.label, **line.setting._asdict(),
+        "ok": line.ok, "oom": line.oom, "timeout": line.timeout, "other": line.other,
+        "batch": row.batch if row else None, "heads": row.heads if row else None,
+        "dim": row.dim if row else None, "seq_len": row.seq_len if row else None,
+        "latency_ms_p50": row.latency_ms_p50 if row else None, "growth": line.growth,
+    }  # fmt: skip
+
+
+def attentions_report(entries: Sequence[Mapping[str, Any]]) -> Report:
+    """What ``list`` shows: a table of attentions, and one of their backends and whether they run here.
+
+    Args:
+        entries: one per attention and backend, as ``catalogue.attentions`` makes them.
+    """
+    attentions = {entry["attention"]: entry for entry in entries}
+    about = [[name, *(entry[key] for key in _ABOUT)] for name, entry in attentions.items()]
+    backends = [[f"{entry['attention']}/{entry['backend']}", *_runs_here(entry)] for entry in entries]
+    headings = ("runs here", "what it is, or why it does not run")
+    return Report(
+        [
+            Table("Attentions", [Column("attention"), *(Column(key, wraps=True) for key in _ABOUT)], about),
+            Table("Backends", [Column("impl"), *(Column(key, wraps=True) for key in headings)], backends),
+        ],
+        notes=["L: seq_len, D: dim, H: heads, t: order. A bare attention name means its default backend."],
+    )
+
+
+_ABOUT = ("time", "arxiv", "memory")
+
+
+def _runs_here(entry: Mapping[str, Any]) -> tuple[str, str]:
+    if not entry["runs_here"]:
+        return "no", "; ".join(entry["reasons"])
+    return "default" if entry["default"] else "yes", entry["backend_summary"]
+
+
+def key_value_table(title: str, mapping: Mapping[str, Any]) -> Table:
+    """What ``env`` shows: one line per entry."""
+    rows = [[key.replace("_", " "), plain(value)] for key, value in mapping.items()]
+    return Table(title, [Column("what"), Column("value", wraps=True)], rows)

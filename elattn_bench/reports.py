@@ -1,0 +1,302 @@
+"""What goes into each table: the comparisons, the summary, the lists, as ``render.Report``."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from elattn_bench.analysis import Facet, Setting, short_status
+from elattn_bench.comparisons import (
+    METRICS,
+    Change,
+    Comparison,
+    environment_differences,
+    faster_from,
+    geometric_mean,
+)
+from elattn_bench.listings import NO_NUMBER, format_ratio, plain
+from elattn_bench.render import Column, Report, Table
+from elattn_bench.results import Row
+from elattn_bench.rundir import Run
+from elattn_bench.units import format_bytes, format_length, format_ms, significant
+
+CASE_AXES = (
+    "case_id", "attention", "backend", "order", "level", "mode", "dtype", "device", "causal",
+    "batch", "heads", "seq_len", "dim",
+)  # fmt: skip
+
+
+def comparison_report(comparisons: Sequence[Comparison], metrics: Sequence[str] = METRICS) -> Report:
+    """Per facet one table of speed-ups and one of memory; one of parameters for all facets."""
+    lines = _lines(comparisons)
+    tables = []
+    for facet, facet_lines in lines.items():
+        reference = _reference_label(facet_lines)
+        if "latency" in metrics and reference:
+            tables.append(_speed_up_table(facet, reference, facet_lines))
+        if "memory" in metrics and reference:
+            tables += _memory_tables(facet, reference, facet_lines)
+    if "latency" in metrics:
+        tables += _overview_tables(lines)
+    if "params" in metrics:
+        tables += _params_tables(comparisons)
+    about = {"comparison": "reference", "faster_from": _faster_from_records(lines)}
+    return Report(tables, [_comparison_record(item, metrics) for item in comparisons], _notes(tables), about)
+
+
+Lines = Mapping[str, Sequence[Comparison]]
+
+
+def _lines(comparisons: Iterable[Comparison]) -> dict[Facet, dict[str, list[Comparison]]]:
+    lines: defaultdict[Facet, defaultdict[str, list[Comparison]]] = defaultdict(lambda: defaultdict(list))
+    for item in comparisons:
+        lines[Facet.of(item.row)][item.row.label].append(item)
+    return {facet: dict(facet_lines) for facet, facet_lines in lines.items()}
+
+
+def _reference_label(lines: Lines) -> str | None:
+    items = (item for line in lines.values() for item in line)
+    return next((item.reference.label for item in items if item.reference), None)
+
+
+def _speed_up_table(facet: Facet, reference: str, lines: Lines) -> Table:
+    columns, rows = _by_length(lines, reference, _speed_up_cell)
+    columns.append(Column("faster from", "right"))
+    verdicts = ["reference" if label == reference else str(faster_from(lines[label])) for label in lines]
+    full_rows = [[*row, verdict] for row, verdict in zip(rows, verdicts, strict=True)]
+    strong = _cells(lines, rows, lambda item: bool(item.speed_up and item.speed_up.low > 1))
+    return Table(f"Speed-up over {reference}: {facet.text}", columns, full_rows, 1, strong)
+
+
+def _memory_tables(facet: Facet, reference: str, lines: Lines) -> list[Table]:
+    if not any(item.row.peak_memory_bytes for line in lines.values() for item in line):
+        return []
+    columns, rows = _by_length(lines, reference, _memory_cell)
+    strong = _cells(lines, rows, lambda item: bool(item.memory_ratio and item.memory_ratio < 1))
+    title = f"Peak memory over that of {reference}: {facet.text}"
+    return [Table(title, columns, rows, 1, strong)]
+
+
+def _overview_tables(lines: Mapping[Facet, Lines]) -> list[Table]:
+    """Per setting with several sizes: from which length on each line is faster, at each of them."""
+    settings: defaultdict[Setting, list[Facet]] = defaultdict(list)
+    for facet, facet_lines in lines.items():
+        if _reference_label(facet_lines):
+            settings[facet.setting].append(facet)
+    return [_overview_table(lines, facets) for facets in settings.values() if len(facets) > 1]
+
+
+def _overview_table(lines: Mapping[Facet, Lines], facets: Sequence[Facet]) -> Table:
+    reference = _reference_label(lines[facets[0]])
+    labels = dict.fromkeys(label for facet in facets for label in lines[facet] if label != reference)
+    rows = [[label, *(str(faster_from(lines[facet].get(label, ()))) for facet in facets)] for label in labels]
+    columns = [Column("impl"), *(Column(_sizes(facet, facets), "right") for facet in facets)]
+    return Table(f"Faster than {reference} from length: {facets[0].setting.text}", columns, rows)
+
+
+def _sizes(facet: Facet, facets: Sequence[Facet]) -> str:
+    """The sizes in which the facets differ, short: ``B4 D512``."""
+    letters = {"batch": "B", "heads": "H", "dim": "D"}
+    varying = [axis for axis in letters if len({getattr(other, axis) for other in facets}) > 1]
+    return " ".join(f"{letters[axis]}{getattr(facet, axis)}" for axis in varying)
+
+
+def _by_length(
+    lines: Lines, reference: str, cell: Callable[[Comparison, bool], str]
+) -> tuple[list[Column], list[list[str]]]:
+    lengths = _lengths(lines)
+    columns = [Column("impl"), *(Column(format_length(length), "right") for length in lengths)]
+    rows = []
+    for label, line in lines.items():
+        cells = {item.row.seq_len: cell(item, label == reference) for item in line}
+        rows.append([label, *(cells.get(length, NO_NUMBER) for length in lengths)])
+    return columns, rows
+
+
+def _lengths(lines: Lines) -> list[int]:
+    return sorted({item.row.seq_len for line in lines.values() for item in line})
+
+
+def _cells(
+    lines: Lines, rows: Sequence[Sequence[str]], wanted: Callable[[Comparison], bool]
+) -> frozenset[tuple[int, int]]:
+    columns = {length: 1 + index for index, length in enumerate(_lengths(lines))}
+    return frozenset(
+        (i, columns[item.row.seq_len]) for i, row in enumerate(rows) for item in lines[row[0]] if wanted(item)
+    )
+
+
+def _speed_up_cell(item: Comparison, is_reference: bool) -> str:
+    if is_reference and item.row.ok:
+        return format_ms(item.row.latency_ms_p50)
+    return format_ratio(item.speed_up.value) if item.speed_up else _missing_cell(item)
+
+
+def _memory_cell(item: Comparison, is_reference: bool) -> str:
+    if is_reference and item.row.ok:
+        return format_bytes(item.row.peak_memory_bytes)
+    return format_ratio(item.memory_ratio) if item.memory_ratio else _missing_cell(item)
+
+
+def _missing_cell(item: Comparison) -> str:
+    """``oom``, ``timeout``, ``error``; ``ref oom`` where the reference is what failed; ``-`` for the rest."""
+    shown = item.missing.replace("reference ", "ref ")
+    return shown if shown.removeprefix("ref ") in ("oom", "timeout", "error") else NO_NUMBER
+
+
+def _params_tables(comparisons: Sequence[Comparison]) -> list[Table]:
+    """Parameters depend on the impl and dim alone, so one table says it for every facet."""
+    items = [item for item in comparisons if item.params_ratio is not None]
+    if not items:
+        return []
+    dims = sorted({item.row.dim for item in items})
+    cells: defaultdict[str, dict[int, str]] = defaultdict(dict)
+    for item in items:
+        is_reference = item.reference is not None and item.row.label == item.reference.label
+        text = f"{item.row.params:,}" if is_reference else format_ratio(item.params_ratio)
+        cells[item.row.label][item.row.dim] = text
+    columns = [Column("impl"), *(Column(f"dim {dim}", "right") for dim in dims)]
+    rows = [[label, *(cell.get(dim, NO_NUMBER) for dim in dims)] for label, cell in cells.items()]
+    reference = next(item.reference.label for item in items if item.reference)
+    return [Table(f"Learned parameters over those of {reference}, level layer", columns, rows)]
+
+
+def _notes(tables: Sequence[Table]) -> list[str]:
+    if not tables:
+        return ["Nothing to compare: no case has a reference and the metric asked for."]
+    return [
+        "Speed-up: above 1x is faster. Memory and parameters: below 1x is less. The row of the reference shows "
+        "its own values.",
+        "Faster from: the first measured length from which an impl is faster at every longer one, beyond the "
+        "intervals of both medians.",
+    ]
+
+
+def _comparison_record(item: Comparison, metrics: Sequence[str]) -> dict[str, Any]:
+    row, ratio = item.row, item.speed_up
+    record: dict[str, Any] = {
+        **{axis: getattr(row, axis) for axis in CASE_AXES},
+        "status": row.status,
+        "reference": item.reference.label if item.reference else None,
+        "missing": item.missing or None,
+    }
+    if "latency" in metrics:
+        record |= {"latency_ms_p50": row.latency_ms_p50, "speed_up": ratio.value if ratio else None}
+        record |= {
+            "speed_up_low": ratio.low if ratio else None,
+            "speed_up_high": ratio.high if ratio else None,
+        }
+    if "memory" in metrics:
+        record |= {"peak_memory_bytes": row.peak_memory_bytes, "memory_ratio": item.memory_ratio}
+    if "params" in metrics:
+        record |= {"params": row.params, "params_ratio": item.params_ratio}
+    return record
+
+
+def _faster_from_records(lines: Mapping[Facet, Lines]) -> list[dict[str, Any]]:
+    records = []
+    for facet, facet_lines in lines.items():
+        reference = _reference_label(facet_lines)
+        for label, line in facet_lines.items():
+            if label != reference:
+                found = faster_from(line)
+                verdict = {"impl": label, "seq_len": found.length, "verdict": found.sentence}
+                records.append({**facet._asdict(), "reference": reference, **verdict})
+    return records
+
+
+def change_report(changes: Sequence[Change], run: Run, other: Run) -> Report:
+    """Per setting one table of cases in A and B; below it the counts, the mean and what else differs."""
+    settings: defaultdict[Setting, list[Change]] = defaultdict(list)
+    for change in changes:
+        settings[Setting.of(change.row)].append(change)
+    names = f"A = {run.name}, B = {other.name}"
+    tables = [
+        _change_table(f"{names}: {setting.text}", settings[setting])
+        for setting in sorted(settings, key=lambda setting: setting.sort_key)
+    ]
+    tables += _environment_tables(run, other)
+    about = {
+        "comparison": "runs", "a": run.name, "b": other.name,
+        "geometric_mean_latency_ratio": _mean_latency(changes),
+        "environment_differences": environment_differences(run, other),
+    }  # fmt: skip
+    return Report(tables, [_change_record(change) for change in changes], _change_notes(changes), about)
+
+
+def _change_table(title: str, changes: Sequence[Change]) -> Table:
+    sizes = [
+        axis for axis in ("batch", "heads", "dim") if len({getattr(item.row, axis) for item in changes}) > 1
+    ]
+    columns = [
+        Column("impl"), *(Column(axis, "right") for axis in sizes), Column("L", "right"),
+        Column("A", "right"), Column("B", "right"), Column("B/A", "right"), Column("interval", "right"),
+        Column("verdict"), Column("memory", "right"),
+    ]  # fmt: skip
+    rows = [
+        [item.row.label, *(str(getattr(item.row, axis)) for axis in sizes), *_change_cells(item)]
+        for item in changes
+    ]
+    strong = frozenset(
+        (i, len(columns) - 2) for i, item in enumerate(changes) if item.verdict in ("faster", "slower")
+    )
+    return Table(title, columns, rows, pinned=2 + len(sizes), strong=strong)
+
+
+def _change_cells(item: Change) -> list[str]:
+    ratio = item.latency
+    interval = f"[{significant(ratio.low, 3)}, {significant(ratio.high, 3)}]" if ratio else NO_NUMBER
+    return [
+        format_length(item.row.seq_len), _latency_cell(item.before), _latency_cell(item.after),
+        format_ratio(ratio.value if ratio else None), interval, item.verdict, format_ratio(item.memory),
+    ]  # fmt: skip
+
+
+def _latency_cell(row: Row | None) -> str:
+    if row is None:
+        return NO_NUMBER
+    return format_ms(row.latency_ms_p50) if row.ok else short_status(row.status)
+
+
+def _environment_tables(run: Run, other: Run) -> list[Table]:
+    differences = environment_differences(run, other)
+    if not differences:
+        return []
+    rows = [[key, plain(a), plain(b)] for key, (a, b) in differences.items()]
+    columns = [Column("differs in"), Column("A", wraps=True), Column("B", wraps=True)]
+    return [Table("Environments", columns, rows)]
+
+
+def _change_notes(changes: Sequence[Change]) -> list[str]:
+    counts = Counter(change.verdict for change in changes)
+    counted = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
+    mean = _mean_latency(changes)
+    notes = [f"{len(changes)} cases: {counted}."] if changes else ["There are no cases to compare."]
+    if mean is None:
+        return [*notes, "No case is measured in both runs."]
+    return [
+        *notes,
+        f"B takes {format_ratio(mean)} the time of A (geometric mean over the cases measured in both).",
+    ]
+
+
+def _mean_latency(changes: Iterable[Change]) -> float | None:
+    return geometric_mean(change.latency.value for change in changes if change.latency)
+
+
+def _change_record(item: Change) -> dict[str, Any]:
+    before, after, ratio = item.before, item.after, item.latency
+    return {
+        **{axis: getattr(item.row, axis) for axis in CASE_AXES},
+        "status_a": before.status if before else None,
+        "status_b": after.status if after else None,
+        "latency_ms_p50_a": before.latency_ms_p50 if before else None,
+        "latency_ms_p50_b": after.latency_ms_p50 if after else None,
+        "latency_ratio": ratio.value if ratio else None,
+        "latency_ratio_low": ratio.low if ratio else None,
+        "latency_ratio_high": ratio.high if ratio else None,
+        "memory_ratio": item.memory,
+        "params_ratio": item.params,
+        "verdict": item.verdict,
+    }

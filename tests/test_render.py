@@ -1,0 +1,257 @@
+"""Tables say the same in every format, fit the terminal, and break no format's rules."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import made_up
+import pytest
+from rich.console import Console
+
+from elattn_bench.analysis import summary
+from elattn_bench.catalogue import attentions
+from elattn_bench.comparisons import compare_runs, compare_to_reference
+from elattn_bench.errors import UsageError
+from elattn_bench.listings import attentions_report, format_ratio, key_value_table, summary_report
+from elattn_bench.render import FORMATS, Column, Report, Table, fit, show
+from elattn_bench.reports import change_report, comparison_report
+from elattn_bench.rundir import Run
+
+AWKWARD = r"a_b & 50% of #1 | {x}^2 ~ \n <i> $y$ [bold]"
+
+
+def text_of(report: Report, format: str, width: int = 100) -> str:
+    console = Console(file=io.StringIO(), width=width, no_color=True)
+    show(report, format, console)
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+@pytest.fixture(scope="module")
+def report(run: Run) -> Report:
+    return comparison_report(compare_to_reference(run))
+
+
+@pytest.fixture(scope="module")
+def wide_report(wide_run: Run) -> Report:
+    return comparison_report(compare_to_reference(wide_run))
+
+
+class TestComparison:
+    def test_a_row_holds_the_speed_ups_and_where_they_begin(self, report: Report) -> None:
+        (row,) = (row for row in report.tables[0].rows if row[0] == "linear/eager")
+        assert row[1:6] == ["0.0640x", "0.128x", "0.256x", "0.512x", "1.02x"]
+        assert row[-2:] == ["ref oom", "2k"]
+
+    def test_the_reference_s_row_holds_its_own_values(self, report: Report) -> None:
+        (row,) = (row for row in report.tables[0].rows if row[0] == "softmax/sdpa")
+        assert (row[1], row[-2], row[-1]) == ("16.4 us", "oom", "reference")
+
+    def test_columns_are_the_lengths(self, report: Report) -> None:
+        titles = [column.title for column in report.tables[0].columns]
+        assert titles == ["impl", "128", "256", "512", "1k", "2k", "4k", "8k", "16k", "32k", "faster from"]
+
+    def test_titles_name_metric_reference_and_facet(self, report: Report) -> None:
+        speed, memory = (table.title for table in report.tables)
+        assert (
+            speed == "Speed-up over softmax/sdpa: op, forward, float32, non-causal, batch 1, heads 8, dim 64"
+        )
+        assert memory.startswith("Peak memory over that of softmax/sdpa")
+
+    def test_what_ran_out_of_time_is_shown_as_such(self, report: Report) -> None:
+        assert "timeout" in text_of(report, "table")
+
+    def test_parameters_are_compared_once_for_all_facets(self, wide_report: Report) -> None:
+        (table,) = (table for table in wide_report.tables if table.title.startswith("Learned parameters"))
+        assert [column.title for column in table.columns] == ["impl", "dim 64", "dim 128", "dim 256"]
+        assert table.rows[1][0] == "softmax/sdpa"
+        assert table.rows[1][1].replace(",", "").isdecimal()
+
+    def test_several_sizes_get_an_overview(self, wide_report: Report) -> None:
+        overviews = [table for table in wide_report.tables if table.title.startswith("Faster than")]
+        assert len(overviews) == 4
+        assert [column.title for column in overviews[0].columns][:3] == ["impl", "B1 D64", "B1 D128"]
+
+    def test_only_the_metrics_asked_for_are_shown(self, run: Run) -> None:
+        report = comparison_report(compare_to_reference(run, metrics=["memory"]), ["memory"])
+        assert [table.title.split()[0] for table in report.tables] == ["Peak"]
+        assert "speed_up" not in report.records[0]
+
+    def test_nothing_to_compare_is_said(self, run: Run) -> None:
+        report = comparison_report(compare_to_reference(run, metrics=["params"]), ["params"])
+        assert report.tables == []
+        assert "Nothing to compare" in text_of(report, "table")
+
+    def test_every_number_may_be_missing(self, tmp_path: Path) -> None:
+        outcomes = dict.fromkeys(made_up.cases(["softmax/sdpa", "linear/eager"], [128]), made_up.OOM)
+        run = made_up.write_run(tmp_path / "run", outcomes)
+        report = comparison_report(compare_to_reference(run))
+        assert report.tables[0].rows == [["softmax/sdpa", "oom", "reference"], ["linear/eager", "oom", "-"]]
+
+
+class TestTwoRuns:
+    @pytest.fixture
+    def report(self, run: Run, tmp_path: Path) -> Report:
+        cases = made_up.cases(["linear/eager", "softmax/sdpa"], [128, 256])
+        outcomes = {case: made_up.measured(0.1) for case in cases}
+        other = made_up.write_run(tmp_path / "other", outcomes, {**made_up.ENVIRONMENT, "threads": 4})
+        return change_report(compare_runs(run, other), run, other)
+
+    def test_a_row_holds_both_latencies_the_ratio_and_the_verdict(self, report: Report) -> None:
+        row = next(row for row in report.tables[0].rows if row[:2] == ["linear/eager", "128"])
+        assert row == [
+            "linear/eager",
+            "128",
+            "256 us",
+            "100 us",
+            "0.391x",
+            "[0.383, 0.399]",
+            "faster",
+            "0.0312x",
+        ]
+
+    def test_counts_mean_and_environments_are_told(self, report: Report) -> None:
+        text = text_of(report, "table")
+        assert "45 cases: 41 only in A" in text
+        assert "geometric mean" in text
+        assert [list(row) for row in report.tables[-1].rows] == [["threads", "2", "4"]]
+
+    def test_the_document_holds_the_mean_and_the_differences(self, report: Report) -> None:
+        document = json.loads(text_of(report, "json"))
+        assert document["environment_differences"] == {"threads": [2, 4]}
+        assert document["geometric_mean_latency_ratio"] > 0
+        assert len(document["records"]) == 45
+
+
+class TestFormats:
+    def test_json_is_one_document_and_nothing_else(self, report: Report) -> None:
+        document = json.loads(text_of(report, "json"))
+        assert len(document["records"]) == len(report.records)
+        assert {"records", "notes", "faster_from", "comparison"} == set(document)
+
+    def test_csv_has_one_record_per_case_in_full_precision(self, report: Report, run: Run) -> None:
+        records = list(csv.DictReader(io.StringIO(text_of(report, "csv"))))
+        assert len(records) == len(run.rows)
+        for read, record in zip(records, report.records, strict=True):
+            assert read["speed_up"] == ("" if record["speed_up"] is None else repr(record["speed_up"]))
+            assert read["causal"] == "false"
+
+    def test_markdown_has_a_rule_under_every_heading_and_no_stray_pipes(self) -> None:
+        table = Table(AWKWARD, [Column("impl"), Column("a|b", "right")], [[AWKWARD, "1.50x"]])
+        heading, rule, row = text_of(Report([table]), "markdown").splitlines()[2:5]
+        assert rule.endswith(":|")
+        bars = {line.replace("\\\\", "").replace("\\|", "").count("|") for line in (heading, rule, row)}
+        assert bars == {3}
+
+    def test_markdown_shows_numbers_as_they_are(self) -> None:
+        table = Table("t", [Column("impl"), Column("n", "right")], [["x", "1.00x"], ["y", "0010"]])
+        assert "0010" in text_of(Report([table]), "markdown")
+
+    def test_latex_escapes_every_special_character(self) -> None:
+        table = Table(AWKWARD, [Column("impl_1"), Column("n", "right")], [[AWKWARD, "1"]])
+        text = text_of(Report([table], notes=["100% sure"]), "latex")
+        caption, row = (
+            text.splitlines()[2],
+            next(line for line in text.splitlines() if line.endswith("1 \\\\")),
+        )
+        for line in (caption, row):
+            assert r"a\_b \& 50\% of \#1" in line
+            assert r"\$y\$" in line
+        assert r"\toprule" in text
+        assert text.rstrip().endswith("% 100% sure")
+
+    @pytest.mark.parametrize("format", FORMATS)
+    def test_an_empty_report_is_no_error(self, format: str) -> None:
+        text_of(Report(), format)
+
+    def test_an_unknown_format_is_refused(self, report: Report) -> None:
+        with pytest.raises(UsageError, match="did you mean 'markdown'"):
+            text_of(report, "markdwon")
+
+
+class TestTerminal:
+    @pytest.mark.parametrize("width", [80, 100, 120])
+    def test_no_line_is_wider_than_the_terminal_and_no_row_wraps(
+        self, wide_report: Report, width: int
+    ) -> None:
+        text = text_of(wide_report, "table", width)
+        assert max(map(len, text.splitlines())) <= width
+        assert "…" not in text
+        for label in ("ea-series/eager t=2", "softmax/eager"):
+            assert label in text
+
+    def test_a_split_table_repeats_the_names_and_loses_nothing(self, report: Report) -> None:
+        whole = report.tables[0]
+        parts = fit(whole, 60)
+        assert len(parts) > 1
+        assert all([row[0] for row in part.rows] == [row[0] for row in whole.rows] for part in parts)
+        assert [c for part in parts for c in part.columns[1:]] == list(whole.columns[1:])
+
+    def test_what_fits_is_left_whole(self, report: Report) -> None:
+        assert fit(report.tables[0], 200) == [report.tables[0]]
+
+    def test_markup_in_names_is_text(self) -> None:
+        table = Table("[bold]t[/bold]", [Column("[i]")], [["[red]x[/red]"]])
+        text = text_of(Report([table], notes=["[y]"]), "table")
+        assert all(piece in text for piece in ("[bold]t[/bold]", "[i]", "[red]x[/red]", "[y]"))
+
+    def test_nothing_is_said_by_style_alone(self, report: Report) -> None:
+        plain, styled = io.StringIO(), io.StringIO()
+        show(report, "table", Console(file=plain, width=100, no_color=True))
+        show(report, "table", Console(file=styled, width=100, force_terminal=True))
+        assert "\x1b[1m" in styled.getvalue()
+        assert "\x1b" not in plain.getvalue()
+
+
+class TestSummaryAndLists:
+    def test_the_summary_fits_a_hundred_columns(self, wide_run: Run) -> None:
+        report = summary_report(summary(wide_run))
+        text = text_of(report, "table", 100)
+        assert len(report.tables) == 1
+        assert fit(report.tables[0], 100) == [report.tables[0]]
+        assert max(map(len, text.splitlines())) <= 100
+        assert "L^2.00" in text
+
+    def test_the_summary_names_once_what_does_not_vary(self, run: Run) -> None:
+        table = summary_report(summary(run)).tables[0]
+        assert table.title == "Summary, op, forward, float32, non-causal"
+        assert [column.title for column in table.columns] == [
+            "impl", "ok", "oom", "timeout", "longest", "latency", "growth", "at",
+        ]  # fmt: skip
+
+    def test_a_summary_of_nothing_is_empty(self) -> None:
+        assert summary_report([]) == Report([], [])
+
+    def test_attentions_say_why_they_cannot_run(self) -> None:
+        text = text_of(attentions_report(attentions()), "table", 80)
+        assert max(map(len, text.splitlines())) <= 80
+        for entry in attentions():
+            assert f"{entry['attention']}/{entry['backend']}" in text
+            assert all(reason in " ".join(text.split()) for reason in entry["reasons"])
+
+    def test_the_list_fits_a_narrow_terminal_without_folding_a_line(self) -> None:
+        report = attentions_report(attentions())
+        lines = text_of(report, "table", 80).splitlines()
+        rows = sum(len(table.rows) for table in report.tables)
+        headings, gaps, notes = 2 * 3, 1, 3
+        assert len(lines) <= rows + headings + gaps + notes + 1
+
+    def test_an_environment_is_a_list_of_facts(self) -> None:
+        table = key_value_table("Environment", {"cpu_model": "X", "git_commit": None})
+        assert [list(row) for row in table.rows] == [["cpu model", "X"], ["git commit", "-"]]
+
+    @pytest.mark.parametrize(
+        ("ratio", "text"),
+        [
+            (None, "-"),
+            (12.34, "12.3x"),
+            (1.0, "1.00x"),
+            (1234.5, "1234x"),
+            (0.01234, "0.0123x"),
+            (1e-5, "<0.001x"),
+        ],
+    )
+    def test_ratios_have_three_digits(self, ratio: float | None, text: str) -> None:
+        assert format_ratio(ratio) == text
