@@ -19,8 +19,9 @@ from torch import Tensor
 CHUNK_ELEMENTS = {"cpu": 2**17, "cuda": 2**23}
 """Elements of one tensor's chunk: the temporaries fit a CPU core's L2 cache, or keep a GPU busy."""
 
-MAX_RISE = {torch.float32: 60.0, torch.float64: 600.0}
-"""Largest rise of the top within a chunk: exp(-60) leaves 12 orders of magnitude above float32's least."""
+MAX_RISE = {torch.float32: 30.0, torch.float64: 300.0}
+"""Largest rise of the top within a chunk. Gradients divide by squares of the sums, so exp(2 * rise) must
+stay in range: exp(60) leaves 12 orders of magnitude below float32's greatest number."""
 
 
 class ChunkPlan(NamedTuple):

@@ -69,7 +69,8 @@ def eager(
     Returns:
         [batch, heads, seq_len, head_dim], in the dtype of the query. Sums are kept in float32 for half
         precision. Close to exact element-wise attention only where |2 s q k| is small: for t = 6 within
-        1 % where -1.46 < 2 s q k < 2.33.
+        1 % where -1.46 < 2 s q k < 2.33. Where all keys seen are so great that |k|^t leaves the range
+        of the sums (10^38 in float32), the output is not a number.
 
     Complexity: O(t L D) time; O(L D) memory forward, O(t L D) with gradients by autograd.
 
@@ -126,7 +127,7 @@ def oracle(
     _check(query, key, value, order, scale)
     query, key, value = query.double(), key.double(), value.double()
     product = 2 * scale * query[:, :, :, None] * key[:, :, None]
-    term = polynomial = torch.ones_like(product)
+    term = polynomial = product.pow(0)
     for n in range(1, order + 1):
         term = term * product / n
         polynomial = polynomial + term
@@ -245,7 +246,9 @@ def _ratio(query: Tensor, value_moments: Sums, key_moments: Sums, order: int, sc
     for n in range(order, 0, -1):
         numerator = torch.addcmul(value_moments[n - 1], x, numerator, value=1 / n)
         denominator = torch.addcmul(key_moments[n - 1], x, denominator, value=1 / n)
-    return (numerator / denominator).expand_as(query).to(query.dtype)
+    if order == 0:
+        numerator = numerator * x.pow(0)  # the query has no say, but a gradient: zero rather than missing
+    return (numerator / denominator).to(query.dtype)
 
 
 def _weighted_powers(weights: Tensor, key: Tensor, order: int) -> Sums:

@@ -75,12 +75,12 @@ ATTENTIONS: Mapping[str, AttentionSpec] = {
         growth="quadratic",
         causal_form="defined",
         backends={
+            "eager": Backend("attention_impls.element_wise:eager", "plain PyTorch, blocked over queries"),
             "sdpa": Backend(
                 "attention_impls.element_wise:sdpa",
-                "dot products in two dimensions, by a fused PyTorch kernel",
+                "dot products in two dimensions, fused kernel",
                 requirements.no_float64_on_gpu,
             ),
-            "eager": Backend("attention_impls.element_wise:eager", "plain PyTorch, blocked over queries"),
         },
         oracle_target="attention_impls.element_wise:oracle",
         cost=costs.element_wise_cost,

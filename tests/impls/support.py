@@ -1,0 +1,109 @@
+"""What the tests of the attentions share: the forms under test, their inputs, and honest tolerances."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+import attention_impls
+from attention_impls import AttentionSpec, Problem
+
+SHAPE = (2, 3, 33, 4)  # a length that is no multiple of any block
+
+DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+VARIANTS: Mapping[str, list[dict[str, Any]]] = {
+    "efficient": [{}, {"normalisation": "scaling"}],
+    "ea-series": [{}, {"order": 2, "scale": 0.5}, {"order": 0}],
+    "hadamard": [{}, {"axis": "channels"}],
+    "element-wise": [{}, {"scale": 0.5}],
+    "softmax": [{}, {"scale": 0.3}],
+}
+
+ROUNDINGS = 8  # score, exponential, weight, product, sum and output each round, some of them twice
+CONDITION = {"ea-series": 47}  # T_6(|x|) / T_6(-|x|) at |x| = 2: cancellation in the alternating series
+
+
+class Form(NamedTuple):
+    """One way to compute one variant of an attention."""
+
+    attention: str
+    backend: str
+    hyperparameters: Mapping[str, Any]
+
+    @property
+    def spec(self) -> AttentionSpec:
+        return attention_impls.get(self.attention)
+
+    @property
+    def knobs(self) -> Mapping[str, Any]:
+        """All hyperparameters, the defaults included."""
+        defaults = {name: knob.default for name, knob in self.spec.hyperparameters.items()}
+        return {**defaults, **self.hyperparameters}
+
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False) -> Tensor:
+        return self.spec.backends[self.backend].op(query, key, value, causal=causal, **self.hyperparameters)
+
+    def oracle(self, query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False) -> Tensor:
+        return self.spec.oracle(query, key, value, causal=causal, **self.hyperparameters)
+
+    def problem(self, shape: tuple[int, ...] = SHAPE, **changes: Any) -> Problem:
+        batch, heads, seq_len, head_dim = shape
+        return Problem(batch, heads, seq_len, head_dim, hyperparameters=self.hyperparameters, **changes)
+
+    def __str__(self) -> str:
+        knobs = ",".join(f"{name}={value}" for name, value in self.hyperparameters.items())
+        return f"{self.attention}/{self.backend}" + (f"[{knobs}]" if knobs else "")
+
+
+def forms() -> list[Form]:
+    """Every variant on every backend that runs here; torch.compile has a test module of its own."""
+    return [
+        Form(name, backend, hyperparameters)
+        for name in attention_impls.names()
+        for hyperparameters in VARIANTS.get(name, [{}])
+        for backend in attention_impls.get(name).backends
+        if backend != "compile"
+        and not attention_impls.get(name).unsupported_reasons(backend, Problem(*SHAPE))
+    ]
+
+
+def eager_forms() -> list[Form]:
+    """Every variant once, in plain PyTorch."""
+    return [form for form in forms() if form.backend == "eager"]
+
+
+def decoding_forms() -> list[Form]:
+    """Every variant that has a recurrent form."""
+    return [form for form in eager_forms() if form.spec.has_decode]
+
+
+def draw(
+    *shape: int, dtype: torch.dtype = torch.float64, seed: int = 0, spread: float = 0.7
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Query and key of that spread, value of unit spread, each of the shape (``SHAPE`` if none)."""
+    generator = torch.Generator().manual_seed(seed)
+    query, key, value = torch.randn(3, *(shape or SHAPE), generator=generator, dtype=torch.float64)
+    return (spread * query).to(dtype), (spread * key).to(dtype), value.to(dtype)
+
+
+def tracked(*tensors: Tensor) -> list[Tensor]:
+    """Fresh leaves with the same data that record gradients."""
+    return [tensor.detach().clone().requires_grad_() for tensor in tensors]
+
+
+def error(output: Tensor, truth: Tensor) -> float:
+    """Largest absolute difference, in float64."""
+    return float((output.detach().double() - truth.detach()).abs().max())
+
+
+def rounding(form: Form, dtype: torch.dtype, magnitude: Tensor) -> float:
+    """What the roundings of a form at that dtype may add up to, for results of that magnitude."""
+    # Half precision is accumulated in float32: there the condition multiplies float32's epsilon only.
+    roundings = ROUNDINGS
+    if torch.finfo(dtype).bits >= 32:
+        roundings *= CONDITION.get(form.attention, 1)
+    return roundings * torch.finfo(dtype).eps * float(magnitude.abs().max())

@@ -1,0 +1,106 @@
+"""Cost formulas: against torch's own counter where it sees something, against hand counts elsewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+import attention_impls
+from attention_impls import Cost, Problem
+from attention_impls.costs import projection_cost
+
+from .support import draw, tracked
+
+every_name = pytest.mark.parametrize("name", attention_impls.names())
+
+PROBLEM = Problem(2, 3, 33, 4)
+
+
+def counted(call: Callable[[], object]) -> int:
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return int(counter.get_total_flops())
+
+
+@pytest.mark.parametrize("name", ["softmax", "efficient", "linear"])
+def test_matrix_products_are_what_torch_counts(name: str) -> None:
+    spec = attention_impls.get(name)
+    inputs = draw(dtype=torch.float32)
+    assert counted(lambda: spec.op(*inputs)) == spec.cost(PROBLEM).flops
+    leaves = tracked(*inputs)
+    with_gradients = dataclasses.replace(PROBLEM, backward=True)
+    assert (
+        counted(lambda: torch.autograd.grad(spec.op(*leaves).sum(), leaves))
+        == spec.cost(with_gradients).flops
+    )
+
+
+def test_matrix_projections_are_what_torch_counts() -> None:
+    layer = attention_impls.AttentionLayer("linear", 12, 3)
+    core = attention_impls.get("linear").cost
+    x = torch.randn(2, 33, 12)
+    assert counted(lambda: layer(x)) == (core(PROBLEM) + projection_cost(PROBLEM, "matrix")).flops
+    x.requires_grad_()
+    both = dataclasses.replace(PROBLEM, backward=True)
+    assert counted(lambda: layer(x).sum().backward()) == (core(both) + projection_cost(both, "matrix")).flops
+
+
+@every_name
+def test_traffic_is_four_tensors_forward_and_eleven_with_gradients(name: str) -> None:
+    cost = attention_impls.get(name).cost
+    one_tensor = 2 * 3 * 33 * 4 * 4
+    assert cost(PROBLEM).bytes == 4 * one_tensor
+    assert cost(dataclasses.replace(PROBLEM, backward=True)).bytes == 11 * one_tensor
+    assert cost(dataclasses.replace(PROBLEM, dtype="bfloat16")).bytes == 2 * one_tensor
+
+
+@every_name
+@pytest.mark.parametrize("backward", [False, True])
+def test_work_grows_with_length_as_the_spec_says(name: str, backward: bool) -> None:
+    spec = attention_impls.get(name)
+    short, long = (
+        spec.cost(dataclasses.replace(PROBLEM, seq_len=length, backward=backward)) for length in (100, 200)
+    )
+    assert long.flops == {"linear": 2, "quadratic": 4}[spec.growth] * short.flops
+    assert isinstance(short.flops, int)
+    assert isinstance(short.bytes, int)
+
+
+@every_name
+def test_a_causal_mask_halves_quadratic_work_only(name: str) -> None:
+    spec = attention_impls.get(name)
+    full, causal = (spec.cost(dataclasses.replace(PROBLEM, causal=causal)).flops for causal in (False, True))
+    assert causal * 33 * 2 == full * 34 if spec.growth == "quadratic" else causal == full
+
+
+@pytest.mark.parametrize(("order", "forward", "backward"), [(2, 24, 57), (6, 60, 141)])
+def test_ea_series_costs_per_element_what_its_recurrences_count(
+    order: int, forward: int, backward: int
+) -> None:
+    cost = attention_impls.get("ea-series").cost
+    problem = dataclasses.replace(PROBLEM, hyperparameters={"order": order})
+    assert cost(problem).flops == forward * PROBLEM.elements
+    train = dataclasses.replace(problem, backward=True)
+    assert cost(train).flops == (forward + backward) * PROBLEM.elements
+    assert cost(dataclasses.replace(train, causal=True)).flops > cost(train).flops
+
+
+def test_array_projections_cost_no_matrix_product() -> None:
+    assert projection_cost(PROBLEM, "array").flops == 3 * PROBLEM.elements
+    assert projection_cost(PROBLEM, "array") + Cost(1, 0) == Cost(
+        3 * PROBLEM.elements + 1, 4 * (4 * PROBLEM.elements + 3 * 12)
+    )
+
+
+@pytest.mark.parametrize("order", [2, 6])
+def test_the_state_of_ea_series_at_dim_512_is_as_small_as_claimed(order: int) -> None:
+    problem = Problem(1, 8, 4096, 64, hyperparameters={"order": order})
+    state_bytes = attention_impls.get("ea-series").state_bytes
+    assert state_bytes is not None
+    moments = {2: 12 * 1024, 6: 28 * 1024}[order]
+    assert state_bytes(problem) == moments + 512 * 4  # and one stabiliser per channel
+    assert state_bytes(dataclasses.replace(problem, seq_len=2**20)) == state_bytes(problem)
