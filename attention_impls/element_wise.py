@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.checkpoint import checkpoint
 
 from attention_impls.chunks import accumulator_dtype
 from attention_impls.hyperparameters import DISTANCE_SCALE, check
 from attention_impls.validate import validate_qkv
 
-BLOCK_ELEMENTS = 2**20
-"""Weights of one block of queries (4 MiB in float32), or one row of weights per channel if that is more."""
+BLOCK_ELEMENTS = {"cpu": 2**19, "cuda": 2**24}
+"""Weights of one block, in each of two buffers: 2 MiB in float32 on a CPU, near its caches."""
 
-CAUSAL_BANDS = 8
-"""A causal band of queries sees the keys up to its own end: of the work, 1 / (2 * bands) is masked away."""
+BLOCK_ROWS = 32
+"""Queries of one block at most: enough to reuse the keys, few enough that causal blocks waste little."""
 
 SDPA_WIDTH = {"cpu": 2, "cuda": 8}
 """Head size of the identity: the CPU's flash kernel takes 2; on a GPU a row must fill 16 bytes and more."""
@@ -40,8 +42,8 @@ def eager(query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False, sc
     Returns:
         [batch, heads, seq_len, head_dim], in the dtype of the query.
 
-    Complexity: O(L^2 D) time, O(L D) memory: the temporaries hold at most ``BLOCK_ELEMENTS`` elements
-    each, or one input's elements if that is more.
+    Complexity: O(L^2 D) time, O(L D) memory: beside tensors of the inputs' size there are two buffers
+    of at most ``BLOCK_ELEMENTS`` weights each. Gradients can be taken once, not twice.
 
     Raises:
         InvalidArgument: the tensors or the scale break their rules.
@@ -51,17 +53,12 @@ def eager(query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False, sc
     _check(query, key, value, scale)
     wide = accumulator_dtype(query.dtype)
     root = math.sqrt(scale)
-    # Per channel, so that the softmax runs along contiguous memory: [batch, heads, head_dim, seq_len].
-    by_channel = [x.to(wide).transpose(-1, -2) for x in (root * query.to(wide), root * key.to(wide), value)]
-    query_rows, key_rows, value_rows = (x.contiguous() for x in by_channel)
-    bands = CAUSAL_BANDS if causal else 1
-    band_rows = math.ceil(query.shape[-2] / bands)
-    outputs = []
-    end = 0
-    for band in torch.split(query_rows, band_rows, -1):
-        start, end = end, end + band.shape[-1]
-        outputs += _band(band, key_rows[..., :end], value_rows[..., :end], start if causal else None)
-    return torch.cat(outputs, -1).transpose(-1, -2).to(query.dtype).contiguous()
+    # Per channel, so that the softmax runs along contiguous memory: [batch * heads * head_dim, seq_len].
+    rows = (_as_rows(x) for x in (root * query.to(wide), root * key.to(wide), value.to(wide)))
+    output: Tensor = _Blocked.apply(*rows, causal)  # type: ignore[no-untyped-call]
+    batch, heads, length, head_dim = query.shape
+    channels = output.view(batch, heads, head_dim, length)
+    return channels.transpose(-1, -2).to(query.dtype).contiguous()
 
 
 def sdpa(query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False, scale: float = 1.0) -> Tensor:
@@ -103,32 +100,83 @@ def oracle(query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False, s
     return torch.einsum("bhijd,bhjd->bhid", weights, value) / weights.sum(3)
 
 
-def _band(queries: Tensor, keys: Tensor, values: Tensor, first: int | None) -> list[Tensor]:
-    """Outputs of one band, block by block; ``first`` is its first position, or None if not causal."""
-    rows = max(1, BLOCK_ELEMENTS // keys.numel())
-    outputs = []
-    for block in torch.split(queries, rows, -1):
-        if torch.is_grad_enabled() and any(x.requires_grad for x in (queries, keys, values)):
-            output = checkpoint(
-                _block, block, keys, values, first, use_reentrant=False, preserve_rng_state=False
-            )
-        else:
-            output = _block(block, keys, values, first)
-        outputs.append(output)
-        first = None if first is None else first + block.shape[-1]
-    return outputs
+class _Blocked(torch.autograd.Function):
+    """Smoothing of every row of values [rows, seq_len] by exp(-(query - key)^2), block by block.
+
+    Blocks live in two buffers that are allocated once: neither forward nor backward holds more, and the
+    allocator's heap does not fragment under thousands of short-lived blocks.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, causal: bool) -> Tensor:
+        output = torch.empty_like(query)
+        for part, rows, keys, buffers in _blocks(query, causal):
+            weights = _weights(query[part, rows], key[part, keys], buffers, causal)
+            torch.bmm(value[part, None, keys], weights.mT, out=output[part, None, rows])
+        ctx.save_for_backward(query, key, value, output)
+        ctx.causal = causal
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        """With P_ij = g_i w_ij (v_j - y_i): sum_j P_ij = 0, so dq_i = 2 sum_j P_ij k_j,
+        dk_j = 2 sum_i P_ij (q_i - k_j) and dv_j = sum_i g_i w_ij."""
+        query, key, value, output = ctx.saved_tensors
+        upstream = upstream.contiguous()
+        grad_query, grad_key, grad_value = (
+            torch.empty_like(query),
+            torch.zeros_like(key),
+            torch.zeros_like(value),
+        )
+        for part, rows, keys, buffers in _blocks(query, ctx.causal):
+            weights = _weights(query[part, rows], key[part, keys], buffers, ctx.causal)
+            gradient = upstream[part, rows]
+            grad_value[part, None, keys].baddbmm_(gradient[:, None], weights)
+            scores = _view(buffers[0], weights.shape)
+            torch.sub(value[part, None, keys], output[part, rows, None], out=scores)
+            scores.mul_(weights).mul_(gradient[..., None])
+            torch.bmm(key[part, None, keys], scores.mT, out=grad_query[part, None, rows])
+            sums = torch.bmm(torch.stack((query[part, rows], torch.ones_like(gradient)), 1), scores)
+            grad_key[part, keys] += sums[:, 0] - key[part, keys] * sums[:, 1]
+        return grad_query.mul_(2), grad_key.mul_(2), grad_value, None
 
 
-def _block(queries: Tensor, keys: Tensor, values: Tensor, first: int | None) -> Tensor:
-    """Softmax of minus the squared distances, [batch, heads, head_dim, rows, keys], times the values."""
-    difference = queries[..., :, None] - keys[..., None, :]
-    scores = (difference * difference).neg_()
-    if first is not None:
-        # Every row sees the keys up to the block's first position: only those after it need the mask.
-        rows, unsure = queries.shape[-1], keys.shape[-1] - first
-        future = torch.ones(rows, unsure, dtype=torch.bool, device=keys.device).triu_(1)
-        scores[..., first:].masked_fill_(future, -math.inf)
-    return torch.einsum("bhdij,bhdj->bhdi", torch.softmax(scores, -1), values)
+def _blocks(query: Tensor, causal: bool) -> Iterator[tuple[slice, slice, slice, tuple[Tensor, Tensor]]]:
+    """Channels, queries and keys of every block, and the two buffers that all blocks share."""
+    channels, length = query.shape
+    limit = BLOCK_ELEMENTS.get(query.device.type, BLOCK_ELEMENTS["cpu"])
+    rows = min(length, max(1, min(BLOCK_ROWS, limit // length)))
+    parts = min(channels, max(1, limit // (rows * length)))
+    buffers = query.new_empty(parts * rows * length), query.new_empty(parts * rows * length)
+    for first in range(0, channels, parts):
+        for start in range(0, length, rows):
+            stop = min(start + rows, length)
+            keys = slice(0, stop if causal else length)
+            yield slice(first, min(first + parts, channels)), slice(start, stop), keys, buffers
+
+
+def _weights(query: Tensor, key: Tensor, buffers: tuple[Tensor, Tensor], causal: bool) -> Tensor:
+    """Softmax of minus the squared distances, [channels, queries, keys], in the second buffer."""
+    shape = (*query.shape, key.shape[-1])
+    scores, weights = (_view(buffer, shape) for buffer in buffers)
+    torch.sub(query[..., None], key[:, None], out=scores)
+    torch.addcmul(query.new_zeros(()), scores, scores, value=-1, out=scores)
+    if causal:
+        # The block's queries are the last of its keys: only those columns can lie in the future.
+        count = query.shape[-1]
+        future = torch.ones(count, count, dtype=torch.bool, device=key.device).triu_(1)
+        scores[..., -count:].masked_fill_(future, -math.inf)
+    return torch.softmax(scores, -1, out=weights)
+
+
+def _view(buffer: Tensor, shape: Sequence[int]) -> Tensor:
+    return buffer[: math.prod(shape)].view(*shape)
+
+
+def _as_rows(x: Tensor) -> Tensor:
+    """[batch, heads, seq_len, head_dim] -> one contiguous row per channel."""
+    return x.transpose(-1, -2).flatten(0, 2).contiguous()
 
 
 def _as_heads(columns: list[Tensor], width: int) -> Tensor:

@@ -20,7 +20,7 @@ LENGTH = SHAPE[2]
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks so small that every loop over blocks runs several times, the last one ragged."""
     monkeypatch.setitem(chunks.CHUNK_ELEMENTS, "cpu", 1)
-    monkeypatch.setattr(element_wise, "BLOCK_ELEMENTS", 4000)
+    monkeypatch.setattr(element_wise, "BLOCK_ELEMENTS", {"cpu": 4000})
     monkeypatch.setattr(linear, "MIN_CHUNK_ROWS", 8)
     monkeypatch.setattr(efficient, "MIN_CHUNK_ROWS", 8)
 

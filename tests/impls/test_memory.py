@@ -59,7 +59,7 @@ def test_ea_series_makes_nothing_larger_than_its_inputs(causal: bool, length: in
 def test_element_wise_attention_makes_no_tensor_of_all_weights(
     causal: bool, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(element_wise, "BLOCK_ELEMENTS", 2**13)
+    monkeypatch.setattr(element_wise, "BLOCK_ELEMENTS", {"cpu": 2**13})
     length = 256
     inputs = 2 * length * 8
     largest = largest_in_training(Form("element-wise", backend, {}), length, causal)
@@ -98,7 +98,7 @@ def test_what_waits_for_backward_doubles_with_length(
     name: str, causal: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(chunks.CHUNK_ELEMENTS, "cpu", 1024)
-    monkeypatch.setattr(element_wise, "BLOCK_ELEMENTS", 2**12)
+    monkeypatch.setattr(element_wise, "BLOCK_ELEMENTS", {"cpu": 2**12})
     short, long = (saved_elements(Form(name, "eager", {}), length, causal) for length in (512, 1024))
     assert 1.9 < long / short < 2.1
 
