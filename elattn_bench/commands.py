@@ -29,12 +29,13 @@ def sweep(
     """Plan, measure, sum up."""
     from elattn_bench import config, runner
 
-    path = output or Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S")
     if resume:
-        _check_resume(config_file, output, force=force)
+        path = _resumed_run(config_file, output, force=force)
         settings = config.continued(runner.stored_settings(path), flags)
     else:
         settings = config.merge(config.read_toml(config_file) if config_file else {}, flags)
+        named = settings.pop(config.OUTPUT, None)
+        path = output or Path(named or f"runs/{datetime.now():%Y%m%d-%H%M%S}")
     plan = config.make_plan(settings)
     if dry_run:
         _show_plan(plan)
@@ -46,13 +47,14 @@ def sweep(
     _sum_up(path, strict=strict)
 
 
-def _check_resume(config_file: Path | None, output: Path | None, *, force: bool) -> None:
+def _resumed_run(config_file: Path | None, output: Path | None, *, force: bool) -> Path:
     if output is None:
         raise UsageError("--resume: which run? Name its directory with -o RUN_DIR")
     if config_file:
         raise UsageError(f"--resume takes the run's own settings from {output}; drop {config_file}")
     if force:
         raise UsageError("--resume keeps what --force would replace; give one of them")
+    return output
 
 
 def _how_to_go_on(interrupt: Interrupted, path: Path, total: int) -> Interrupted:

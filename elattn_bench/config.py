@@ -23,6 +23,7 @@ Settings: TypeAlias = Mapping[str, str]
 
 GRID_TABLE = "grid"
 BUDGET_FLAGS = ("quick", "rigorous")
+OUTPUT = "output"
 LARGEST_SWEEP = 100_000  # cases; more would take days and is a slip of the finger
 
 
@@ -58,7 +59,8 @@ def read_toml(path: Path) -> dict[str, Any]:
     grids = parsed.pop(GRID_TABLE, [])
     if not isinstance(grids, list) or not all(isinstance(grid, dict) for grid in grids):
         raise UsageError(f"{path}: '{GRID_TABLE}' is a list of tables; write [[{GRID_TABLE}]]")
-    known_here = [*AXIS_DEFAULTS, *(name for name in RUN_DEFAULTS if name != "budget"), *BUDGET_FLAGS]
+    run_options = [name for name in RUN_DEFAULTS if name != "budget"]
+    known_here = [*AXIS_DEFAULTS, *run_options, *BUDGET_FLAGS, OUTPUT]
     settings: dict[str, Any] = _texts(path, parsed, known_here)
     if grids:
         settings[GRID_TABLE] = [_texts(path, grid, list(AXIS_DEFAULTS)) for grid in grids]

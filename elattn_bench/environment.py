@@ -15,7 +15,7 @@ import psutil
 from elattn_bench import __version__
 from elattn_bench.units import Bytes
 
-SAME_MACHINE = ("device", "device_name", "cpu_model", "cpu_cores", "torch", "threads")
+SAME_MACHINE = ("elattn_bench", "device", "device_name", "cpu_model", "cpu_cores", "torch", "threads")
 """Rows of one run must agree in these; ``--resume`` refuses otherwise."""
 
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))

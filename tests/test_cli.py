@@ -13,7 +13,11 @@ from pathlib import Path
 
 import pytest
 
-COMMAND = Path(sys.executable).with_name("elattn-bench")
+ROOT = Path(__file__).parent.parent
+INSTALLED = Path(sys.executable).with_name("elattn-bench")
+# The entry point where the package is installed beside this Python, else the plain checkout.
+COMMAND = [str(INSTALLED)] if INSTALLED.exists() else [sys.executable, "-m", "elattn_bench"]
+ENVIRONMENT = os.environ if INSTALLED.exists() else {**os.environ, "PYTHONPATH": str(ROOT)}
 TINY = [
     "sweep", "-i", "softmax/eager,linear/eager", "--seq-len", "32,64", "--dim", "16", "--heads", "2",
     "--mode", "forward", "--device", "cpu", "--threads", "1", "--quick",
@@ -21,9 +25,9 @@ TINY = [
 
 
 def elattn(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    if not COMMAND.exists():
-        pytest.skip("elattn-bench is not installed beside this Python (pip install -e .)")
-    return subprocess.run([COMMAND, *words], capture_output=True, text=True, cwd=cwd, timeout=240)
+    return subprocess.run(
+        [*COMMAND, *words], capture_output=True, text=True, cwd=cwd, env=ENVIRONMENT, timeout=240
+    )
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +190,7 @@ def test_an_interrupted_sweep_keeps_its_rows_and_resume_completes_it(
     words = [*TINY, "-o", str(path)]
     words[words.index("32,64")] = "32:512:32"
     with subprocess.Popen(
-        [COMMAND, *words], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        [*COMMAND, *words], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=ENVIRONMENT
     ) as process:
         wait_for_rows(path, 3)
         os.kill(process.pid, number)

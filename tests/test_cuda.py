@@ -1,0 +1,100 @@
+"""The GPU's paths: every backend against its oracle, and one sweep. Skipped where there is no GPU."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import attention_impls
+from attention_impls import Problem
+from elattn_bench import memory
+from elattn_bench.cases import Case
+from elattn_bench.results import Measurement, Skipped
+from elattn_bench.stats import BUDGETS
+from elattn_bench.timers import CudaClock
+from elattn_bench.worker import Settings, Worker
+
+pytestmark = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="needs an NVIDIA GPU and a CUDA build of torch"
+)
+
+IMPLS = [
+    (name, backend) for name in attention_impls.names() for backend in attention_impls.get(name).backends
+]
+TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+CASE = Case("softmax", "sdpa", "op", "forward", "bfloat16", "cuda", False, 1, 8, 1024, 512)
+
+
+def relative_error(value: torch.Tensor, truth: torch.Tensor) -> float:
+    return float((value.double() - truth).square().mean().sqrt() / truth.square().mean().sqrt())
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize(("name", "backend"), IMPLS, ids="/".join)
+@pytest.mark.parametrize("causal", [False, True], ids=["full", "causal"])
+@pytest.mark.parametrize("dtype", list(TOLERANCES), ids=str)
+def test_output_and_gradients_agree_with_the_oracle(
+    name: str, backend: str, causal: bool, dtype: torch.dtype
+) -> None:
+    spec = attention_impls.get(name)
+    problem = Problem(2, 4, 160, 64, str(dtype).removeprefix("torch."), "cuda", causal, backward=True)
+    if reasons := spec.unsupported_reasons(backend, problem):
+        pytest.skip("; ".join(reasons))
+    generator = torch.Generator("cuda").manual_seed(0)
+    # Narrow inputs: the oracle is what is tested against, not the conditioning of the series.
+    shape = (problem.batch, problem.heads, problem.seq_len, problem.head_dim)
+    inputs = [0.5 * torch.randn(shape, generator=generator, device="cuda") for _ in range(4)]
+    *leaves, upstream = (tensor.to(dtype) for tensor in inputs)
+    mine = [tensor.clone().requires_grad_() for tensor in leaves]
+    theirs = [tensor.double().requires_grad_() for tensor in leaves]
+    output = spec.backends[backend].op(*mine, causal=causal)
+    truth = spec.oracle(*theirs, causal=causal)
+    assert (output.dtype, output.device.type) == (dtype, "cuda")
+    assert relative_error(output, truth) <= TOLERANCES[dtype]
+    gradients = torch.autograd.grad(output, mine, upstream)
+    for gradient, expected in zip(
+        gradients, torch.autograd.grad(truth, theirs, upstream.double()), strict=True
+    ):
+        assert relative_error(gradient, expected) <= 2 * TOLERANCES[dtype]
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in attention_impls.names() if attention_impls.get(name).has_decode]
+)
+def test_step_equals_the_parallel_causal_form(name: str) -> None:
+    spec = attention_impls.get(name)
+    problem = Problem(2, 4, 9, 16, "float32", "cuda", causal=True)
+    query, key, value = torch.randn(3, 2, 4, 9, 16, device="cuda").unbind()
+    state, outputs = spec.init_state(problem), []
+    for token in range(problem.seq_len):
+        output, state = spec.step(query[:, :, token], key[:, :, token], value[:, :, token], state)
+        outputs.append(output)
+    assert relative_error(torch.stack(outputs, 2), spec.op(query, key, value, causal=True).double()) <= 1e-4
+
+
+def test_peak_memory_is_exact_to_the_allocators_block() -> None:
+    size = 4 * 2**20
+    assert (
+        memory.measure(lambda: torch.empty(size, dtype=torch.uint8, device="cuda"), "cuda").above_inputs
+        == size
+    )
+
+
+def test_the_clock_waits_for_the_device() -> None:
+    matrix = torch.randn(4096, 4096, device="cuda")
+    clock = CudaClock()
+    clock.time(lambda: matrix @ matrix, 3)
+    # A launch takes microseconds; 2 * 4096^3 operations take longer than that on any GPU.
+    assert clock.time(lambda: matrix @ matrix, 10) > 5 * clock.time(lambda: None, 10)
+
+
+def test_the_worker_measures_on_the_gpu_and_survives_its_memory_running_out() -> None:
+    with Worker(Settings("cuda", BUDGETS["quick"], memory_limit=4 * 2**30)) as worker:
+        assert worker.environment()["device_name"]
+        assert isinstance(worker.measure(CASE, timeout=120), Measurement)
+        huge = worker.measure(replace(CASE, backend="eager", batch=8, seq_len=32_768), timeout=120)
+        assert isinstance(huge, Skipped)
+        assert huge.status == "oom", huge
+        assert isinstance(worker.measure(CASE, timeout=120), Measurement)

@@ -1,0 +1,77 @@
+"""The documents and the code say the same."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import attention_impls
+from elattn_bench.config import read_toml
+from elattn_bench.defaults import AXIS_DEFAULTS
+from elattn_bench.results import COLUMNS, STATUSES
+from elattn_bench.rundir import read_run, read_samples
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+
+
+def text(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_every_column_and_status_is_documented() -> None:
+    page = text("docs/results-format.md")
+    written = set(re.findall(r"`([a-z_0-9]+)`", page))
+    written |= {"latency_ms" + suffix for suffix in re.findall(r"`(_[a-z_0-9]+)`", page)}
+    assert set(COLUMNS) <= written
+    assert set(STATUSES) <= written
+
+
+def test_every_attention_and_backend_is_documented() -> None:
+    page = text("docs/attentions.md")
+    for name in attention_impls.names():
+        assert f"## {name}\n" in page
+        assert f"| `{name}` |" in text("README.md")
+        assert attention_impls.get(name).paper.arxiv in page
+    backends = {name for each in attention_impls.names() for name in attention_impls.get(each).backends}
+    assert all(f"`{backend}`" in page + text("docs/axes.md") for backend in backends)
+
+
+def test_every_axis_and_its_default_is_documented() -> None:
+    page = text("docs/axes.md")
+    for name, default in AXIS_DEFAULTS.items():
+        assert f"`--{name}`" in page
+        if default and name not in ("impl", "causal"):
+            assert f"`{default}`" in page
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("path", sorted(DOCS.glob("results/*.toml")), ids=lambda path: path.name)
+def test_committed_grids_can_be_read(path: Path) -> None:
+    assert read_toml(path)
+
+
+@pytest.mark.parametrize("path", sorted(file.parent for file in DOCS.glob("results/*/results.csv")), ids=str)
+def test_committed_runs_can_be_read_and_hold_every_sample(path: Path) -> None:
+    run = read_run(path)
+    measured = {row.case_id for row in run.rows if row.ok}
+    assert measured == set(read_samples(path))
+    assert not run.warnings
+    assert run.info["finished"]
+
+
+def test_the_library_example_of_the_readme_runs() -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", text("README.md"), re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", example], capture_output=True, text=True, cwd=ROOT, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
