@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from elattn_bench.analysis import Facet, Setting, short_status
+from elattn_bench.analysis import Facet, Setting, by_label, short_status
 from elattn_bench.comparisons import (
     METRICS,
     Change,
@@ -89,7 +89,8 @@ def _overview_tables(lines: Mapping[Facet, Lines]) -> list[Table]:
 
 def _overview_table(lines: Mapping[Facet, Lines], facets: Sequence[Facet]) -> Table:
     reference = _reference_label(lines[facets[0]])
-    labels = dict.fromkeys(label for facet in facets for label in lines[facet] if label != reference)
+    rows_of = [item.row for facet in facets for line in lines[facet].values() for item in line]
+    labels = [label for label in by_label(rows_of) if label != reference]
     rows = [[label, *(str(faster_from(lines[facet].get(label, ()))) for facet in facets)] for label in labels]
     columns = [Column("impl"), *(Column(_sizes(facet, facets), "right") for facet in facets)]
     return Table(f"Faster than {reference} from length: {facets[0].setting.text}", columns, rows)
