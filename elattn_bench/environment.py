@@ -66,6 +66,11 @@ def total_memory() -> Bytes:
     return min(limits)
 
 
+def busy_share() -> float:
+    """Share of the CPU that is in use right now, by whatever runs beside us; looks for half a second."""
+    return psutil.cpu_percent(interval=0.5) / 100
+
+
 def git_commit() -> str | None:
     """The commit of this tool's source, with ``+changes`` when the tree differs; None outside a checkout."""
     source = str(Path(__file__).resolve().parent.parent)

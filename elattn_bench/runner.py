@@ -23,6 +23,9 @@ from elattn_bench.units import Seconds
 from elattn_bench.worker import Settings, Worker
 
 
+BUSY = 0.15  # of all cores; on few cores one busy neighbour costs every barrier between threads a time slice
+
+
 def stored_settings(path: Path) -> Mapping[str, Any]:
     """The settings that a run was started with.
 
@@ -46,6 +49,7 @@ def run_sweep(plan: Plan, path: Path, *, resume: bool, force: bool, console: Con
         Interrupted: by Ctrl-C or SIGTERM.
     """
     with interruptible(), _open(plan, path, resume=resume, force=force) as run_dir, _worker(plan) as worker:
+        _warn_if_busy(run_dir, console)
         _settle_environment(run_dir, plan, worker)
         cases = [case for case in sweep.in_order(plan.cases, plan.seed) if case.case_id not in run_dir.done]
         _announce(plan, run_dir, len(cases), console)
@@ -84,6 +88,18 @@ def _open(plan: Plan, path: Path, *, resume: bool, force: bool) -> RunDir:
         "ceilings": {},
     }
     return RunDir.create(path, info, force=force)
+
+
+def _warn_if_busy(run_dir: RunDir, console: Console) -> None:
+    busy = environment.busy_share()
+    run_dir.info["cpu_busy_at_start"] = busy
+    if busy > BUSY:
+        console.print(
+            f"warning: {busy:.0%} of the CPU is in use by other processes; latencies will be longer and noisier, "
+            "short calls by far: stop what you can",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def _worker(plan: Plan) -> Worker:
