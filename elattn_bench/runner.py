@@ -22,7 +22,6 @@ from elattn_bench.rundir import RUN_INFO, RunDir, read_info
 from elattn_bench.units import Seconds
 from elattn_bench.worker import Settings, Worker
 
-
 BUSY = 0.15  # of all cores; on few cores one busy neighbour costs every barrier between threads a time slice
 
 
