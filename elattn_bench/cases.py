@@ -86,7 +86,7 @@ def _parse_value(name: str, text: str, piece: str, minimum: int) -> int:
     match = _NUMBER.fullmatch(piece)
     if not match:
         raise UsageError(
-            f"--{name} {text}: '{piece}' is not a whole number; write 512, 1k,2k or a range such as 256:8192:x2"
+            f"--{name} {text}: '{piece}' is not a positive whole number; write 512, 1k,2k or 256:8192:x2"
         )
     value = int(match[1]) * (KIBI if match[2] else 1)
     if value < minimum:

@@ -24,6 +24,8 @@ Settings: TypeAlias = Mapping[str, str]
 GRID_TABLE = "grid"
 BUDGET_FLAGS = ("quick", "rigorous")
 OUTPUT = "output"
+LARGEST_SEED = 2**63 - 1  # of torch's generators
+MOST_THREADS = 1024  # more cores than any machine has; beyond, starting them fails in the operating system
 LARGEST_SWEEP = 100_000  # cases; more would take days and is a slip of the finger
 
 
@@ -76,16 +78,46 @@ def _load_toml(path: Path) -> dict[str, Any]:
         return tomllib.load(stream)
 
 
+def is_complete(settings: object) -> bool:
+    """Whether these are settings as ``merge`` makes them: every option's text, and grids of texts."""
+    if not isinstance(settings, dict):
+        return False
+    grids = settings.get(GRID_TABLE, [])
+    options = [settings.get(name) for name in (*AXIS_DEFAULTS, *RUN_DEFAULTS)]
+    return (
+        isinstance(grids, list)
+        and all(isinstance(grid, dict) for grid in grids)
+        and all(
+            isinstance(text, str) for text in (*options, *(text for grid in grids for text in grid.values()))
+        )
+    )
+
+
 def _texts(path: Path, table: Mapping[str, Any], known: Sequence[str]) -> dict[str, str]:
-    texts = {}
+    texts: dict[str, str] = {}
     for key, value in table.items():
         name = key.replace("_", "-")
         if name not in known:
             near = nearest(name, known)
             hint = f" (did you mean '{near}'?)" if near else ""
+            if name in RUN_DEFAULTS or name in BUDGET_FLAGS:
+                hint = " here: it holds for the whole sweep, so it stands above the grids"
             raise UsageError(f"{path}: unknown key '{key}'{hint}; known: {', '.join(known)}")
-        texts[name] = ",".join(map(_text, value)) if isinstance(value, list) else _text(value)
+        if name in texts:
+            raise UsageError(f"{path}: '{name}' is there twice, once as '{key}'; keep one")
+        texts[name] = _checked_text(path, key, name, value)
     return texts
+
+
+def _checked_text(path: Path, key: str, name: str, value: object) -> str:
+    if name in BUDGET_FLAGS and not isinstance(value, bool):
+        raise UsageError(f"{path}: {key} = {value!r}: is a switch; write true or false")
+    if name == OUTPUT and not (isinstance(value, str) and value):
+        raise UsageError(f"{path}: {key} = {value!r}: is no directory; write a path in quotes")
+    values = value if isinstance(value, list) else [value]
+    if not values or any(isinstance(item, (dict, list)) for item in values):
+        raise UsageError(f"{path}: {key} = {value!r}: write one value, or a list of values")
+    return ",".join(map(_text, values))
 
 
 def _text(value: object) -> str:
@@ -127,9 +159,10 @@ def continued(stored: Mapping[str, Any], flags: Settings) -> dict[str, Any]:
     """
     for name, text in _name_budget(flags).items():
         if text != stored.get(name):
+            flag = f"--{text}" if name == "budget" else f"--{name}"
             raise UsageError(
-                f"--{name} {text}: the run was started with '{stored.get(name)}', and --resume completes it as "
-                f"it was; drop --{name}, or sweep into another directory"
+                f"{flag}: the run was started with {name} '{stored.get(name)}', and --resume completes it as "
+                f"it was; drop {flag}, or sweep into another directory"
             )
     return dict(stored)
 
@@ -149,16 +182,28 @@ def make_plan(settings: Mapping[str, Any]) -> Plan:
         device=device,
         timeout=_positive("timeout", settings["timeout"]),
         memory_limit=_memory_limit(settings["memory-limit"], memory),
-        threads=_whole("threads", settings["threads"], 1) if settings["threads"] else None,
-        seed=_whole("seed", settings["seed"], 0),
+        threads=_whole("threads", settings["threads"], 1, MOST_THREADS) if settings["threads"] else None,
+        seed=_whole("seed", settings["seed"], 0, LARGEST_SEED),
     )
 
 
 def _cases(settings: Mapping[str, Any], device: str) -> list[Case]:
     base = _only_axes(settings)
-    grids = [_grid({**base, **grid}, device) for grid in settings.get(GRID_TABLE) or [{}]]
+    axes = [{**base, **grid} for grid in settings.get(GRID_TABLE) or [{}]]
+    grids = [_grid(each, device) for each in axes]
+    _check_orders(axes, grids)
     _check_size(grids)
     return list(dict.fromkeys(case for grid in grids for case in grid.cases()))
+
+
+def _check_orders(axes: Sequence[Settings], grids: Sequence[Grid]) -> None:
+    asked = [each["order"] for each in axes if each["order"]]
+    impls = [impl for grid in grids for impl in grid.impls]
+    if asked and not any(impl.has_order for impl in impls):
+        names = ", ".join(dict.fromkeys(map(str, impls)))
+        raise UsageError(
+            f"--order {asked[0]}: none of {names} has a polynomial order; add ea-series or drop --order"
+        )
 
 
 def _check_size(grids: Sequence[Grid]) -> None:
@@ -169,11 +214,6 @@ def _check_size(grids: Sequence[Grid]) -> None:
 
 def _grid(axes: Settings, device: str) -> Grid:
     impls = tuple(dict.fromkeys(map(Impl.parse, _words(axes, "impl"))))
-    if axes["order"] and not any(impl.has_order for impl in impls):
-        raise UsageError(
-            f"--order {axes['order']}: none of {', '.join(map(str, impls))} has a polynomial order; "
-            "add ea-series or drop --order"
-        )
     return Grid(
         impls=impls,
         seq_len=Axis.parse("seq-len", axes["seq-len"]).values,
@@ -208,13 +248,13 @@ def _positive(name: str, text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):
-        raise UsageError(f"--{name} {text}: is not a positive number")
+        raise UsageError(f"--{name} {text}: is not a positive number; write for example 60")
     return value
 
 
-def _whole(name: str, text: str, minimum: int) -> int:
-    if not text.isdecimal() or int(text) < minimum:
-        raise UsageError(f"--{name} {text}: is not a whole number of at least {minimum}")
+def _whole(name: str, text: str, minimum: int, maximum: int) -> int:
+    if not text.isdecimal() or not minimum <= int(text) <= maximum:
+        raise UsageError(f"--{name} {text}: write a whole number from {minimum} to {maximum}")
     return int(text)
 
 

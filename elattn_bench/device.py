@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import Any
 
 from elattn_bench.errors import UsageError
-from elattn_bench.units import Bytes
+from elattn_bench.units import Bytes, format_bytes
 
+LEAST_ROOM: Bytes = 128 * 2**20  # below this even the gate of a small case may not fit
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -78,17 +80,36 @@ def prepare(device: str, threads: int | None) -> None:
 
 
 def limit_memory(device: str, limit: Bytes) -> None:
-    """Make allocations beyond the limit fail in this process, before the system's OOM killer has to act."""
+    """Make allocations beyond the limit fail in this process, before the system's OOM killer has to act.
+
+    Raises:
+        RuntimeError: the limit leaves no room beside what torch itself holds.
+    """
     import torch
 
     if device == "cuda":
         total = torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, limit / total))
         return
+    held = data_segment()
+    if limit < held + LEAST_ROOM:
+        raise RuntimeError(
+            f"--memory-limit {format_bytes(limit)}: torch alone holds {format_bytes(held)}; "
+            f"give at least {format_bytes(held + LEAST_ROOM)}"
+        )
     with contextlib.suppress(ImportError, ValueError, OSError):  # no such limit on this system
         import resource
 
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+
+def data_segment() -> Bytes:
+    """What counts against the limit already: this process's private memory; 0 where that is not told."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmData:"):
+                return int(line.split()[1]) * 1024
+    return 0
 
 
 def describe(device: str) -> dict[str, Any]:

@@ -71,6 +71,14 @@ def busy_share() -> float:
     return psutil.cpu_percent(interval=0.5) / 100
 
 
+def oom_kills() -> int | None:
+    """How many processes the system's OOM killer has ended since boot; None where nobody counts."""
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/vmstat").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("oom_kill ")).split()[1])
+    return None
+
+
 def git_commit() -> str | None:
     """The commit of this tool's source, with ``+changes`` when the tree differs; None outside a checkout."""
     source = str(Path(__file__).resolve().parent.parent)

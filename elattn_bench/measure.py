@@ -11,6 +11,7 @@ import torch
 from elattn_bench import memory, workload
 from elattn_bench.cases import Case
 from elattn_bench.gate import Gate
+from elattn_bench.neighbours import DISTURBED, CpuTimes, others_share
 from elattn_bench.results import Measurement, Outcome, Skipped
 from elattn_bench.sampling import Samples, sample
 from elattn_bench.stats import Budget, stability
@@ -28,11 +29,14 @@ def measure(case: Case, budget: Budget, gate: Gate, seed: int) -> Outcome:
     if failure := error.failure(case.dtype):
         return Skipped("error", failure)
     load = workload.build(case, seed)
+    before = CpuTimes.read()
     samples = sample(load.call, clock_for(case.device), budget)
+    disturbed = case.device == "cpu" and others_share(before, CpuTimes.read()) > DISTURBED
     peak = memory.measure(load.call, case.device)
     return Measurement(
         latency_ms=samples.latency_ms,
-        stability=stability(samples.latency_ms),
+        # Slices of the scheduler are steady: samples alone do not show a neighbour.
+        stability="noisy" if disturbed else stability(samples.latency_ms),
         peak_memory_bytes=peak.above_inputs,
         total_memory_bytes=peak.above_inputs + load.input_bytes,
         rss_peak_bytes=peak.resident,
@@ -52,7 +56,7 @@ def out_of_memory_reason(error: BaseException) -> str | None:
     """What ran out, when the error says that memory did; None for every other error."""
     if isinstance(error, torch.OutOfMemoryError):
         return "the GPU ran out of memory: " + str(error).partition(". ")[0]
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or "std::bad_alloc" in str(error):
         return "the worker reached its memory limit"
     if isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error):
         asked = str(error).rpartition("you tried to allocate ")[2].partition(" bytes")[0]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 from elattn_bench.cases import Case
 from elattn_bench.results import Row
 from elattn_bench.units import Seconds, format_bytes, format_length, format_ms
+
+ROOMY = 100  # columns from which the elapsed time finds room beside the current case
 
 
 class Estimator(Protocol):
@@ -30,17 +33,18 @@ class ProgressBar:
         self._console = console
         self._total = len(cases)
         self._number = 0
-        self._progress = Progress(
+        self._describe = describer(cases)
+        self._width = max((len(self._describe(case)) for case in cases), default=0)
+        columns = [
             TextColumn("{task.fields[count]}"),
-            BarColumn(bar_width=24),
-            TimeElapsedColumn(),
+            BarColumn(bar_width=16),
             TextColumn("left"),
             TimeRemainingColumn(),
             TextColumn("{task.description}"),
-            console=console,
-            disable=not console.is_terminal,
-            transient=True,
-        )
+        ]
+        if console.width >= ROOMY:
+            columns.insert(2, TimeElapsedColumn())
+        self._progress = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
         self._task = self._progress.add_task("", total=sum(map(estimate, cases)), count=self._count())
 
     def __enter__(self) -> ProgressBar:
@@ -53,25 +57,48 @@ class ProgressBar:
     def started(self, case: Case) -> None:
         """Show the case as the current one."""
         self._number += 1
-        self._progress.update(self._task, description=escape(describe(case)), count=self._count())
+        self._progress.update(self._task, description=escape(self._describe(case)), count=self._count())
 
     def finished(self, case: Case, row: Row) -> None:
         """Print the case's line and move the bar by its share of the time."""
-        line = f"{self._count():>9}  {describe(case):<54} {_result(row)}"
-        self._progress.console.print(escape(line), highlight=False, soft_wrap=True)
+        count = self._count().rjust(2 * len(str(self._total)) + 1)
+        line = Text(f"{count}  {self._describe(case):<{self._width}}  {_result(row)}")
+        # A terminal gets one line per case, a file the whole line.
+        one_line = self._console.is_terminal
+        self._progress.console.print(
+            line,
+            no_wrap=one_line,
+            overflow="ellipsis" if one_line else "ignore",
+            crop=one_line,
+            soft_wrap=not one_line,
+        )
         self._progress.advance(self._task, self._estimate(case))
 
     def _count(self) -> str:
         return f"{self._number}/{self._total}"
 
 
-def describe(case: Case | Row) -> str:
-    """A case in one line, the impl first."""
-    causal = " causal" if case.causal else ""
-    level = "" if case.level == "op" else f" {case.level}"
-    return (
-        f"{case.label} {case.mode}{level}{causal} L={format_length(case.seq_len)} D={case.dim} B={case.batch}"
-    )
+def describer(cases: Sequence[Case]) -> Callable[[Case], str]:
+    """How to name a case in one line among these: the impl, its sizes, and whatever else varies."""
+    varying = {
+        name
+        for name in ("mode", "level", "dtype", "causal", "heads")
+        if len({getattr(c, name) for c in cases}) > 1
+    }
+
+    def describe(case: Case) -> str:
+        words = {
+            "mode": case.mode,
+            "level": case.level,
+            "dtype": case.dtype,
+            "causal": "causal" if case.causal else "full",
+            "heads": f"H={case.heads}",
+        }
+        shown = [word for name, word in words.items() if name in varying]
+        sizes = f"L={format_length(case.seq_len)} D={case.dim} B={case.batch}"
+        return " ".join([case.label, *shown, sizes])
+
+    return describe
 
 
 def _result(row: Row) -> str:
@@ -83,4 +110,5 @@ def _result(row: Row) -> str:
     half_spread = (row.latency_ms_p75 - row.latency_ms_p25) / row.latency_ms_p50 / 2
     noisy = "" if row.stability == "stable" else f"  {row.stability}"
     latency, memory = format_ms(row.latency_ms_p50), format_bytes(row.peak_memory_bytes)
-    return f"{latency:>8} ±{half_spread:.1%}  {memory:>9}{noisy}"
+    spread = ">100%" if half_spread > 1 else f"{half_spread:.1%}"
+    return f"{latency:>7} ±{spread:<5} {memory:>8}{noisy}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import errno
 import io
@@ -26,7 +27,8 @@ RUN_INFO = "run.json"
 PLOTS = "plots"
 ERRORS = "errors.log"
 LOCK = ".lock"
-_OURS = (RESULTS, SAMPLES, RUN_INFO, PLOTS, ERRORS, LOCK)
+SCRATCH = "run.json.new"
+_OURS = (RESULTS, SAMPLES, RUN_INFO, PLOTS, ERRORS, LOCK, SCRATCH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,8 @@ def read_run(path: Path) -> Run:
     Raises:
         RunDirError: it is missing, empty, not ours, broken, or written by a newer version.
     """
+    if path.is_file():
+        raise RunDirError(f"{path}: is a file; name the run directory that holds it: {path.parent}")
     if not path.is_dir():
         raise RunDirError(f"{path}: no such run directory; make one with: elattn-bench sweep -o {path}")
     if not (path / RESULTS).is_file():
@@ -71,6 +75,39 @@ def read_run(path: Path) -> Run:
     if not rows:
         raise RunDirError(f"{path / RESULTS}: no case is measured yet; go on with: {resume_command(path)}")
     return Run(path, read_info(path), rows, warnings)
+
+
+def check_vacant(path: Path, *, force: bool, locked: bool = False) -> None:
+    """Refuse a place for a new run that holds a run (unless ``force``) or anything that is not ours.
+
+    Args:
+        locked: whether the caller holds the directory's lock.
+
+    Raises:
+        RunDirError: with what to do instead.
+    """
+    if path.exists() and not path.is_dir():
+        raise RunDirError(f"{path}: is a file; choose another directory with -o")
+    if not path.is_dir():
+        return
+    if foreign := sorted(entry.name for entry in path.iterdir() if entry.name not in _OURS):
+        raise RunDirError(
+            f"{path}: already exists and holds other files ({', '.join(foreign[:3])}), which a sweep will not "
+            "touch; choose another directory with -o"
+        )
+    if _has_rows(path) and not force:
+        if not locked and _is_locked(path):
+            raise _other_sweep(path)
+        raise RunDirError(
+            f"{path}: already exists and holds a run; complete it with --resume ({resume_command(path)}), "
+            "replace it with --force, or choose another directory with -o"
+        )
+
+
+def _has_rows(path: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return (path / RESULTS).read_bytes().count(b"\n") > 1
+    return False
 
 
 def resume_command(path: Path) -> str:
@@ -162,33 +199,19 @@ class RunDir:
         Raises:
             RunDirError: it exists and ``force`` is off, another sweep writes to it, or the disk refuses.
         """
-        if path.exists() and not path.is_dir():
-            raise RunDirError(f"{path}: is a file; choose another directory with -o")
-        foreign = (
-            sorted(entry.name for entry in path.iterdir() if entry.name not in _OURS) if path.is_dir() else []
-        )
-        occupied = path.is_dir() and any(path.iterdir())
-        if occupied and not force:
-            hint = (
-                ""
-                if foreign
-                else f"; --resume completes it, --force replaces it (resume: {resume_command(path)})"
-            )
-            raise RunDirError(
-                f"{path}: already exists and is not empty{hint or '; choose another directory with -o'}"
-            )
-        if foreign:
-            raise RunDirError(
-                f"{path}: --force would replace a run, but this directory holds other files "
-                f"({', '.join(foreign[:3])}); choose another directory with -o"
-            )
+        check_vacant(path, force=force)
         with _disk_errors(path):
             path.mkdir(parents=True, exist_ok=True)
         run_dir = cls(path, dict(info), _lock=_acquire(path))
-        with _disk_errors(path):
-            run_dir._clear()
-            run_dir._write_header()
-        run_dir.write_info()
+        try:
+            check_vacant(path, force=force, locked=True)  # again, now that nobody else can fill it
+            with _disk_errors(path):
+                run_dir._clear()
+                run_dir._write_header()
+            run_dir.write_info()
+        except BaseException:
+            run_dir.close()
+            raise
         return run_dir
 
     @classmethod
@@ -234,10 +257,14 @@ class RunDir:
 
     def write_info(self) -> None:
         """Replace run.json in one step, so that a crash leaves the old or the new one."""
-        scratch = self.path / f"{RUN_INFO}.new"
-        with _disk_errors(self.path):
-            scratch.write_text(json.dumps(self.info, indent=2) + "\n", encoding="utf-8")
-            scratch.replace(self.path / RUN_INFO)
+        scratch = self.path / SCRATCH
+        with _disk_errors(self.path, self._advice):
+            try:
+                scratch.write_text(json.dumps(self.info, indent=2) + "\n", encoding="utf-8")
+                scratch.replace(self.path / RUN_INFO)
+            except OSError:
+                scratch.unlink(missing_ok=True)
+                raise
 
     def close(self) -> None:
         """Let other sweeps in."""
@@ -252,10 +279,13 @@ class RunDir:
     ) -> None:
         self.close()
 
+    @property
+    def _advice(self) -> str:
+        return f"free some space, then: {resume_command(self.path)}"
+
     def _append_line(self, name: str, text: str) -> None:
         target = self.path / name
-        advice = f"free some space, then: {resume_command(self.path)}"
-        with _disk_errors(self.path, advice), target.open("ab") as stream:
+        with _disk_errors(self.path, self._advice), target.open("ab") as stream:
             size = stream.tell()
             try:
                 stream.write(text.encode("utf-8"))
@@ -272,7 +302,7 @@ class RunDir:
             os.fsync(stream.fileno())
 
     def _clear(self) -> None:
-        for name in (RESULTS, SAMPLES, RUN_INFO, ERRORS):
+        for name in (RESULTS, SAMPLES, RUN_INFO, ERRORS, SCRATCH):
             (self.path / name).unlink(missing_ok=True)
         shutil.rmtree(self.path / PLOTS, ignore_errors=True)
 
@@ -307,10 +337,22 @@ def _acquire(path: Path) -> FileLock:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            raise RunDirError(
-                f"{path}: another sweep is writing to it; wait for it, or choose another directory with -o"
-            ) from None
+            raise _other_sweep(path) from None
     return lock
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        _acquire(path).release()
+    except RunDirError:
+        return True
+    return False
+
+
+def _other_sweep(path: Path) -> RunDirError:
+    return RunDirError(
+        f"{path}: another sweep is writing to it; wait for it, or choose another directory with -o"
+    )
 
 
 class _disk_errors:  # noqa: N801 - reads as a statement at its use

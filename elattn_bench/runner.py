@@ -13,16 +13,15 @@ from typing import Any
 
 from rich.console import Console
 
-from elattn_bench import environment, estimate, sweep
+from elattn_bench import config, environment, estimate, sweep
 from elattn_bench.config import Plan
 from elattn_bench.errors import Interrupted, RunDirError
+from elattn_bench.neighbours import DISTURBED
 from elattn_bench.progress import ProgressBar
 from elattn_bench.results import SCHEMA_VERSION
-from elattn_bench.rundir import RUN_INFO, RunDir, read_info
+from elattn_bench.rundir import RUN_INFO, RunDir, check_vacant, read_info
 from elattn_bench.units import Seconds
 from elattn_bench.worker import Settings, Worker
-
-BUSY = 0.15  # of all cores; on few cores one busy neighbour costs every barrier between threads a time slice
 
 
 def stored_settings(path: Path) -> Mapping[str, Any]:
@@ -33,9 +32,11 @@ def stored_settings(path: Path) -> Mapping[str, Any]:
     """
     if not (path / RUN_INFO).is_file():
         raise RunDirError(f"{path}: there is no run to resume; start it without --resume")
-    settings = read_info(path).get("config")
-    if not isinstance(settings, dict):
+    info = read_info(path)
+    settings = info.get("config")
+    if not isinstance(info.get("environment"), dict) or not config.is_complete(settings):
         raise RunDirError(f"{path / RUN_INFO}: does not say how the run was started, so it cannot be resumed")
+    assert isinstance(settings, dict)
     return settings
 
 
@@ -47,15 +48,24 @@ def run_sweep(plan: Plan, path: Path, *, resume: bool, force: bool, console: Con
         WorkerError: the worker cannot be started.
         Interrupted: by Ctrl-C or SIGTERM.
     """
-    with interruptible(), _open(plan, path, resume=resume, force=force) as run_dir, _worker(plan) as worker:
-        _warn_if_busy(run_dir, console)
-        _settle_environment(run_dir, plan, worker)
-        cases = [case for case in sweep.in_order(plan.cases, plan.seed) if case.case_id not in run_dir.done]
-        _announce(plan, run_dir, len(cases), console)
-        with ProgressBar(cases, lambda case: _seconds(plan, case), console) as progress:
-            sweep.run(cases, run_dir, lambda case: worker.measure(case, plan.timeout), progress)
-        run_dir.info["finished"] = _now()
-        run_dir.write_info()
+    if not resume:
+        check_vacant(path, force=force)
+    with interruptible(), _worker(plan) as worker:
+        # The worker first: an earlier run is replaced only when a new one can begin.
+        here = {"device": plan.device, **environment.describe(), **worker.environment()}
+        here.setdefault("device_name", here["cpu_model"])
+        with _open(plan, path, here, resume=resume, force=force) as run_dir:
+            _warn_if_busy(run_dir, console)
+            _measure(plan, run_dir, worker, console)
+
+
+def _measure(plan: Plan, run_dir: RunDir, worker: Worker, console: Console) -> None:
+    cases = [case for case in sweep.in_order(plan.cases, plan.seed) if case.case_id not in run_dir.done]
+    _announce(plan, run_dir, len(cases), console)
+    with ProgressBar(cases, lambda case: _seconds(plan, case), console) as progress:
+        sweep.run(cases, run_dir, lambda case: worker.measure(case, plan.timeout), progress)
+    run_dir.info["finished"] = _now()
+    run_dir.write_info()
 
 
 @contextmanager
@@ -74,28 +84,41 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise Interrupted(signal.Signals(number).name)
 
 
-def _open(plan: Plan, path: Path, *, resume: bool, force: bool) -> RunDir:
+def _open(plan: Plan, path: Path, here: Mapping[str, Any], *, resume: bool, force: bool) -> RunDir:
     if resume:
-        return RunDir.resume(path)
+        run_dir = RunDir.resume(path)
+        _refuse_another_machine(run_dir, here)
+        return run_dir
     info = {
         "schema": SCHEMA_VERSION,
         "argv": sys.argv[1:],
         "config": dict(plan.settings),
         "started": _now(),
         "finished": None,
-        "environment": {"device": plan.device, **environment.describe()},
+        "environment": here,
         "ceilings": {},
     }
     return RunDir.create(path, info, force=force)
 
 
+def _refuse_another_machine(run_dir: RunDir, here: Mapping[str, Any]) -> None:
+    there = run_dir.info["environment"]
+    if differing := environment.differences(there, here, environment.SAME_MACHINE):
+        run_dir.close()
+        raise RunDirError(
+            f"{run_dir.path}: was measured on another machine or set-up ({'; '.join(differing)}); "
+            "its rows cannot be mixed with this one's: sweep into another directory"
+        )
+
+
 def _warn_if_busy(run_dir: RunDir, console: Console) -> None:
     busy = environment.busy_share()
-    run_dir.info["cpu_busy_at_start"] = busy
-    if busy > BUSY:
+    run_dir.info.setdefault("cpu_busy_at_start", busy)
+    run_dir.write_info()
+    if busy > DISTURBED:
         console.print(
             f"warning: {busy:.0%} of the CPU is in use by other processes; latencies will be longer and noisier, "
-            "short calls by far: stop what you can",
+            "short calls by far: stop what you can, or measure with fewer --threads",
             highlight=False,
             soft_wrap=True,
         )
@@ -103,20 +126,6 @@ def _warn_if_busy(run_dir: RunDir, console: Console) -> None:
 
 def _worker(plan: Plan) -> Worker:
     return Worker(Settings(plan.device, plan.budget, plan.threads, plan.memory_limit, plan.seed))
-
-
-def _settle_environment(run_dir: RunDir, plan: Plan, worker: Worker) -> None:
-    """Write what the worker says of the device; on resume, refuse another machine's run."""
-    here = {"device": plan.device, **environment.describe(), **worker.environment()}
-    here.setdefault("device_name", here["cpu_model"])
-    there = run_dir.info["environment"]
-    if differing := environment.differences(there, here, environment.SAME_MACHINE):
-        raise RunDirError(
-            f"{run_dir.path}: was measured on another machine or set-up ({'; '.join(differing)}); "
-            "its rows cannot be mixed with this one's: sweep into another directory"
-        )
-    run_dir.info["environment"] = {**here, **there}
-    run_dir.write_info()
 
 
 def _announce(plan: Plan, run_dir: RunDir, pending: int, console: Console) -> None:

@@ -66,7 +66,7 @@ def parse_memory_limit(text: str, total: Bytes) -> Bytes:
         ValueError: the text is neither, or the limit is not positive.
     """
     rule = "write a share such as 80% or an amount such as 8GiB"
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(%|[KMGT]?(?:i?B)?)\s*", text, re.IGNORECASE)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(%|[KMGT](?:i?B)?|B)\s*", text, re.IGNORECASE)
     if not match:
         raise ValueError(f"'{text}' is not a memory limit; {rule}")
     number, unit = float(match[1]), match[2].upper()

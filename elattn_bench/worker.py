@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
+from elattn_bench import environment
 from elattn_bench.cases import Case
 from elattn_bench.errors import WorkerError
 from elattn_bench.results import Outcome, Skipped
@@ -25,6 +26,7 @@ from elattn_bench.units import Bytes, Seconds, format_bytes, format_duration
 
 START_TIMEOUT: Seconds = 180.0  # importing torch from a cold network disk has been seen to take a minute
 EXIT_GRACE: Seconds = 2.0
+HUNG_UP = (EOFError, BrokenPipeError, ConnectionResetError)  # how the other side's end looks from this one
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +65,28 @@ class Worker:
             WorkerError: a worker cannot be started.
         """
         self._ensure_started()
+        try:
+            self._send(case)
+        except BrokenPipeError:  # it died after its last case: not this one's fault
+            self.kill()
+            self._ensure_started()
+            self._send(case)
         assert self._connection is not None
         assert self._process is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._connection.send(case)
+        oom_kills = environment.oom_kills()
         ready = wait([self._connection, self._process.sentinel], timeout)
         if self._connection in ready:
-            with contextlib.suppress(EOFError, ConnectionResetError):
+            with contextlib.suppress(*HUNG_UP):
                 outcome: Outcome = self._connection.recv()
                 return outcome
         if not ready:
             self.kill()
-            return Skipped("timeout", f"took longer than {format_duration(timeout)} (--timeout)")
-        return self._post_mortem()
+            return Skipped("timeout", f"took longer than {timeout:g} s (--timeout)")
+        return self._post_mortem(oom_kills)
+
+    def _send(self, case: Case) -> None:
+        assert self._connection is not None
+        self._connection.send(case)
 
     def close(self) -> None:
         """Ask the worker to leave, and make it if it does not."""
@@ -95,8 +106,12 @@ class Worker:
     def __enter__(self) -> Worker:
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        # Whoever interrupts does not want to wait for the case in hand.
+        if kind is None:
+            self.close()
+        else:
+            self.kill()
 
     def _ensure_started(self) -> None:
         if self._process is not None and self._process.is_alive():
@@ -116,25 +131,25 @@ class Worker:
     def _first_words(self) -> dict[str, Any]:
         assert self._connection is not None
         assert self._process is not None
-        words: Any = f"it said nothing for {format_duration(START_TIMEOUT)}"
         ready = wait([self._connection, self._process.sentinel], START_TIMEOUT)
-        with contextlib.suppress(EOFError, ConnectionResetError):
-            if self._connection in ready:
+        words: Any = f"it said nothing for {format_duration(START_TIMEOUT)}"
+        if ready:
+            try:
                 words = self._connection.recv()
-            elif ready:
-                words = self._post_mortem().reason
+            except HUNG_UP:
+                words = self._post_mortem(environment.oom_kills()).reason
         if isinstance(words, dict):
             return words
         self.kill()
         raise WorkerError(f"the worker process cannot be started: {words}")
 
-    def _post_mortem(self) -> Skipped:
+    def _post_mortem(self, oom_kills: int | None) -> Skipped:
         assert self._process is not None
         self._process.join(EXIT_GRACE)
         code = self._process.exitcode
         self.kill()
-        if code == -signal.SIGKILL:
-            return Skipped("oom", "the worker was killed (SIGKILL): most likely the system ran out of memory")
+        if code == -signal.SIGKILL and (oom_kills is None or environment.oom_kills() != oom_kills):
+            return Skipped("oom", "the worker was killed (SIGKILL): the system ran out of memory")
         if code is not None and code < 0:
             return Skipped("error", f"the worker died of {signal.Signals(-code).name}")
         return Skipped("error", f"the worker left with exit code {code}")
@@ -143,24 +158,28 @@ class Worker:
 def _serve(connection: Connection, settings: Settings) -> None:
     """The worker's life: prepare, say what is here, measure until the parent hangs up."""
     _prepare_process()
+    with contextlib.suppress(*HUNG_UP):
+        _work(connection, settings)
+
+
+def _work(connection: Connection, settings: Settings) -> None:
     try:
         from elattn_bench import device, measure
         from elattn_bench.gate import Gate
 
         device.prepare(settings.device, settings.threads)
-        environment = device.describe(settings.device)
+        described = device.describe(settings.device)
         if settings.memory_limit is not None:
             device.limit_memory(settings.device, settings.memory_limit)
     except Exception as error:
         connection.send(f"{type(error).__name__}: {error}")
         return
-    connection.send(environment)
+    connection.send(described)
     gate = Gate()
-    with contextlib.suppress(EOFError):
-        while True:
-            case: Case = connection.recv()
-            connection.send(_guarded(case, settings, gate))
-            measure.release()
+    while True:
+        case: Case = connection.recv()
+        connection.send(_guarded(case, settings, gate))
+        measure.release()
 
 
 def _guarded(case: Case, settings: Settings, gate: Any) -> Outcome:

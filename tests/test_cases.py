@@ -32,21 +32,21 @@ def test_the_axis_grammar(text: str, values: list[int]) -> None:
 @pytest.mark.parametrize(
     ("text", "rule"),
     [
-        ("256:8x:x2", "'8x' is not a whole number"),
-        ("", "'' is not a whole number"),
-        ("1,,2", "'' is not a whole number"),
+        ("256:8x:x2", "'8x' is not a positive whole number"),
+        ("", "'' is not a positive whole number"),
+        ("1,,2", "'' is not a positive whole number"),
         ("4k:256:x2", "runs backwards; write 256:4k:x2"),
         ("256:4k", "a range is first:last:step"),
         ("256:4k:2:2", "a range is first:last:step"),
         ("256:4k:x1", "'x1' is not a step"),
         ("256:4k:0", "'0' is not a step"),
         ("256:4k:y2", "'y2' is not a step"),
-        ("1.5", "'1.5' is not a whole number"),
-        ("-4", "'-4' is not a whole number"),
+        ("1.5", "'1.5' is not a positive whole number"),
+        ("-4", "'-4' is not a positive whole number"),
         ("0", "0 is too small; the smallest is 1"),
         ("99999999999", "absurdly large"),
         ("1:1000000:1", "more than 10000 values"),
-        ("²", "not a whole number"),
+        ("²", "not a positive whole number"),
     ],
 )
 def test_a_broken_axis_is_refused_with_its_rule(text: str, rule: str) -> None:

@@ -122,7 +122,7 @@ def test_a_dry_run_shows_every_case_and_writes_nothing(tmp_path: Path) -> None:
         (["sweep", "-i", "softmax/flsh"], 2, "did you mean 'flash'"),
         (["sweep", "--seq-len", "1k:256:x2"], 2, "runs backwards"),
         (["sweep", "--seq-len", "0"], 2, "too small"),
-        (["sweep", "--seq-len", "-5"], 2, "not a whole number"),
+        (["sweep", "--seq-len", "-5"], 2, "not a positive whole number"),
         (["sweep", "--seq-len", "10000000k"], 2, "absurdly large"),
         (["sweep", "--dim", "100", "--heads", "8"], 2, "not divisible"),
         (["sweep", "-i", "ea-series", "--order", "3"], 2, "odd order"),
@@ -166,6 +166,23 @@ def test_an_existing_run_is_refused_and_kept(run_dir: Path) -> None:
     assert (run_dir / "results.csv").read_bytes() == before
 
 
+def test_force_keeps_the_old_run_until_a_new_one_can_begin(run_dir: Path) -> None:
+    before = (run_dir / "results.csv").read_bytes()
+    done = elattn(*TINY, "-o", run_dir, "--force", "--memory-limit", "1MiB")
+    assert done.returncode == 1
+    assert "torch alone holds" in done.stderr
+    assert (run_dir / "results.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize("info", ['{"config": {}, "environment": {}}', '{"config": {"device": "cpu"}}', "[]"])
+def test_resume_refuses_a_run_whose_settings_are_lost(tmp_path: Path, info: str) -> None:
+    (tmp_path / "results.csv").touch()
+    (tmp_path / "run.json").write_text(info)
+    done = elattn("sweep", "--resume", "-o", tmp_path)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+
+
 def test_unknown_reference_and_metric_and_kind_are_refused(run_dir: Path) -> None:
     for command, option, word, message in (
         ("compare", "--reference", "softmx", "softmax"),
@@ -198,6 +215,7 @@ def test_an_interrupted_sweep_keeps_its_rows_and_resume_completes_it(
     assert process.returncode == code, stderr
     kept = [row["case_id"] for row in rows(path)]
     assert 3 <= len(kept) < 32
+    assert "Traceback" not in stderr
     if number != signal.SIGKILL:
         assert f"elattn-bench sweep --resume -o {path}" in stderr
     done = elattn("sweep", "--resume", "-o", path)

@@ -57,7 +57,12 @@ def test_a_flag_overrides_every_grid(tmp_path: Path) -> None:
         ("seqlen = 4", "did you mean 'seq-len'"),
         ("dim = [", "is not TOML"),
         ("[grid]\ndim = 64", r"write \[\[grid\]\]"),
-        ("[[grid]]\ndevice = 'cpu'", "unknown key 'device'"),
+        ("[[grid]]\ndevice = 'cpu'", "stands above the grids"),
+        ("quick = 'yes'", "write true or false"),
+        ("output = ''", "write a path"),
+        ("seq-len = {a = 1}", "write one value, or a list"),
+        ("dim = []", "write one value, or a list"),
+        ("seq-len = 64\nseq_len = 32", "there twice"),
     ],
 )
 def test_a_broken_file_is_refused(toml: str, message: str, tmp_path: Path) -> None:
@@ -78,13 +83,15 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         ({"dtype": "float8"}, "'float8' is not one of float64"),
         ({"impl": ","}, "names nothing"),
         ({"impl": "softmax,linear", "order": "2"}, "none of softmax, linear has a polynomial order"),
-        ({"order": "-2"}, "not a whole number"),
+        ({"order": "-2"}, "not a positive whole number"),
         ({"order": "2,5"}, "--order 5"),
         ({"timeout": "0"}, "not a positive number"),
         ({"timeout": "nan"}, "not a positive number"),
         ({"memory_limit": "lots"}, "not a memory limit"),
         ({"memory_limit": "120%"}, "more than all the memory"),
-        ({"threads": "0"}, "at least 1"),
+        ({"seed": "9" * 23}, "from 0 to"),
+        ({"threads": "100000"}, "from 1 to"),
+        ({"threads": "0"}, "from 1 to"),
         ({"seq_len": "1:9000:1", "batch": "1:64:1"}, "more than 100,000"),
         ({"device": "tpu"}, "--device tpu: is not a device"),
     ],
@@ -103,5 +110,21 @@ def test_quick_shortens_the_timeout_unless_one_is_given() -> None:
 def test_resume_keeps_the_settings_and_refuses_others() -> None:
     stored = config.merge({}, {"dim": "64"})
     assert config.continued(stored, {"dim": "64"}) == stored
-    with pytest.raises(UsageError, match="--dim 128: the run was started with '64'"):
+    with pytest.raises(UsageError, match="--dim: the run was started with dim '64'"):
         config.continued(stored, {"dim": "128"})
+    with pytest.raises(UsageError, match="drop --rigorous"):
+        config.continued(stored, {"rigorous": "true"})
+
+
+def test_settings_that_merge_makes_are_complete_and_others_are_not() -> None:
+    stored = config.merge({"grid": [{"dim": "64"}]}, {})
+    assert config.is_complete(stored)
+    assert not config.is_complete({**stored, "seq-len": 64})
+    assert not config.is_complete({name: text for name, text in stored.items() if name != "device"})
+    assert not config.is_complete({**stored, "grid": 3})
+    assert not config.is_complete(None)
+
+
+def test_an_order_above_grids_needs_an_order_in_only_one_of_them(tmp_path: Path) -> None:
+    toml = 'order = 2\n[[grid]]\nimpl = "softmax"\n[[grid]]\nimpl = "ea-series"\n'
+    assert {case.order for case in plan_from(toml, tmp_path).cases} == {None, 2}

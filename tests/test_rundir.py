@@ -83,6 +83,20 @@ def test_force_does_not_delete_other_peoples_files(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def test_a_directory_without_a_row_is_free_for_a_new_run(tmp_path: Path) -> None:
+    RunDir.create(tmp_path / "run", {"config": {}}).close()
+    RunDir.create(tmp_path / "run", {"config": {}}).close()
+    (tmp_path / "run" / "results.csv").write_bytes(b"")
+    (tmp_path / "run" / "run.json.new").touch()
+    RunDir.create(tmp_path / "run", {"config": {}}).close()
+
+
+def test_a_results_file_in_place_of_its_directory_is_told_so(tmp_path: Path) -> None:
+    path = filled(tmp_path / "run")
+    with pytest.raises(RunDirError, match="is a file; name the run directory"):
+        read_run(path / "results.csv")
+
+
 def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RunDirError, match="is a file"):
@@ -112,8 +126,9 @@ def test_two_sweeps_cannot_share_a_directory(tmp_path: Path) -> None:
         assert other.stdout.readline() == "held\n"
         with pytest.raises(RunDirError, match="another sweep is writing"):
             RunDir.resume(tmp_path / "run")
-        with pytest.raises(RunDirError, match="another sweep is writing"):
-            RunDir.create(tmp_path / "run", {}, force=True)
+        for force in (False, True):
+            with pytest.raises(RunDirError, match="another sweep is writing"):
+                RunDir.create(tmp_path / "run", {}, force=force)
         other.communicate("")
     RunDir.resume(tmp_path / "run").close()
 

@@ -47,7 +47,7 @@ def test_durations_for_people(seconds: float, text: str) -> None:
     [
         ("80%", 800),
         ("100%", 1000),
-        ("512", 512),
+        ("512B", 512),
         ("2k", 2048),
         ("1MiB", 2**20),
         ("8GB", 8 * 2**30),
@@ -58,7 +58,7 @@ def test_memory_limits_are_shares_or_amounts(text: str, limit: int) -> None:
     assert units.parse_memory_limit(text, total=1000) == limit
 
 
-@pytest.mark.parametrize("text", ["", "many", "0%", "0", "101%", "-5", "5 apples"])
+@pytest.mark.parametrize("text", ["", "many", "0%", "0B", "512", "101%", "-5", "5 apples"])
 def test_what_is_no_memory_limit_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="write a share such as"):
         units.parse_memory_limit(text, total=1000)

@@ -12,7 +12,9 @@ from dataclasses import replace
 import psutil
 import pytest
 
+from elattn_bench import environment
 from elattn_bench.cases import Case
+from elattn_bench.errors import WorkerError
 from elattn_bench.results import Measurement, Skipped
 from elattn_bench.stats import BUDGETS
 from elattn_bench.worker import Settings, Worker
@@ -79,12 +81,20 @@ def test_a_case_beyond_the_memory_limit_is_out_of_memory_and_the_next_one_runs()
 
 
 @pytest.mark.parametrize(
-    ("number", "status", "named"), [(signal.SIGKILL, "oom", "SIGKILL"), (signal.SIGSEGV, "error", "SIGSEGV")]
+    ("number", "oom_kills", "status"),
+    [
+        (signal.SIGKILL, [5, 6], "oom"),
+        (signal.SIGKILL, [None, None], "oom"),  # nobody counts: memory is the usual reason
+        (signal.SIGKILL, [5, 5], "error"),
+        (signal.SIGSEGV, [5, 6], "error"),
+    ],
 )
 def test_a_worker_that_is_killed_becomes_a_row_and_is_replaced(
-    worker: Worker, number: int, status: str, named: str
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, number: int, oom_kills: list[int | None], status: str
 ) -> None:
     worker.environment()
+    counts = iter(oom_kills)
+    monkeypatch.setattr(environment, "oom_kills", lambda: next(counts))
     assert worker._process is not None
     assert worker._process.pid is not None
     killer = threading.Timer(0.5, os.kill, (worker._process.pid, number))
@@ -92,7 +102,25 @@ def test_a_worker_that_is_killed_becomes_a_row_and_is_replaced(
     outcome = worker.measure(ENDLESS, timeout=60)
     killer.join()
     assert isinstance(outcome, Skipped)
-    assert (outcome.status, named in outcome.reason) == (status, True), outcome
+    assert outcome.status == status, outcome
+    assert signal.Signals(number).name in outcome.reason
+    monkeypatch.undo()
+    assert isinstance(worker.measure(SMALL, timeout=60), Measurement)
+
+
+def test_a_limit_below_what_torch_holds_is_refused_with_what_would_do() -> None:
+    with (
+        Worker(replace(SETTINGS, memory_limit=2**20)) as worker,
+        pytest.raises(WorkerError, match="--memory-limit 1.00 MiB: torch alone holds .*give at least"),
+    ):
+        worker.environment()
+
+
+def test_a_worker_that_died_between_cases_costs_the_next_one_nothing(worker: Worker) -> None:
+    worker.environment()
+    assert worker._process is not None
+    worker._process.kill()
+    time.sleep(0.3)
     assert isinstance(worker.measure(SMALL, timeout=60), Measurement)
 
 
