@@ -8,11 +8,14 @@ from elattn_bench.cases import Case
 from elattn_bench.stats import FEWEST_SAMPLES, Budget
 from elattn_bench.units import Seconds
 
-# Round numbers of a small machine of each kind. Only the proportions between cases matter for the ETA.
-MATMUL_FLOPS = {"cpu": 5e10, "cuda": 5e13}
-ELEMENTWISE_FLOPS = {"cpu": 1e9, "cuda": 1e12}  # plain PyTorch: about one pass through memory per operation
+# Round numbers; the CPU's from docs/results/amd-epyc-2-cores. Only proportions between cases matter for the ETA.
+MATMUL_FLOPS = {"cpu": 1e11, "cuda": 5e13}
+ELEMENTWISE_FLOPS = {
+    "cpu": 1e10,
+    "cuda": 1e12,
+}  # plain PyTorch: every operation passes through memory or cache
 BANDWIDTH = {"cpu": 1e10, "cuda": 1e12}
-OVERHEAD: Seconds = 0.05  # gate, inputs, memory pass
+OVERHEAD: Seconds = 0.3  # gate, inputs, warm-up of a short call, memory pass
 COMPILE: Seconds = 20.0  # torch.compile on a CPU, forward and backward, for the gate's and the case's shape
 PASSES = 3  # first call, warm-up and memory pass, each at least one call
 
