@@ -135,8 +135,27 @@ class Impl:
         return f"{self.attention}/{self.backend}" if self.backend else self.attention
 
 
+class Labelled:
+    """Names of a case and of its row, from their attention, backend and order."""
+
+    __slots__ = ()
+    attention: str
+    backend: str
+    order: int | None
+
+    @property
+    def impl(self) -> str:
+        """``attention/backend``."""
+        return f"{self.attention}/{self.backend}"
+
+    @property
+    def label(self) -> str:
+        """The impl with its polynomial order, where it has one: the name of a line in a figure."""
+        return self.impl if self.order is None else f"{self.impl} t={self.order}"
+
+
 @dataclass(frozen=True, slots=True)
-class Case:
+class Case(Labelled):
     """One point of the grid: everything that fixes what is measured."""
 
     attention: str
@@ -151,16 +170,6 @@ class Case:
     seq_len: int
     dim: int
     order: int | None = None
-
-    @property
-    def impl(self) -> str:
-        """``attention/backend``."""
-        return f"{self.attention}/{self.backend}"
-
-    @property
-    def label(self) -> str:
-        """The impl with its polynomial order, where it has one: the name of a line in a figure."""
-        return self.impl if self.order is None else f"{self.impl} t={self.order}"
 
     @property
     def case_id(self) -> str:

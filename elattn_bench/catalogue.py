@@ -51,6 +51,4 @@ def machine(wanted: str) -> dict[str, Any]:
 
     found = device.detect(wanted)
     with Worker(Settings(found, BUDGETS["quick"])) as worker:
-        described = {"device": found, **environment.describe(), **worker.environment()}
-    described.setdefault("device_name", described["cpu_model"])
-    return described
+        return environment.of_run(found, worker.environment())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -70,7 +70,7 @@ def sweep(
         "threads": threads, "timeout": timeout, "memory-limit": memory_limit, "seed": seed,
         "quick": quick or None, "rigorous": rigorous or None,
     }  # fmt: skip
-    flags = {name: _text(value) for name, value in given.items() if value not in (None, [])}
+    flags = {name: value for name, value in given.items() if value not in (None, [])}
     commands.sweep(config, flags, output, resume=resume, force=force, dry_run=dry_run, strict=strict)
 
 
@@ -125,14 +125,6 @@ def env(device: options.Device = None, as_json: options.AsJson = False) -> None:
     from elattn_bench import commands
 
     commands.env(device or "auto", as_json=as_json)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, list):
-        return ",".join(map(_text, value))
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ COMPARISON_FAILED = 3
 
 def sweep(
     config_file: Path | None,
-    flags: Mapping[str, str],
+    given: Mapping[str, Any],
     output: Path | None,
     *,
     resume: bool,
@@ -29,6 +29,7 @@ def sweep(
     """Plan, measure, sum up."""
     from elattn_bench import config, runner
 
+    flags = {name: config.as_text(value) for name, value in given.items()}
     if resume:
         path = _resumed_run(config_file, output, force=force)
         settings = config.continued(runner.stored_settings(path), flags)

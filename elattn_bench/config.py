@@ -117,11 +117,16 @@ def _checked_text(path: Path, key: str, name: str, value: object) -> str:
     values = value if isinstance(value, list) else [value]
     if not values or any(isinstance(item, (dict, list)) for item in values):
         raise UsageError(f"{path}: {key} = {value!r}: write one value, or a list of values")
-    return ",".join(map(_text, values))
+    return as_text(values)
 
 
-def _text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def as_text(value: object) -> str:
+    """An option's value as on the command line: commas between many, ``true``, ``60``."""
+    if isinstance(value, list):
+        return ",".join(map(as_text, value))
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def merge(config: Mapping[str, Any], flags: Settings) -> dict[str, Any]:

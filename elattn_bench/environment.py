@@ -37,6 +37,13 @@ def describe() -> dict[str, Any]:
     }
 
 
+def of_run(device: str, worker: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run on the device records: this machine, and what its worker says of torch and the device."""
+    described = {"device": device, **describe(), **worker}
+    described.setdefault("device_name", described["cpu_model"])
+    return described
+
+
 def differences(one: Mapping[str, Any], other: Mapping[str, Any], keys: tuple[str, ...]) -> list[str]:
     """What differs between two environments, for people."""
     return [

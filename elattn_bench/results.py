@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeAlias, get_args
 
 from elattn_bench import stats
-from elattn_bench.cases import Case
+from elattn_bench.cases import Case, Labelled
 from elattn_bench.units import Bytes, Milliseconds, Seconds
 
 SCHEMA_VERSION = 1
@@ -51,7 +51,7 @@ Outcome: TypeAlias = Measurement | Skipped
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Row(Labelled):
     """One line of ``results.csv``: a case, what came of it, and what follows from both.
 
     The fields are the columns, in order. A quantity that does not apply is None, and empty on disk.
@@ -96,16 +96,6 @@ class Row:
     max_abs_error: float | None = None
     rel_rms_error: float | None = None
     compile_s: float | None = None
-
-    @property
-    def impl(self) -> str:
-        """``attention/backend``."""
-        return f"{self.attention}/{self.backend}"
-
-    @property
-    def label(self) -> str:
-        """The impl with its polynomial order, where it has one."""
-        return self.impl if self.order is None else f"{self.impl} t={self.order}"
 
     @property
     def ok(self) -> bool:

@@ -52,8 +52,7 @@ def run_sweep(plan: Plan, path: Path, *, resume: bool, force: bool, console: Con
         check_vacant(path, force=force)
     with interruptible(), _worker(plan) as worker:
         # The worker first: an earlier run is replaced only when a new one can begin.
-        here = {"device": plan.device, **environment.describe(), **worker.environment()}
-        here.setdefault("device_name", here["cpu_model"])
+        here = environment.of_run(plan.device, worker.environment())
         with _open(plan, path, here, resume=resume, force=force) as run_dir:
             _warn_if_busy(run_dir, console)
             _measure(plan, run_dir, worker, console)
