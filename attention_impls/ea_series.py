@@ -22,6 +22,9 @@ COMPILED_ELEMENTS = 2**19
 """Elements of a chunk of the compiled non-causal form, which keeps its temporaries in registers."""
 
 
+BAND = 0.01  # relative error of the polynomial that still counts as close
+
+
 class State(NamedTuple):
     """Moments of the tokens so far, in float32 (float64 for float64).
 
@@ -138,6 +141,23 @@ def oracle(
         log_gauss = log_gauss.masked_fill(future[..., None], -torch.inf)
     weights = torch.exp(log_gauss - log_gauss.amax(3, keepdim=True)) * polynomial
     return torch.einsum("bhijd,bhjd->bhid", weights, value) / weights.sum(3)
+
+
+def outside_band(
+    query: Tensor, key: Tensor, *, causal: bool = False, order: int = 6, scale: float = 1.0
+) -> float:
+    """Share of the arguments x = 2 s q k, of pairs that see each other, where T_t(x) is off e^x by over 1 %."""
+    argument = 2 * scale * query.double()[:, :, :, None] * key.double()[:, :, None]
+    term = polynomial = torch.ones_like(argument)
+    for n in range(1, order + 1):
+        term = term * argument / n
+        polynomial = polynomial + term
+    outside = (polynomial * torch.exp(-argument) - 1).abs() > BAND
+    if causal:
+        length = query.shape[-2]
+        seen = torch.ones(length, length, dtype=torch.bool, device=query.device).tril()
+        outside = outside[:, :, seen]
+    return float(outside.double().mean())
 
 
 def init_state(problem: Problem) -> State:

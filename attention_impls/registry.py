@@ -5,10 +5,21 @@ No torch at import: the callables are named, and resolved when first used.
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
 
 from attention_impls import costs, hyperparameters, requirements
-from attention_impls.spec import AttentionSpec, Backend, Hyperparameter, Paper, UnknownAttention, nearest
+from attention_impls.spec import (
+    Approximation,
+    AttentionSpec,
+    Backend,
+    Hyperparameter,
+    Paper,
+    UnknownAttention,
+    nearest,
+)
 
 
 def _knobs(*knobs: Hyperparameter) -> Mapping[str, Hyperparameter]:
@@ -112,6 +123,7 @@ ATTENTIONS: Mapping[str, AttentionSpec] = {
         state_bytes=costs.ea_series_state_bytes,
         init_state_target="attention_impls.ea_series:init_state",
         step_target="attention_impls.ea_series:step",
+        approximates=Approximation("element-wise", "attention_impls.ea_series:outside_band"),
         per_channel=True,
         notes="Even orders only. Approximates element-wise where |2 s q k| is small, not at any width.",
     ),
@@ -165,14 +177,27 @@ def names() -> list[str]:
 
 
 def get(name: str) -> AttentionSpec:
-    """Everything there is to know of one attention.
+    """Everything there is to know of one attention: of the table, or ``module:name`` of your own spec.
 
     Raises:
         UnknownAttention: no attention has the name; the message lists the known and the nearest.
     """
+    if ":" in name:
+        return _elsewhere(name)
     try:
         return ATTENTIONS[name]
     except KeyError:
         raise UnknownAttention(
             f"no attention is named '{name}'{nearest(name, names())}; known: {', '.join(ATTENTIONS)}"
         ) from None
+
+
+@cache
+def _elsewhere(target: str) -> AttentionSpec:
+    try:
+        spec = pkgutil.resolve_name(target)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UnknownAttention(f"'{target}' cannot be imported: {error}") from None
+    if not isinstance(spec, AttentionSpec):
+        raise UnknownAttention(f"'{target}' is a {type(spec).__name__}, not an AttentionSpec")
+    return replace(spec, name=target)

@@ -149,6 +149,26 @@ class Backend:
 
 
 @dataclass(frozen=True)
+class Approximation:
+    """What an attention approximates, and how to see where it does.
+
+    Args:
+        attention: name of the exact attention.
+        outside_band_target: ``module:function`` of (query, key, *, causal, **hyperparameters) -> share of
+            the pairs where the approximation is off by more than 1 %.
+    """
+
+    attention: str
+    outside_band_target: str
+
+    @cached_property
+    def outside_band(self) -> Callable[..., float]:
+        """The callable itself."""
+        function: Callable[..., float] = pkgutil.resolve_name(self.outside_band_target)
+        return function
+
+
+@dataclass(frozen=True)
 class AttentionSpec:
     """Everything there is to know of one attention. See ``registry.py`` for the table.
 
@@ -164,6 +184,7 @@ class AttentionSpec:
         averages: every output is a weighted mean of values with weights that sum to one.
         position_local: value j contributes to output j alone, so permuting keys changes the result.
         projection: ``matrix`` (nn.Linear) or ``array`` (element-wise) projections at level layer.
+        approximates: the exact attention that this one approximates, if it does.
     """
 
     name: str
@@ -186,6 +207,7 @@ class AttentionSpec:
     averages: bool = True
     position_local: bool = False
     projection: Literal["matrix", "array"] = "matrix"
+    approximates: Approximation | None = None
     notes: str = ""
 
     @property

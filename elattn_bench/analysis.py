@@ -19,11 +19,12 @@ class Setting(NamedTuple):
     mode: str
     dtype: str
     causal: bool
+    cache: str = "hot"
 
     @classmethod
     def of(cls, row: Row) -> Setting:
         """The setting of the row's case."""
-        return cls(row.level, row.mode, row.dtype, row.causal)
+        return cls(row.level, row.mode, row.dtype, row.causal, row.cache)
 
     @property
     def mask(self) -> str:
@@ -32,13 +33,21 @@ class Setting(NamedTuple):
 
     @property
     def text(self) -> str:
-        """For titles: ``op, forward, float32, non-causal``."""
-        return f"{self.level}, {self.mode}, {self.dtype}, {'causal' if self.causal else 'non-causal'}"
+        """For titles: ``op, forward, float32, non-causal``; a cold cache is named, the usual hot one not."""
+        words = self.words
+        return ", ".join(word for name, word in words.items() if name != "cache" or self.cache != "hot")
 
     @property
-    def sort_key(self) -> tuple[bool, str, bool, str, str, bool]:
-        """Sorts op and forward before the rest."""
-        return (self.level != "op", self.level, self.mode != "forward", self.mode, self.dtype, self.causal)
+    def words(self) -> dict[str, str]:
+        """Every field as a word for people."""
+        causal = "causal" if self.causal else "non-causal"
+        return {**self._asdict(), "causal": causal, "cache": f"{self.cache} cache"}
+
+    @property
+    def sort_key(self) -> tuple[object, ...]:
+        """Sorts op, forward and hot before the rest."""
+        level, mode = (self.level != "op", self.level), (self.mode != "forward", self.mode)
+        return (*level, *mode, self.dtype, self.causal, self.cache != "hot")
 
 
 class Facet(NamedTuple):
@@ -51,11 +60,12 @@ class Facet(NamedTuple):
     batch: int
     heads: int
     dim: int
+    cache: str = "hot"
 
     @classmethod
     def of(cls, row: Row) -> Facet:
         """The facet that the row lies in."""
-        return cls(row.level, row.mode, row.dtype, row.causal, row.batch, row.heads, row.dim)
+        return cls(row.level, row.mode, row.dtype, row.causal, row.batch, row.heads, row.dim, row.cache)
 
     @property
     def text(self) -> str:
@@ -65,7 +75,7 @@ class Facet(NamedTuple):
     @property
     def setting(self) -> Setting:
         """What is run, whatever the sizes."""
-        return Setting(self.level, self.mode, self.dtype, self.causal)
+        return Setting(self.level, self.mode, self.dtype, self.causal, self.cache)
 
 
 def short_status(status: str) -> str:

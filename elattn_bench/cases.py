@@ -16,6 +16,7 @@ from elattn_bench.units import KIBI
 LEVELS = ("op", "layer")
 MODES = ("forward", "train")
 DTYPES = ("float32", "bfloat16", "float16", "float64")
+CACHES = ("hot", "cold")
 LARGEST_VALUE = (
     2**30
 )  # an axis value beyond this is a slip of the finger: it would need over 4 GB per channel
@@ -170,6 +171,7 @@ class Case(Labelled):
     seq_len: int
     dim: int
     order: int | None = None
+    cache: str = "hot"
 
     @property
     def case_id(self) -> str:
@@ -177,7 +179,8 @@ class Case(Labelled):
         causal = "causal" if self.causal else "full"
         sizes = f"b{self.batch}:h{self.heads}:L{self.seq_len}:D{self.dim}"
         order = "" if self.order is None else f":t{self.order}"
-        return f"{self.impl}:{self.level}:{self.mode}:{self.dtype}:{causal}:{sizes}{order}"
+        cold = ":cold" if self.cache == "cold" else ""
+        return f"{self.impl}:{self.level}:{self.mode}:{self.dtype}:{causal}:{sizes}{order}{cold}"
 
     @property
     def spec(self) -> AttentionSpec:
@@ -210,6 +213,11 @@ class Case(Labelled):
         return core + projection_cost(self.problem, self.spec.projection)
 
     @property
+    def analytic_memory_bytes(self) -> int | None:
+        """What one call holds above its inputs by formula; None where the backend has none."""
+        return None
+
+    @property
     def params(self) -> int:
         """Learned parameters: none at level ``op``, the layer's at level ``layer``."""
         return 0 if self.level == "op" else self.spec.layer_params(self.dim, False)
@@ -234,6 +242,7 @@ class Grid:
     mode: tuple[str, ...]
     level: tuple[str, ...]
     device: str
+    cache: tuple[str, ...] = ("hot",)
 
     def cases(self) -> list[Case]:
         """Every case once. Order is an axis only of attentions that have one."""
@@ -253,14 +262,14 @@ class Grid:
             self.dtype,
             self.causal,
         )
-        return math.prod(map(len, (*axes, self.mode, self.level)))
+        return math.prod(map(len, (*axes, self.mode, self.level, self.cache)))
 
     def _impl_cases(self, impl: Impl) -> Iterator[Case]:
         orders: Sequence[int | None] = self.order if impl.has_order else (None,)
         for order in orders:
             if order is not None and (refusal := impl.spec.hyperparameters["order"].refusal(order)):
                 raise UsageError(f"--order {order}: {refusal}")
-        for level, mode, dtype, causal, batch, heads, dim, order, seq_len in itertools.product(
+        for level, mode, dtype, causal, batch, heads, dim, order, seq_len, cache in itertools.product(
             self.level,
             self.mode,
             self.dtype,
@@ -270,12 +279,13 @@ class Grid:
             self.dim,
             orders,
             self.seq_len,
+            self.cache,
         ):
             yield _resolve(
                 impl,
                 Case(
                     impl.attention, impl.backend or "", level, mode, dtype, self.device,
-                    causal, batch, heads, seq_len, dim, order,
+                    causal, batch, heads, seq_len, dim, order, cache,
                 ),
             )  # fmt: skip
 

@@ -48,6 +48,7 @@ def sweep(
     causal: options.Causal = None,
     mode: options.Mode = None,
     level: options.Level = None,
+    cache: options.Cache = None,
     device: options.Device = None,
     threads: options.Threads = None,
     quick: options.Quick = False,
@@ -55,6 +56,7 @@ def sweep(
     timeout: options.Timeout = None,
     memory_limit: options.MemoryLimit = None,
     seed: options.Seed = None,
+    input_std: options.InputStd = None,
     output: options.Output = None,
     resume: options.Resume = False,
     force: options.Force = False,
@@ -66,8 +68,9 @@ def sweep(
 
     given = {
         "impl": impl, "seq-len": seq_len, "dim": dim, "order": order, "batch": batch, "heads": heads,
-        "dtype": dtype, "causal": causal, "mode": mode, "level": level, "device": device,
+        "dtype": dtype, "causal": causal, "mode": mode, "level": level, "cache": cache, "device": device,
         "threads": threads, "timeout": timeout, "memory-limit": memory_limit, "seed": seed,
+        "input-std": input_std,
         "quick": quick or None, "rigorous": rigorous or None,
     }  # fmt: skip
     flags = {name: value for name, value in given.items() if value not in (None, [])}

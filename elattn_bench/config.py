@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from attention_impls.spec import ELEMENT_SIZE
 from elattn_bench import device as devices
-from elattn_bench.cases import LEVELS, MODES, Axis, Case, Grid, Impl
+from elattn_bench.cases import CACHES, LEVELS, MODES, Axis, Case, Grid, Impl
 from elattn_bench.defaults import AXIS_DEFAULTS, DEFAULT_ORDERS, QUICK_TIMEOUT, RUN_DEFAULTS
 from elattn_bench.environment import total_memory
 from elattn_bench.errors import UsageError
@@ -44,6 +44,7 @@ class Plan:
     memory_limit: Bytes
     threads: int | None
     seed: int
+    input_std: float = 1.0
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -189,6 +190,7 @@ def make_plan(settings: Mapping[str, Any]) -> Plan:
         memory_limit=_memory_limit(settings["memory-limit"], memory),
         threads=_whole("threads", settings["threads"], 1, MOST_THREADS) if settings["threads"] else None,
         seed=_whole("seed", settings["seed"], 0, LARGEST_SEED),
+        input_std=_positive("input-std", settings["input-std"]),
     )
 
 
@@ -231,6 +233,7 @@ def _grid(axes: Settings, device: str) -> Grid:
         mode=_choices("mode", axes, list(MODES)),
         level=_choices("level", axes, list(LEVELS)),
         device=device,
+        cache=_choices("cache", axes, list(CACHES)),
     )
 
 

@@ -15,6 +15,7 @@ AXIS_DEFAULTS: Mapping[str, str] = {
     "causal": "false",
     "mode": "forward,train",
     "level": "op",
+    "cache": "hot",
 }
 RUN_DEFAULTS: Mapping[str, str] = {
     "device": "auto",
@@ -23,6 +24,7 @@ RUN_DEFAULTS: Mapping[str, str] = {
     "timeout": "60",
     "memory-limit": "80%",
     "seed": "0",
+    "input-std": "1",
 }
 DEFAULT_ORDERS = "2,6"
 QUICK_TIMEOUT = "15"  # seconds: --quick is for a first look, which one slow case must not hold up

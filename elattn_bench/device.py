@@ -10,6 +10,8 @@ from elattn_bench.errors import UsageError
 from elattn_bench.units import Bytes, format_bytes
 
 LEAST_ROOM: Bytes = 128 * 2**20  # below this even the gate of a small case may not fit
+UNKNOWN_CACHE: Bytes = 64 * 2**20
+_CPU_CACHES = Path("/sys/devices/system/cpu")
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -110,6 +112,27 @@ def data_segment() -> Bytes:
             if line.startswith("VmData:"):
                 return int(line.split()[1]) * 1024
     return 0
+
+
+def cache_bytes(device: str) -> Bytes:
+    """Size of the last-level cache: the GPU's L2, or all last levels of the CPU together.
+
+    Where the system does not tell a CPU's, a size that is larger than most.
+    """
+    if device == "cuda":
+        import torch
+
+        return int(torch.cuda.get_device_properties(0).L2_cache_size)
+    caches: dict[str, tuple[int, Bytes]] = {}  # cores that share it -> level, size
+    for index in _CPU_CACHES.glob("cpu[0-9]*/cache/index*"):
+        with contextlib.suppress(OSError, ValueError):
+            size = (index / "size").read_text().strip()
+            level = int((index / "level").read_text())
+            shared_by = (index / "shared_cpu_list").read_text().strip()
+            known = caches.get(shared_by, (0, 0))
+            caches[shared_by] = max(known, (level, int(size.removesuffix("K")) * 1024))
+    last = max((level for level, _ in caches.values()), default=0)
+    return sum(size for level, size in caches.values() if level == last) or UNKNOWN_CACHE
 
 
 def describe(device: str) -> dict[str, Any]:

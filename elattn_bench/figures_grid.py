@@ -80,7 +80,8 @@ def draw_grids(grid: Grid, run: Run) -> Iterator[tuple[str, Figure]]:
 
 def file_part(setting: Setting) -> str:
     """``op-forward-float32-full``: the setting in a file's name."""
-    return f"{setting.level}-{setting.mode}-{setting.dtype}-{setting.mask}"
+    cold = "-cold" if setting.cache == "cold" else ""
+    return f"{setting.level}-{setting.mode}-{setting.dtype}-{setting.mask}{cold}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,11 @@ def summary_report(lines: Sequence[LineSummary]) -> Report:
 
 def _summary_title(lines: Sequence[LineSummary], varying: Sequence[str]) -> str:
     fixed = (
-        [_setting_cell(lines[0].setting, name) for name in Setting._fields if name not in varying]
+        [
+            _setting_cell(lines[0].setting, name)
+            for name in Setting._fields
+            if name not in varying and (name != "cache" or lines[0].setting.cache != "hot")
+        ]
         if lines
         else []
     )
@@ -57,7 +61,7 @@ def _summary_title(lines: Sequence[LineSummary], varying: Sequence[str]) -> str:
 
 
 def _setting_cell(setting: Setting, name: str) -> str:
-    return setting.text.split(", ")[Setting._fields.index(name)]
+    return setting.words[name]
 
 
 def _longest_cells(line: LineSummary) -> list[str]:

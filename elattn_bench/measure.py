@@ -8,42 +8,72 @@ import gc
 
 import torch
 
-from elattn_bench import memory, workload
+from elattn_bench import device, memory, workload
 from elattn_bench.cases import Case
-from elattn_bench.gate import Gate
 from elattn_bench.neighbours import DISTURBED, CpuTimes, others_share
 from elattn_bench.results import Measurement, Outcome, Skipped
-from elattn_bench.sampling import Samples, sample
-from elattn_bench.stats import Budget, stability
+from elattn_bench.sampling import Call, Samples, sample
+from elattn_bench.stats import instability
 from elattn_bench.timers import clock_for
-from elattn_bench.units import Seconds
+from elattn_bench.units import Seconds, format_bytes
+from elattn_bench.worker_process import Context
 
 COMPILING_BACKENDS = frozenset({"compile", "fused", "flex"})
 
 
-def measure(case: Case, budget: Budget, gate: Gate, seed: int) -> Outcome:
-    """The measurement of a case, or why there is none. Out of memory is raised, for ``guarded`` to name."""
+def measure(context: Context, case: Case) -> Outcome:
+    """The measurement of a case, or why there is none. Out of memory is raised, for the worker to name."""
     if reasons := case.unsupported_reasons():
         return Skipped("unsupported", "; ".join(reasons))
-    error = gate.check(case)
+    error = context.gate.check(case)
     if failure := error.failure(case.dtype):
         return Skipped("error", failure)
-    load = workload.build(case, seed)
+    settings = context.settings
+
+    load: workload.Workload | None = None
+
+    def make_call() -> Call:
+        nonlocal load
+        load = None  # two sets of inputs at once may not fit
+        load = workload.build(case, settings.seed, settings.input_std)
+        return load.call
+
+    clock = clock_for(case.device, case.cache, device.cache_bytes(case.device))
     before = CpuTimes.read()
-    samples = sample(load.call, clock_for(case.device), budget)
-    disturbed = case.device == "cpu" and others_share(before, CpuTimes.read()) > DISTURBED
+    samples = sample(make_call, clock, settings.budget)
+    trouble = _disturbance(case, before) or instability(samples.latency_ms, samples.rounds)
+    del clock  # a cold one holds a buffer as large as the cache
+    assert load is not None
     peak = memory.measure(load.call, case.device)
     return Measurement(
         latency_ms=samples.latency_ms,
-        # Slices of the scheduler are steady: samples alone do not show a neighbour.
-        stability="noisy" if disturbed else stability(samples.latency_ms),
+        rounds=samples.rounds,
+        stability="noisy" if trouble else "stable",
+        stability_reason=trouble,
+        stopped_by=samples.stopped_by,
+        timed_s=samples.timed_s,
         peak_memory_bytes=peak.above_inputs,
         total_memory_bytes=peak.above_inputs + load.input_bytes,
         rss_peak_bytes=peak.resident,
         max_abs_error=error.max_abs,
         rel_rms_error=error.rel_rms,
+        approximation_error=error.approximation_rel_rms,
+        outside_band=error.outside_band,
         compile_s=_compile_time(case, samples),
+        warnings=_leak(peak.kept),
     )
+
+
+def _disturbance(case: Case, before: CpuTimes) -> str | None:
+    # Slices of the scheduler are steady: samples alone do not show a neighbour.
+    share = others_share(before, CpuTimes.read())
+    if case.device != "cpu" or share <= DISTURBED:
+        return None
+    return f"other processes used {share:.0%} of the CPU, allowed {DISTURBED:.0%}"
+
+
+def _leak(kept: int) -> tuple[str, ...]:
+    return (f"leak: a call keeps {format_bytes(kept)} after its result is gone",) if kept > 0 else ()
 
 
 def _compile_time(case: Case, samples: Samples) -> Seconds | None:

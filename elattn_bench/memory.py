@@ -21,21 +21,23 @@ class Peak:
 
     above_inputs: most bytes that torch's allocator held at once, beyond what it held before the call.
     resident: high-water of the process's resident set during the call; None where it cannot be read.
+    kept: what the allocator still holds once the result is gone: a leak.
     """
 
     above_inputs: Bytes
     resident: Bytes | None
+    kept: Bytes
 
 
 def measure(call: Callable[[], object], device: str) -> Peak:
     """The peak memory of one call on the device. The call must have run before: first calls allocate more."""
     gc.collect()
     has_reset = _reset_resident_peak()
-    above = (_cuda_peak if device == "cuda" else _cpu_peak)(call)
-    return Peak(above, _resident_peak() if has_reset else None)
+    above, kept = (_cuda_peak if device == "cuda" else _cpu_peak)(call)
+    return Peak(above, _resident_peak() if has_reset else None, kept)
 
 
-def _cuda_peak(call: Callable[[], object]) -> Bytes:
+def _cuda_peak(call: Callable[[], object]) -> tuple[Bytes, Bytes]:
     import torch
 
     torch.cuda.synchronize()
@@ -44,16 +46,15 @@ def _cuda_peak(call: Callable[[], object]) -> Bytes:
     torch.cuda.reset_peak_memory_stats()
     call()
     torch.cuda.synchronize()
-    return int(torch.cuda.max_memory_allocated() - base)
+    return int(torch.cuda.max_memory_allocated() - base), int(torch.cuda.memory_allocated() - base)
 
 
-def _cpu_peak(call: Callable[[], object]) -> Bytes:
-    """Highest running sum of the allocator's signed byte events: exact and repeatable."""
+def _cpu_peak(call: Callable[[], object]) -> tuple[Bytes, Bytes]:
+    """Highest and last running sum of the allocator's signed byte events: exact and repeatable."""
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        result = call()
-    del result
+        call()
     inner = profiler.profiler
     assert inner is not None
     assert inner.kineto_results is not None
@@ -62,7 +63,7 @@ def _cpu_peak(call: Callable[[], object]) -> Bytes:
     for event in sorted(events, key=lambda event: event.start_ns()):
         held += event.nbytes()
         peak = max(peak, held)
-    return peak
+    return peak, held
 
 
 def _reset_resident_peak() -> bool:

@@ -142,6 +142,16 @@ Level = Annotated[
         rich_help_panel=_GRID,
     ),
 ]
+Cache = Annotated[
+    str | None,
+    Option(
+        "--cache",
+        metavar="NAMES",
+        help="hot, cold (the last-level cache is flushed before every call).",
+        show_default=AXIS_DEFAULTS["cache"],
+        rich_help_panel=_GRID,
+    ),
+]
 Device = Annotated[
     str | None,
     Option(
@@ -191,6 +201,16 @@ Seed = Annotated[
         metavar="N",
         help="Of inputs and of the order of cases.",
         show_default=RUN_DEFAULTS["seed"],
+        rich_help_panel=_RUN,
+    ),
+]
+InputStd = Annotated[
+    float | None,
+    Option(
+        "--input-std",
+        metavar="STD",
+        help="Standard deviation of q, k, v: small ones suit the series.",
+        show_default=RUN_DEFAULTS["input-std"],
         rich_help_panel=_RUN,
     ),
 ]

@@ -82,7 +82,7 @@ def describer(cases: Sequence[Case]) -> Callable[[Case], str]:
     """How to name a case in one line among these: the impl, its sizes, and whatever else varies."""
     varying = {
         name
-        for name in ("mode", "level", "dtype", "causal", "heads")
+        for name in ("mode", "level", "dtype", "causal", "heads", "cache")
         if len({getattr(c, name) for c in cases}) > 1
     }
 
@@ -93,6 +93,7 @@ def describer(cases: Sequence[Case]) -> Callable[[Case], str]:
             "dtype": case.dtype,
             "causal": "causal" if case.causal else "full",
             "heads": f"H={case.heads}",
+            "cache": case.cache,
         }
         shown = [word for name, word in words.items() if name in varying]
         sizes = f"L={format_length(case.seq_len)} D={case.dim} B={case.batch}"

@@ -8,10 +8,11 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from elattn_bench import stats
 from elattn_bench.cases import Case, Labelled
-from elattn_bench.units import Bytes, Milliseconds, Seconds
+from elattn_bench.roofline import Ceilings
+from elattn_bench.units import Bytes, Joules, Milliseconds, Seconds
 
-SCHEMA_VERSION = 1
-"""Raised when a column changes its meaning or goes; a reader refuses versions newer than its own."""
+SCHEMA_VERSION = 2
+"""Raised when columns come, go or change their meaning. Older files are read, newer ones refused."""
 
 Status = Literal["ok", "oom", "predicted_oom", "timeout", "unsupported", "error"]
 STATUSES: tuple[str, ...] = get_args(Status)
@@ -22,10 +23,20 @@ class Measurement:
     """All that was measured of one case.
 
     latency_ms: one value per sample, in the order taken.
+    stability_reason: the criterion that a case which is not ``stable`` failed, with its figure.
+    stopped_by: what ended sampling: ``precision``, ``plateau`` or ``time``.
     peak_memory_bytes: most that one call held above its inputs; total_memory_bytes: with them.
     rss_peak_bytes: high-water of the process's resident memory during that call, or None.
+    device_peak_bytes: what the GPU's driver says that the process holds then, or None.
     max_abs_error, rel_rms_error: of the output against the float64 oracle at a small length.
+    approximation_error: relative RMS distance of the oracle from what it approximates, or None.
+    outside_band: share of the arguments where the approximation is off by more than 1 %, or None.
     compile_s: time of the first call beyond a usual one, where a backend compiles.
+    clock_mhz, power_w, temperature_c: of the GPU, medians while sampling, or None.
+    energy_j: what the device used per call while sampling, or None.
+    timed_s: time inside first, warm-up and timed calls.
+    warnings: sentences that a reader of the row must know, each begun by its word: ``leak: ...``.
+    rounds: how many samples each round took, where a case was measured in rounds.
     """
 
     latency_ms: tuple[Milliseconds, ...]
@@ -36,6 +47,18 @@ class Measurement:
     max_abs_error: float | None = None
     rel_rms_error: float | None = None
     compile_s: Seconds | None = None
+    stability_reason: str | None = None
+    stopped_by: str | None = None
+    device_peak_bytes: Bytes | None = None
+    approximation_error: float | None = None
+    outside_band: float | None = None
+    clock_mhz: float | None = None
+    power_w: float | None = None
+    temperature_c: float | None = None
+    energy_j: Joules | None = None
+    timed_s: Seconds | None = None
+    warnings: tuple[str, ...] = ()
+    rounds: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +97,7 @@ class Row(Labelled):
     dim: int
     order: int | None
     params: int
+    cache: str = "hot"
     latency_ms_p50: float | None = None
     latency_ms_p25: float | None = None
     latency_ms_p75: float | None = None
@@ -83,10 +107,14 @@ class Row(Labelled):
     latency_ms_ci_high: float | None = None
     samples: int | None = None
     stability: str | None = None
+    stability_reason: str | None = None
+    stopped_by: str | None = None
     tokens_per_s: float | None = None
     peak_memory_bytes: int | None = None
     total_memory_bytes: int | None = None
     rss_peak_bytes: int | None = None
+    device_peak_bytes: int | None = None
+    analytic_memory_bytes: int | None = None
     state_bytes: int | None = None
     flops: int | None = None
     bytes_moved: int | None = None
@@ -95,7 +123,16 @@ class Row(Labelled):
     ceiling_fraction: float | None = None
     max_abs_error: float | None = None
     rel_rms_error: float | None = None
+    approximation_error: float | None = None
+    outside_band: float | None = None
     compile_s: float | None = None
+    clock_mhz: float | None = None
+    power_w: float | None = None
+    temperature_c: float | None = None
+    energy_j_per_token: float | None = None
+    timed_s: float | None = None
+    case_s: float | None = None
+    warnings: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -108,15 +145,23 @@ class Row(Labelled):
 
     @classmethod
     def from_csv(cls, record: Mapping[str, str]) -> Row:
-        """The row that the text describes; columns that this version does not know are ignored.
+        """The row that the text describes. Unknown columns are ignored; those of later schemas may lack.
 
         Raises:
             ValueError: a value does not have its column's type; the message names the column.
         """
-        return cls(**{column: _from_text(column, record[column]) for column in COLUMNS})
+        return cls(**{column: _from_text(column, record[column]) for column in COLUMNS if column in record})
 
 
 COLUMNS: tuple[str, ...] = tuple(column.name for column in fields(Row))
+LATER_COLUMNS = frozenset(
+    {
+        "cache", "stability_reason", "stopped_by", "device_peak_bytes", "analytic_memory_bytes",
+        "approximation_error", "outside_band", "clock_mhz", "power_w", "temperature_c", "energy_j_per_token",
+        "timed_s", "case_s", "warnings",
+    }
+)  # fmt: skip
+"""Columns that schema 1 does not have."""
 
 
 def _parse_bool(text: str) -> bool:
@@ -147,8 +192,15 @@ def _to_text(value: object) -> str:
     return " ".join(str(value).split())  # one line per row, whatever an error message holds
 
 
-def make_row(case: Case, outcome: Outcome) -> Row:
-    """The row of a case and its outcome, with everything that can be derived from the two."""
+def make_row(
+    case: Case, outcome: Outcome, ceilings: Ceilings = Ceilings.UNKNOWN, case_s: Seconds | None = None
+) -> Row:
+    """The row of a case and its outcome, with everything that can be derived from the two.
+
+    Args:
+        ceilings: what the device reached, for ``ceiling_fraction``.
+        case_s: how long the whole case took, gate and memory pass included.
+    """
     cost = case.cost
     state_bytes = case.spec.state_bytes
     known: dict[str, Any] = {
@@ -159,19 +211,32 @@ def make_row(case: Case, outcome: Outcome) -> Row:
         "state_bytes": state_bytes(case.problem) if state_bytes else None,
         "flops": cost.flops,
         "bytes_moved": cost.bytes,
+        "analytic_memory_bytes": case.analytic_memory_bytes,
+        "case_s": case_s,
     }
     if isinstance(outcome, Skipped):
         return Row(**known, status=outcome.status, reason=outcome.reason)
-    return Row(**known, status="ok", reason="", **_measured(case, outcome))
+    return Row(**known, status="ok", reason="", **_measured(case, outcome, ceilings))
 
 
 _CASE_COLUMNS = tuple(column.name for column in fields(Case))
 
 
-def _measured(case: Case, measurement: Measurement) -> dict[str, Any]:
-    latency = stats.summarise(measurement.latency_ms)
+_AS_MEASURED = (
+    "stability", "stability_reason", "stopped_by", "peak_memory_bytes", "total_memory_bytes", "rss_peak_bytes",
+    "device_peak_bytes", "max_abs_error", "rel_rms_error", "approximation_error", "outside_band", "compile_s",
+    "clock_mhz", "power_w", "temperature_c", "timed_s",
+)  # fmt: skip
+
+
+def _measured(case: Case, measurement: Measurement, ceilings: Ceilings) -> dict[str, Any]:
+    latency = stats.summarise(measurement.latency_ms, measurement.rounds)
     seconds = latency.p50 / 1e3
+    tokens = case.batch * case.seq_len
+    fraction = ceilings.fraction(case.dtype, case.cost, seconds)
+    warnings = [*measurement.warnings, *([ceilings.implausible(fraction)] if fraction else [])]
     return {
+        **{name: getattr(measurement, name) for name in _AS_MEASURED},
         "latency_ms_p50": latency.p50,
         "latency_ms_p25": latency.p25,
         "latency_ms_p75": latency.p75,
@@ -180,14 +245,10 @@ def _measured(case: Case, measurement: Measurement) -> dict[str, Any]:
         "latency_ms_ci_low": latency.ci_low,
         "latency_ms_ci_high": latency.ci_high,
         "samples": len(measurement.latency_ms),
-        "stability": measurement.stability,
-        "tokens_per_s": case.batch * case.seq_len / seconds,
-        "peak_memory_bytes": measurement.peak_memory_bytes,
-        "total_memory_bytes": measurement.total_memory_bytes,
-        "rss_peak_bytes": measurement.rss_peak_bytes,
+        "tokens_per_s": tokens / seconds,
         "gflops_per_s": case.cost.flops / seconds / 1e9,
         "gbytes_per_s": case.cost.bytes / seconds / 1e9,
-        "max_abs_error": measurement.max_abs_error,
-        "rel_rms_error": measurement.rel_rms_error,
-        "compile_s": measurement.compile_s,
+        "ceiling_fraction": fraction,
+        "energy_j_per_token": None if measurement.energy_j is None else measurement.energy_j / tokens,
+        "warnings": "; ".join(filter(None, warnings)) or None,
     }

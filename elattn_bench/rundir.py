@@ -19,7 +19,18 @@ from filelock import FileLock, Timeout
 
 from elattn_bench.cases import Case
 from elattn_bench.errors import RunDirError
-from elattn_bench.results import COLUMNS, SCHEMA_VERSION, Measurement, Outcome, Row, Skipped, make_row
+from elattn_bench.results import (
+    COLUMNS,
+    LATER_COLUMNS,
+    SCHEMA_VERSION,
+    Measurement,
+    Outcome,
+    Row,
+    Skipped,
+    make_row,
+)
+from elattn_bench.roofline import Ceilings
+from elattn_bench.units import Seconds
 
 RESULTS = "results.csv"
 SAMPLES = "samples.jsonl"
@@ -163,10 +174,19 @@ def _check_schema(path: Path, text: str) -> None:
 
 
 def _check_header(path: Path, header: Sequence[str] | None) -> None:
-    missing = [column for column in COLUMNS if column not in (header or ())]
+    missing = [column for column in COLUMNS if column not in (header or ()) and column not in LATER_COLUMNS]
     if missing:
         shown = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
         raise RunDirError(f"{path}: is not a results file of elattn-bench: columns {shown} are missing")
+
+
+def _check_same_columns(path: Path) -> None:
+    header = path.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
+    if header and header != ",".join(COLUMNS):
+        raise RunDirError(
+            f"{path}: has the columns of another version of elattn-bench, so its rows cannot be completed; "
+            "sweep into another directory"
+        )
 
 
 def _parse_record(path: Path, line: int, record: dict[str, str]) -> Row:
@@ -229,6 +249,7 @@ class RunDir:
                 for name in (RESULTS, SAMPLES):
                     _cut_half_line(path / name)
             run_dir = cls(path, read_info(path), _lock=lock)
+            _check_same_columns(path / RESULTS)
             if (path / RESULTS).stat().st_size == 0:
                 run_dir._write_header()
             run_dir.done = {row.case_id: row for row in _read_rows(path / RESULTS)[0]}
@@ -237,17 +258,25 @@ class RunDir:
             raise
         return run_dir
 
-    def append(self, case: Case, outcome: Outcome) -> Row:
+    @property
+    def ceilings(self) -> Ceilings:
+        """What the device was measured to reach."""
+        return Ceilings.from_json(self.info.get("ceilings", {}))
+
+    def append(self, case: Case, outcome: Outcome, case_s: Seconds | None = None) -> Row:
         """Put the case's outcome on disk, whole or not at all, and return its row.
+
+        Args:
+            case_s: how long the case took as a whole.
 
         Raises:
             RunDirError: the disk refuses, for example because it is full.
         """
-        row = make_row(case, outcome)
+        row = make_row(case, outcome, self.ceilings, case_s)
         line = io.StringIO(newline="")
         csv.DictWriter(line, COLUMNS, lineterminator="\n").writerow(row.to_csv())
         if isinstance(outcome, Measurement):
-            samples = {"case_id": row.case_id, "latency_ms": [float(f"{x:.7g}") for x in outcome.latency_ms]}
+            samples = _sample_record(row.case_id, outcome)
             self._append_line(SAMPLES, json.dumps(samples) + "\n")
         elif isinstance(outcome, Skipped) and outcome.details:
             self._append_line(ERRORS, f"{row.case_id}\n{outcome.details.rstrip()}\n\n")
@@ -305,6 +334,11 @@ class RunDir:
         for name in (RESULTS, SAMPLES, RUN_INFO, ERRORS, SCRATCH):
             (self.path / name).unlink(missing_ok=True)
         shutil.rmtree(self.path / PLOTS, ignore_errors=True)
+
+
+def _sample_record(case_id: str, measurement: Measurement) -> dict[str, Any]:
+    record = {"case_id": case_id, "latency_ms": [float(f"{x:.7g}") for x in measurement.latency_ms]}
+    return {**record, "rounds": measurement.rounds} if len(measurement.rounds) > 1 else record
 
 
 def read_samples(path: Path) -> dict[str, list[float]]:

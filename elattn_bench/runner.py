@@ -124,7 +124,9 @@ def _warn_if_busy(run_dir: RunDir, console: Console) -> None:
 
 
 def _worker(plan: Plan) -> Worker:
-    return Worker(Settings(plan.device, plan.budget, plan.threads, plan.memory_limit, plan.seed))
+    return Worker(
+        Settings(plan.device, plan.budget, plan.threads, plan.memory_limit, plan.seed, plan.input_std)
+    )
 
 
 def _announce(plan: Plan, run_dir: RunDir, pending: int, console: Console) -> None:

@@ -1,18 +1,26 @@
-"""When to stop warming up and when to stop sampling. Clock and call are arguments; no torch."""
+"""When to stop warming up and when to stop sampling. Clock and calls are arguments; no torch."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
-from elattn_bench.stats import Budget
+from elattn_bench.stats import Budget, spread
 from elattn_bench.timers import Clock
 from elattn_bench.units import Milliseconds, Seconds
 
-MIN_BLOCK: Seconds = 1e-3  # a shorter sample would hold more than 0.1 % of clock reading and call overhead
 AGREEMENT = 0.05  # two consecutive blocks this close mean that the machine is warm
 CHECK_GROWTH = 1.2  # look at the interval after 20 % more samples, not after each: it costs a bootstrap
+MOST_BAD_READINGS = 100  # a clock that goes backwards more often measures nothing
+
+Call: TypeAlias = Callable[[], object]
+
+
+class ClockError(RuntimeError):
+    """The clock does not move forwards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,37 +29,105 @@ class Samples:
 
     first_call: seconds of the very first call, compilation included.
     latency_ms: per call, one value per timed block.
+    rounds: how many of them each round took.
+    stopped_by: ``precision``, ``plateau`` or ``time``.
+    timed_s: time inside all calls: first, warm-up and timed.
     """
 
     first_call: Seconds
     latency_ms: tuple[Milliseconds, ...]
+    rounds: tuple[int, ...]
+    stopped_by: str
+    timed_s: Seconds
 
 
-def sample(call: Callable[[], object], clock: Clock, budget: Budget) -> Samples:
-    """Time a call: first call apart, warm up, then blocks until the budget is met."""
-    first_call = clock.time(call, 1)
-    calls = _warm_up(call, clock, budget, first_call)
-    latencies: list[Milliseconds] = []
-    start, next_check = clock.now(), budget.min_samples
+@dataclass
+class Stopwatch:
+    """A clock that only moves forwards, and what was timed on it."""
+
+    clock: Clock
+    timed: Seconds = 0.0
+    _elapsed: Seconds = 0.0
+    _last: Seconds = field(default=math.nan)
+    _bad: int = 0
+
+    def elapsed(self) -> Seconds:
+        """Time since the first asking; a clock set back stands still."""
+        now = self.clock.now()
+        self._elapsed += max(0.0, now - self._last) if self._last == self._last else 0.0
+        self._last = now
+        return self._elapsed
+
+    def time(self, call: Call, calls: int) -> Seconds:
+        """How long the calls take; a reading that is not positive is taken again.
+
+        Raises:
+            ClockError: that happens over and over.
+        """
+        while True:
+            took = self.clock.time(call, calls)
+            if took > 0:
+                self.timed += took
+                return took
+            self._bad += 1
+            if self._bad > MOST_BAD_READINGS:
+                raise ClockError(
+                    f"the clock went backwards or stood still {self._bad} times while this case was timed"
+                )
+
+
+def sample(make_call: Callable[[], Call], clock: Clock, budget: Budget) -> Samples:
+    """Time what ``make_call`` returns, until the budget is met.
+
+    First call apart; then rounds, each of which warms up and times blocks. Every round makes the call
+    anew, so that its inputs lie elsewhere in memory: where they lie changes the time of a call.
+
+    Raises:
+        ClockError: the clock does not move forwards.
+    """
+    watch = Stopwatch(clock)
+    call = make_call()
+    first_call = watch.time(call, 1)
+    budget = budget.for_call_of(first_call)
+    rounds: list[list[Milliseconds]] = []
+    sampled: Seconds = 0.0
     while True:
-        latencies.append(clock.time(call, calls) / calls * 1e3)
-        elapsed = clock.now() - start
-        if len(latencies) < next_check and elapsed < budget.max_time:
+        calls = warm_up(call, watch, budget, first_call)
+        start = watch.elapsed()
+        latencies, stopped_by = _round(call, calls, watch, budget)
+        rounds.append(latencies)
+        sampled += watch.elapsed() - start
+        if stopped_by := budget.stop(rounds, sampled, stopped_by):
+            flat = tuple(itertools.chain.from_iterable(rounds))
+            return Samples(first_call, flat, tuple(map(len, rounds)), stopped_by, watch.timed)
+        del call  # two sets of inputs at once may not fit
+        call = make_call()
+
+
+def _round(call: Call, calls: int, watch: Stopwatch, budget: Budget) -> tuple[list[Milliseconds], str]:
+    """The latencies of one round, and why it ended."""
+    latencies: list[Milliseconds] = []
+    noise: list[float] = []  # at every check, to see it settle
+    start, next_check = watch.elapsed(), budget.round_samples
+    while True:
+        latencies.append(watch.time(call, calls) / calls * 1e3)
+        elapsed = watch.elapsed() - start
+        if len(latencies) < next_check and elapsed < budget.round_time_limit:
             continue
-        if budget.is_met(latencies, elapsed):
-            return Samples(first_call, tuple(latencies))
         if len(latencies) >= next_check:
+            noise.append(spread(latencies))
             next_check = math.ceil(len(latencies) * CHECK_GROWTH)
+        if stopped_by := budget.ends_round(latencies, noise, elapsed):
+            return latencies, stopped_by
 
 
-def _warm_up(call: Callable[[], object], clock: Clock, budget: Budget, first_call: Seconds) -> int:
+def warm_up(call: Call, watch: Stopwatch, budget: Budget, first_call: Seconds) -> int:
     """Warm up until two blocks agree, or the time is over; return the calls per block."""
-    start = clock.now()
+    start = watch.elapsed()
     calls, previous = 1, math.inf
-    while clock.now() - start < budget.warm_up_time and first_call < budget.max_time:
-        block = clock.time(call, calls)
-        per_call = max(block / calls, 1e-9)
-        wanted = max(1, math.ceil(MIN_BLOCK / per_call))
+    while watch.elapsed() - start < budget.warm_up_time and first_call < budget.max_time:
+        per_call = watch.time(call, calls) / calls
+        wanted = max(1, math.ceil(watch.clock.min_block / per_call))
         if wanted <= 2 * calls and abs(per_call - previous) <= AGREEMENT * per_call:
             return max(wanted, calls)
         calls, previous = max(wanted, calls), per_call

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Protocol, TypeAlias
@@ -34,9 +35,10 @@ def run(cases: Iterable[Case], run_dir: RunDir, measure: Measure, observer: Obse
         if case.case_id in run_dir.done:
             continue
         observer.started(case)
+        start = time.monotonic()
         outcome = exhausted.verdict(case) or measure(case)
         # Append before the next case: a later crash must not lose this row.
-        row = run_dir.append(case, outcome)
+        row = run_dir.append(case, outcome, case_s=time.monotonic() - start)
         exhausted.note(case, "ok" if isinstance(outcome, Measurement) else outcome.status)
         observer.finished(case, row)
 

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 Seconds: TypeAlias = float
 Milliseconds: TypeAlias = float
+Joules: TypeAlias = float
 Bytes: TypeAlias = int
 
 KIBI = 1024

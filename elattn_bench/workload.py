@@ -29,30 +29,30 @@ class Workload:
         return sum(tensor.numel() * tensor.element_size() for tensor in self.inputs)
 
 
-def build(case: Case, seed: int = 0) -> Workload:
-    """The workload of a case, its inputs drawn from N(0, 1) on the case's device.
+def build(case: Case, seed: int = 0, std: float = 1.0) -> Workload:
+    """The workload of a case, its inputs drawn from N(0, std^2) on the case's device.
 
     Mode ``forward`` runs without autograd. Mode ``train`` makes a fresh graph, runs forward and backward
     and returns the gradients; nothing is accumulated into ``.grad``.
     """
     generator = torch.Generator(device=case.device).manual_seed(seed)
-    forward, inputs = (_op if case.level == "op" else _layer)(case, generator)
+    forward, inputs = (_op if case.level == "op" else _layer)(case, generator, std)
     if case.mode == "forward":
         return Workload(_without_autograd(forward), inputs)
-    upstream = _draw(case, tuple(inputs[0].shape), generator)
+    upstream = _draw(case, tuple(inputs[0].shape), generator, 1.0)
     return Workload(_with_gradients(forward, inputs, upstream), [*inputs, upstream])
 
 
-def _op(case: Case, generator: torch.Generator) -> tuple[Callable[[], Tensor], list[Tensor]]:
+def _op(case: Case, generator: torch.Generator, std: float) -> tuple[Callable[[], Tensor], list[Tensor]]:
     problem = case.problem
     shape = (problem.batch, problem.heads, problem.seq_len, problem.head_dim)
-    query, key, value = (_draw(case, shape, generator) for _ in range(3))
+    query, key, value = (_draw(case, shape, generator, std) for _ in range(3))
     op = case.spec.backend(case.backend).op
     keywords = {"causal": case.causal, **problem.hyperparameters}
     return (lambda: op(query, key, value, **keywords)), [query, key, value]
 
 
-def _layer(case: Case, generator: torch.Generator) -> tuple[Callable[[], Tensor], list[Tensor]]:
+def _layer(case: Case, generator: torch.Generator, std: float) -> tuple[Callable[[], Tensor], list[Tensor]]:
     layer = AttentionLayer(
         case.attention,
         case.dim,
@@ -62,13 +62,14 @@ def _layer(case: Case, generator: torch.Generator) -> tuple[Callable[[], Tensor]
         dtype=getattr(torch, case.dtype),
         **case.problem.hyperparameters,
     )
-    tokens = _draw(case, (case.batch, case.seq_len, case.dim), generator)
+    tokens = _draw(case, (case.batch, case.seq_len, case.dim), generator, std)
     return (lambda: layer(tokens, causal=case.causal)), [tokens, *layer.parameters()]
 
 
-def _draw(case: Case, shape: Sequence[int], generator: torch.Generator) -> Tensor:
+def _draw(case: Case, shape: Sequence[int], generator: torch.Generator, std: float) -> Tensor:
     dtype = getattr(torch, case.dtype)
-    return torch.randn(*shape, generator=generator, device=case.device, dtype=torch.float32).to(dtype)
+    drawn = torch.randn(*shape, generator=generator, device=case.device, dtype=torch.float32)
+    return drawn.mul_(std).to(dtype)
 
 
 def _without_autograd(forward: Callable[[], Tensor]) -> Callable[[], object]:

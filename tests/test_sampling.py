@@ -16,6 +16,8 @@ BUDGET = Budget(min_samples=10, min_time=0.2, max_time=5.0, precision=0.02, warm
 class FakeClock:
     """A clock that only moves when a call is made, by the call's made-up duration."""
 
+    min_block = 1e-3
+
     def __init__(self, durations: Iterator[float]) -> None:
         self.durations = durations
         self.time_now = 0.0
@@ -31,7 +33,7 @@ class FakeClock:
 
 def run(durations: Iterator[float], budget: Budget = BUDGET) -> tuple[tuple[float, ...], FakeClock, float]:
     clock = FakeClock(durations)
-    samples = sample(lambda: None, clock, budget)
+    samples = sample(lambda: lambda: None, clock, budget)
     return samples.latency_ms, clock, samples.first_call
 
 

@@ -31,12 +31,47 @@ def test_the_interval_contains_the_true_median_about_as_often_as_it_says(count: 
 
 
 def test_samples_that_agree_are_stable_and_scattered_ones_are_noisy() -> None:
-    assert stats.stability([1.0, 1.01, 0.99, 1.0]) == "stable"
-    assert stats.stability([1.0, 2.0, 3.0, 4.0]) == "noisy"
+    assert stats.instability([1.0, 1.01, 0.99, 1.0]) is None
+    assert stats.instability([1.0, 2.0, 3.0, 4.0]) == "interquartile range 60% of the median, allowed 10%"
 
 
 def test_one_outlier_does_not_make_a_case_noisy() -> None:
-    assert stats.stability([1.0] * 20 + [50.0]) == "stable"
+    assert stats.instability([1.0] * 20 + [50.0]) is None
+
+
+def test_a_case_that_becomes_slower_while_it_is_measured_is_noisy() -> None:
+    assert "drifted by 12%" in (stats.instability([1.0] * 11 + [1.12] * 10) or "")
+
+
+def test_rounds_that_disagree_are_noisy() -> None:
+    samples = [1.0] * 20 + [1.0] * 20 + [1.2] * 5
+    assert "rounds differ by 20%" in (stats.instability(samples, [20, 20, 5]) or "")
+
+
+def test_rounds_that_disagree_widen_the_interval() -> None:
+    generator = np.random.default_rng(0)
+    samples = np.concatenate([generator.normal(centre, 0.01, 30) for centre in (1.0, 1.1, 1.05, 0.95, 1.0)])
+    blind = stats.median_interval(samples)
+    aware = stats.median_interval(samples, [30] * 5)
+    assert aware[1] - aware[0] > 3 * (blind[1] - blind[0])
+
+
+def test_the_interval_of_rounds_contains_the_true_median_about_as_often_as_it_says() -> None:
+    generator = np.random.default_rng(5)
+    hits = 0
+    for _ in range(200):
+        centres = generator.normal(1.0, 0.02, 5)
+        samples = np.concatenate([generator.normal(centre, 0.01, 12) for centre in centres])
+        low, high = stats.median_interval(samples, [12] * 5)
+        hits += low <= 1.0 <= high
+    assert 0.85 <= hits / 200 <= 0.995
+
+
+def test_noise_has_settled_when_its_estimates_no_longer_move() -> None:
+    assert stats.has_settled([0.5, 0.2, 0.200, 0.201, 0.199, 0.2], 64)
+    assert not stats.has_settled([0.5, 0.2, 0.3, 0.1, 0.2, 0.4], 64)
+    assert not stats.has_settled([0.2] * 5, 63)
+    assert not stats.has_settled([0.2] * 4, 64)
 
 
 def test_no_samples_have_no_summary() -> None:

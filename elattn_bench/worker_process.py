@@ -1,0 +1,118 @@
+"""Inside the worker: prepare, say what is here, do tasks until the parent hangs up."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import gc
+import multiprocessing
+import os
+import pkgutil
+import signal
+import threading
+import traceback
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, Any
+
+from elattn_bench.results import Skipped
+from elattn_bench.stats import Budget
+from elattn_bench.units import Bytes, format_bytes
+
+if TYPE_CHECKING:
+    from elattn_bench.gate import Gate
+
+HUNG_UP = (EOFError, BrokenPipeError, ConnectionResetError)  # how the other side's end looks from this one
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What every task of a worker has in common.
+
+    input_std: standard deviation of the inputs drawn.
+    """
+
+    device: str
+    budget: Budget
+    threads: int | None = None
+    memory_limit: Bytes | None = None
+    seed: int = 0
+    input_std: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a task gets first: the settings, and the gate that remembers what has passed."""
+
+    settings: Settings
+    gate: Gate
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a task returned, and why the worker should not be used again, if so."""
+
+    result: Any
+    left_behind: tuple[str, ...]
+
+
+def serve(connection: Connection, output: Connection, settings: Settings) -> None:
+    """The worker's life."""
+    _prepare_process(output)
+    with contextlib.suppress(*HUNG_UP):
+        _work(connection, settings)
+
+
+def _work(connection: Connection, settings: Settings) -> None:
+    try:
+        from elattn_bench import device, measure, residue
+        from elattn_bench.gate import Gate
+
+        device.prepare(settings.device, settings.threads)
+        described = device.describe(settings.device)
+        if settings.memory_limit is not None:
+            device.limit_memory(settings.device, settings.memory_limit)
+    except Exception as error:
+        connection.send(f"{type(error).__name__}: {error}")
+        return
+    connection.send(described)
+    context = Context(settings, Gate(settings.input_std))
+    gc.freeze()  # torch's hundred thousand objects stay: every collection from here on is quick
+    before = residue.Residue.now()
+    while True:
+        target, arguments = connection.recv()
+        result = _guarded(context, target, arguments)
+        measure.release()
+        connection.send(Answer(result, residue.left_behind(before)))
+
+
+def _guarded(context: Context, target: str, arguments: tuple[Any, ...]) -> Any:
+    from elattn_bench import measure
+
+    try:
+        return pkgutil.resolve_name(target)(context, *arguments)
+    except Exception as error:
+        if reason := measure.out_of_memory_reason(error):
+            limit = context.settings.memory_limit
+            return Skipped("oom", reason + (f" (--memory-limit {format_bytes(limit)})" if limit else ""))
+        first_line = next(iter(str(error).splitlines()), "")
+        return Skipped("error", f"{type(error).__name__}: {first_line}", traceback.format_exc())
+
+
+def _prepare_process(output: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    # Whatever an attention, a kernel or a compiler prints reaches neither the data nor the progress bar.
+    for stream in (1, 2):
+        os.dup2(output.fileno(), stream)
+    output.close()
+    faulthandler.enable()
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+
+def _leave_with_parent() -> None:
+    # A sweep killed with -9 cannot clean up: an orphan would go on and disturb the next measurement.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
