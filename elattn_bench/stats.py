@@ -14,6 +14,7 @@ from elattn_bench.units import Seconds
 RESAMPLES = 1000  # of the bootstrap: the interval's own error is then far below the +-2 % we ask for
 CONFIDENCE = 0.95
 STABLE_SPREAD = 0.10  # IQR / median above which a case is noisy: torch.utils.benchmark's warning level
+STABLE_DRIFT = 0.05  # between the halves of a case's samples: a machine that changes under the measurement
 LARGEST_RESAMPLE = 256  # samples drawn per resample; more would cost time and change no verdict
 
 
@@ -103,8 +104,8 @@ def spread(samples: Sequence[float]) -> float:
 def instability(samples: Sequence[float], rounds: Sequence[int] = ()) -> str | None:
     """The criterion of a stable case that the samples fail, with the figure; None when they keep all.
 
-    The interquartile range is at most 10 % of the median. The first and the second half (of the samples,
-    or of the rounds) differ by at most 10 % in the median, and so do any two rounds.
+    The interquartile range is at most 10 % of the median; the medians of any two rounds differ by at most
+    10 %, and where there is one round, those of its two halves by at most 5 %.
     """
     values = np.asarray(samples, dtype=np.float64)
     if (share := spread(samples)) > STABLE_SPREAD:
