@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 
-from attention_impls import costs, hyperparameters, requirements
+from attention_impls import costs, hyperparameters, requirements, workspaces
 from attention_impls.spec import (
     Approximation,
     AttentionSpec,
@@ -37,18 +37,39 @@ ATTENTIONS: Mapping[str, AttentionSpec] = {
         growth="quadratic",
         causal_form="defined",
         backends={
-            "sdpa": Backend("attention_impls.softmax:sdpa", "the kernel that PyTorch chooses"),
-            "flash": Backend(
-                "attention_impls.softmax:flash", "PyTorch's flash kernel, pinned", requirements.flash
+            "sdpa": Backend(
+                "attention_impls.softmax:sdpa",
+                "the kernel that PyTorch chooses",
+                workspace=workspaces.softmax_fused,
             ),
-            "math": Backend("attention_impls.softmax:math_kernel", "PyTorch's unfused kernel, pinned"),
+            "flash": Backend(
+                "attention_impls.softmax:flash",
+                "PyTorch's flash kernel, pinned",
+                requirements.flash,
+                workspace=workspaces.softmax_fused,
+            ),
+            "math": Backend(
+                "attention_impls.softmax:math_kernel",
+                "PyTorch's unfused kernel, pinned",
+                workspace=workspaces.softmax_math,
+            ),
             "efficient": Backend(
                 "attention_impls.softmax:memory_efficient",
                 "PyTorch's memory-efficient kernel, pinned",
                 requirements.memory_efficient,
+                workspace=workspaces.softmax_fused,
             ),
-            "cudnn": Backend("attention_impls.softmax:cudnn", "the cuDNN kernel, pinned", requirements.cudnn),
-            "eager": Backend("attention_impls.softmax:eager", "plain PyTorch, written out"),
+            "cudnn": Backend(
+                "attention_impls.softmax:cudnn",
+                "the cuDNN kernel, pinned",
+                requirements.cudnn,
+                workspace=workspaces.softmax_fused,
+            ),
+            "eager": Backend(
+                "attention_impls.softmax:eager",
+                "plain PyTorch, written out",
+                workspace=workspaces.softmax_eager,
+            ),
         },
         oracle_target="attention_impls.softmax:oracle",
         cost=costs.softmax_cost,
@@ -66,7 +87,11 @@ ATTENTIONS: Mapping[str, AttentionSpec] = {
         memory="O(L D + D^2 / H)",
         growth="linear",
         causal_form="extension",
-        backends={"eager": Backend("attention_impls.efficient:eager", "plain PyTorch")},
+        backends={
+            "eager": Backend(
+                "attention_impls.efficient:eager", "plain PyTorch", workspace=workspaces.efficient
+            )
+        },
         oracle_target="attention_impls.efficient:oracle",
         cost=costs.efficient_cost,
         layer_params=costs.matrix_params,
@@ -86,11 +111,16 @@ ATTENTIONS: Mapping[str, AttentionSpec] = {
         growth="quadratic",
         causal_form="defined",
         backends={
-            "eager": Backend("attention_impls.element_wise:eager", "plain PyTorch, blocked over queries"),
+            "eager": Backend(
+                "attention_impls.element_wise:eager",
+                "plain PyTorch, blocked over queries",
+                workspace=workspaces.element_wise_eager,
+            ),
             "sdpa": Backend(
                 "attention_impls.element_wise:sdpa",
                 "dot products in two dimensions, fused kernel",
                 requirements.no_float64_on_gpu,
+                workspace=workspaces.element_wise_sdpa,
             ),
         },
         oracle_target="attention_impls.element_wise:oracle",
@@ -109,7 +139,11 @@ ATTENTIONS: Mapping[str, AttentionSpec] = {
         growth="linear",
         causal_form="defined",
         backends={
-            "eager": Backend("attention_impls.ea_series:eager", "plain PyTorch, chunked over positions"),
+            "eager": Backend(
+                "attention_impls.ea_series:eager",
+                "plain PyTorch, chunked over positions",
+                workspace=workspaces.ea_series_eager,
+            ),
             "compile": Backend(
                 "attention_impls.ea_series:compiled",
                 "torch.compile of the work on each chunk",
@@ -136,7 +170,9 @@ ATTENTIONS: Mapping[str, AttentionSpec] = {
         memory="O(L D)",
         growth="linear",
         causal_form="extension",
-        backends={"eager": Backend("attention_impls.hadamard:eager", "plain PyTorch")},
+        backends={
+            "eager": Backend("attention_impls.hadamard:eager", "plain PyTorch", workspace=workspaces.hadamard)
+        },
         oracle_target="attention_impls.hadamard:oracle",
         cost=costs.hadamard_cost,
         layer_params=costs.array_params,
@@ -159,7 +195,9 @@ ATTENTIONS: Mapping[str, AttentionSpec] = {
         memory="O(L D)",
         growth="linear",
         causal_form="defined",
-        backends={"eager": Backend("attention_impls.linear:eager", "plain PyTorch")},
+        backends={
+            "eager": Backend("attention_impls.linear:eager", "plain PyTorch", workspace=workspaces.linear)
+        },
         oracle_target="attention_impls.linear:oracle",
         cost=costs.linear_cost,
         layer_params=costs.matrix_params,

@@ -135,11 +135,14 @@ class Backend:
         summary: one line for people.
         requires: returns all reasons why a problem cannot run here; empty when it can. On a CPU
             problem it must not import torch.
+        workspace: (problem, projected) -> bytes that one call holds at its peak above its inputs; with
+            ``projected`` an ``AttentionLayer``'s call. None where no formula is known. Imports no torch.
     """
 
     target: str
     summary: str
     requires: Callable[[Problem], list[str]] = no_reasons
+    workspace: Callable[[Problem, bool], int] | None = None
 
     @cached_property
     def op(self) -> Callable[..., Tensor]:

@@ -119,7 +119,7 @@ class Impl:
             if slash:
                 spec.backend(backend)
         except (UnknownAttention, InvalidArgument) as error:
-            raise UsageError(f"--impl {text}: {error}") from None
+            raise UsageError(f"{text}: {error}") from None
         return cls(attention, backend if slash else None)
 
     @property
@@ -215,7 +215,10 @@ class Case(Labelled):
     @property
     def analytic_memory_bytes(self) -> int | None:
         """What one call holds above its inputs by formula; None where the backend has none."""
-        return None
+        backend = self.spec.backends.get(self.backend)
+        if backend is None or backend.workspace is None:
+            return None
+        return backend.workspace(self.problem, self.level == "layer")
 
     @property
     def params(self) -> int:

@@ -7,6 +7,8 @@ from typing import Any
 import attention_impls as impls
 from attention_impls import AttentionSpec, Problem
 from elattn_bench import device, environment
+from elattn_bench.results import Skipped
+from elattn_bench.roofline import CEILINGS_TIMEOUT
 from elattn_bench.stats import BUDGETS
 
 # A small ordinary problem; on a GPU in the half precision that its kernels are made for.
@@ -46,9 +48,16 @@ def _entry(spec: AttentionSpec, backend: str, problem: Problem) -> dict[str, Any
 
 
 def machine(wanted: str) -> dict[str, Any]:
-    """The environment as a run on that device would record it; asks a worker, which imports torch."""
+    """What a run on that device would record: its environment, and under ``ceilings`` what the device reaches.
+
+    Asks a worker, which imports torch. Where the ceilings cannot be measured, ``ceilings_missing`` says why.
+    """
     from elattn_bench.worker import Settings, Worker
 
     found = device.detect(wanted)
     with Worker(Settings(found, BUDGETS["quick"])) as worker:
-        return environment.of_run(found, worker.environment())
+        described = environment.of_run(found, worker.environment())
+        ceilings = worker.call("elattn_bench.ceilings:measure", timeout=CEILINGS_TIMEOUT)
+    if isinstance(ceilings, Skipped):
+        return {**described, "ceilings": {}, "ceilings_missing": ceilings.reason}
+    return {**described, "ceilings": ceilings}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from elattn_bench import __version__, options
+from elattn_bench import __version__, live_options, options
 from elattn_bench.errors import ElattnError, Interrupted, UsageError
 
 app = typer.Typer(
@@ -66,39 +68,83 @@ def sweep(
     """Measure every case of a grid and write results.csv, samples.jsonl and run.json."""
     from elattn_bench import commands
 
-    given = {
-        "impl": impl, "seq-len": seq_len, "dim": dim, "order": order, "batch": batch, "heads": heads,
-        "dtype": dtype, "causal": causal, "mode": mode, "level": level, "cache": cache, "device": device,
-        "threads": threads, "timeout": timeout, "memory-limit": memory_limit, "seed": seed,
-        "input-std": input_std,
-        "quick": quick or None, "rigorous": rigorous or None,
-    }  # fmt: skip
-    flags = {name: value for name, value in given.items() if value not in (None, [])}
+    flags = _given(
+        impl=impl, seq_len=seq_len, dim=dim, order=order, batch=batch, heads=heads, dtype=dtype, causal=causal,
+        mode=mode, level=level, cache=cache, device=device, threads=threads, quick=quick, rigorous=rigorous,
+        timeout=timeout, memory_limit=memory_limit, seed=seed, input_std=input_std,
+    )  # fmt: skip
     commands.sweep(config, flags, output, resume=resume, force=force, dry_run=dry_run, strict=strict)
 
 
 @app.command()
 def compare(
-    run: options.RunPath,
-    other_run: options.OtherRun = None,
+    run: options.Compared,
+    other_run: options.OtherCompared = None,
     reference: options.Reference = None,
     metric: options.Metrics = None,
     threshold: options.Threshold = "5%",
     fail_on: options.FailOnOption = None,
     format: options.FormatOption = options.Format.TABLE,
     force: options.ForceCompare = False,
+    live: live_options.Live = False,
+    seq_len: live_options.SeqLen = None,
+    dim: live_options.Dim = None,
+    order: live_options.Order = None,
+    batch: live_options.Batch = None,
+    heads: live_options.Heads = None,
+    dtype: live_options.Dtype = None,
+    causal: live_options.Causal = None,
+    mode: live_options.Mode = None,
+    level: live_options.Level = None,
+    cache: live_options.Cache = None,
+    device: live_options.Device = None,
+    threads: live_options.Threads = None,
+    quick: live_options.Quick = False,
+    rigorous: live_options.Rigorous = False,
+    timeout: live_options.Timeout = None,
+    memory_limit: live_options.MemoryLimit = None,
+    seed: live_options.Seed = None,
+    input_std: live_options.InputStd = None,
 ) -> None:
-    """Compare each implementation with the reference, or two runs case by case."""
+    """Compare each implementation with the reference, two runs case by case, or two implementations live."""
     from elattn_bench import commands
 
+    axes = _given(
+        seq_len=seq_len, dim=dim, order=order, batch=batch, heads=heads, dtype=dtype, causal=causal, mode=mode,
+        level=level, cache=cache, device=device, threads=threads, quick=quick, rigorous=rigorous,
+        timeout=timeout, memory_limit=memory_limit, seed=seed, input_std=input_std,
+    )  # fmt: skip
+    of_runs = _given(reference=reference, metric=metric, force=force)
     failure = fail_on.value if fail_on else None
-    if other_run is None:
-        commands.compare(run, reference, metric, threshold, failure, format.value)
+    if live:
+        _refuse(
+            of_runs, "is for runs; --live measures the latency of two impls, the second against the first"
+        )
+        commands.compare_live(run, other_run, axes, threshold, failure, format.value)
         return
-    for name, given in (("reference", reference), ("metric", metric)):
-        if given is not None:
-            raise UsageError(f"--{name} is for one run; two runs are compared case by case, in all they have")
-    commands.compare_runs(run, other_run, threshold, failure, format.value, force=force)
+    _refuse(axes, "is for --live; a run has the cases that it was measured with")
+    if other_run is None:
+        commands.compare(Path(run), reference, metric, threshold, failure, format.value)
+        return
+    _refuse(
+        _given(reference=reference, metric=metric),
+        "is for one run; two runs are compared case by case, in all they have",
+    )
+    commands.compare_runs(Path(run), Path(other_run), threshold, failure, format.value, force=force)
+
+
+def _given(**values: object) -> dict[str, object]:
+    """The options that were given, by their names on the command line."""
+    return {
+        name.replace("_", "-"): value
+        for name, value in values.items()
+        if value is not None and value is not False and value != []
+    }
+
+
+def _refuse(given: Iterable[str], reason: str) -> None:
+    for name in given:
+        raise UsageError(f"--{name} {reason}")
 
 
 @app.command()
@@ -128,6 +174,16 @@ def env(device: options.Device = None, as_json: options.AsJson = False) -> None:
     from elattn_bench import commands
 
     commands.env(device or "auto", as_json=as_json)
+
+
+@app.command()
+def selftest(
+    device: options.Device = None, threads: options.Threads = None, as_json: options.AsJson = False
+) -> None:
+    """Measure attentions whose truth is known: times, bytes, refusals, and survival of every fault."""
+    from elattn_bench import commands
+
+    commands.selftest(device or "auto", threads, as_json=as_json)
 
 
 def main() -> None:

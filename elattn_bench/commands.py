@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -138,12 +138,44 @@ def compare_runs(
     _judge(changes, fail_on, share)
 
 
+def compare_live(
+    impl_a: str,
+    impl_b: str | None,
+    given: Mapping[str, Any],
+    threshold: str,
+    fail_on: str | None,
+    format: str,
+) -> None:
+    """Two impls, measured now and in turns."""
+    from elattn_bench import config, live, pair_reports, render
+    from elattn_bench.live_progress import LiveProgress
+
+    if impl_b is None:
+        raise UsageError(
+            f"compare --live {impl_a}: compares two impls; name the second, or the same once more"
+        )
+    live.check_failure(fail_on)
+    flags = {name: config.as_text(value) for name, value in given.items()}
+    comparison = live.plan(impl_a, impl_b, flags, _parse_threshold(threshold))
+    try:
+        live.run(comparison, LiveProgress(comparison, _stderr()))
+    finally:
+        # After Ctrl-C too: what was measured is not lost.
+        if comparison.results:
+            render.show(pair_reports.live_report(comparison), format, _stdout())
+    if fail_on:
+        _end(live.fails(comparison.results, fail_on, comparison.threshold), fail_on)
+
+
 def _judge(found: Any, fail_on: str | None, threshold: float) -> None:
     from elattn_bench import comparisons
 
-    if fail_on is None:
-        return
-    failures = comparisons.fails(found, fail_on, threshold)
+    if fail_on:
+        _end(comparisons.fails(found, fail_on, threshold), fail_on)
+
+
+def _end(failures: Sequence[str], fail_on: str) -> None:
+    """Say what was found, and end with its exit code if there is any."""
     for failure in failures:
         _say(f"--fail-on {fail_on}: {failure}")
     if failures:
@@ -175,14 +207,26 @@ def list_attentions(*, as_json: bool) -> None:
 
 
 def env(device: str, *, as_json: bool) -> None:
-    """The machine as a run would record it."""
+    """The machine and its ceilings as a run would record them."""
     from elattn_bench import catalogue, listings, render
 
     described = catalogue.machine(device)
     if as_json:
         typer.echo(render.to_json(described), nl=False)
     else:
-        render.show(render.Report([listings.key_value_table("Environment", described)]), "table", _stdout())
+        render.show(listings.environment_report(described), "table", _stdout())
+
+
+def selftest(device: str, threads: int | None, *, as_json: bool) -> None:
+    """The tool measured by attentions whose truth is known."""
+    from elattn_bench import render, runner
+    from elattn_bench import selftest as known
+
+    with runner.interruptible():
+        checks = known.run(device, threads, _stderr())
+    render.show(known.report(checks), "json" if as_json else "table", _stdout())
+    if not all(check.passed for check in checks):
+        raise typer.Exit(1)
 
 
 def _read(path: Path) -> Any:

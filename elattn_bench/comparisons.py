@@ -253,6 +253,43 @@ def geometric_mean(values: Iterable[float]) -> float | None:
     return math.exp(math.fsum(logs) / len(logs)) if logs else None
 
 
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How well two runs of the same cases agree.
+
+    stable: cases that are ``stable`` in both runs; overlapping: those of them whose 95 % intervals overlap.
+    """
+
+    stable: int
+    overlapping: int
+
+    @property
+    def share(self) -> float | None:
+        """The overlapping share; None of nothing."""
+        return self.overlapping / self.stable if self.stable else None
+
+
+def agreement(changes: Iterable[Change]) -> Agreement:
+    """The agreement of two runs: what a benchmark's intervals are worth."""
+    pairs = [
+        (change.before, change.after)
+        for change in changes
+        if change.before and change.after and change.before.stability == change.after.stability == "stable"
+    ]
+    return Agreement(len(pairs), sum(_overlap(*pair) for pair in pairs))
+
+
+def _overlap(one: Row, other: Row) -> bool:
+    (low, high), (other_low, other_high) = _interval(one), _interval(other)
+    return low <= other_high and other_low <= high
+
+
+def _interval(row: Row) -> tuple[float, float]:
+    assert row.latency_ms_ci_low is not None
+    assert row.latency_ms_ci_high is not None
+    return row.latency_ms_ci_low, row.latency_ms_ci_high
+
+
 def environment_differences(run: Run, other: Run) -> dict[str, tuple[Any, Any]]:
     """What the two runs' environments differ in: key -> (A's value, B's value); None where one lacks it."""
     a, b = (item.info.get("environment", {}) for item in (run, other))

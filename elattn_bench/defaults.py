@@ -26,5 +26,8 @@ RUN_DEFAULTS: Mapping[str, str] = {
     "seed": "0",
     "input-std": "1",
 }
+LIVE_DEFAULTS: Mapping[str, str] = {"seq-len": "1k", "mode": "forward"}
+"""Where a live comparison that nobody described differs from a sweep: one case rather than a grid."""
+
 DEFAULT_ORDERS = "2,6"
 QUICK_TIMEOUT = "15"  # seconds: --quick is for a first look, which one slow case must not hold up

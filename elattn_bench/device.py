@@ -73,12 +73,15 @@ def prepare(device: str, threads: int | None) -> None:
     """
     import torch
 
+    from elattn_bench import memory
+
     if threads is not None:
         torch.set_num_threads(threads)
     if device == "cuda" and not torch.cuda.is_available():
         raise RuntimeError(f"torch {torch.__version__} cannot use CUDA here; use --device cpu")
     # Threads, stacks and contexts come up now, before limits are set and bytes are counted.
     torch.ones(256, 256, device=device) @ torch.ones(256, 256, device=device)
+    memory.measure(lambda: None, device)  # the profiler's first start takes half a second
 
 
 def limit_memory(device: str, limit: Bytes) -> None:
@@ -139,9 +142,15 @@ def describe(device: str) -> dict[str, Any]:
     """What torch and the device are, for ``run.json`` and ``env``."""
     import torch
 
+    from elattn_bench import timers
+
     described: dict[str, Any] = {
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
+        "interop_threads": torch.get_num_interop_threads(),
+        "cache_bytes": cache_bytes(device),
+        "held_bytes": data_segment(),
+        "timer_overhead_s": timers.overhead(timers.clock_for(device)),
         "cuda": torch.version.cuda,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import platform
 import subprocess
+import time
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,13 +13,14 @@ from typing import Any
 
 import psutil
 
-from elattn_bench import __version__
-from elattn_bench.units import Bytes
+from elattn_bench import __version__, allowance, conditions
+from elattn_bench.neighbours import CpuTimes, others_share
+from elattn_bench.units import Bytes, Seconds
 
 SAME_MACHINE = ("elattn_bench", "device", "device_name", "cpu_model", "cpu_cores", "torch", "threads")
 """Rows of one run must agree in these; ``--resume`` refuses otherwise."""
 
-_CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+_LOOK: Seconds = 0.5  # at who uses the CPU: the system counts in steps of 10 ms
 
 
 def describe() -> dict[str, Any]:
@@ -34,12 +36,16 @@ def describe() -> dict[str, Any]:
         "memory_bytes": total_memory(),
         "numpy": _version("numpy"),
         "triton": _version("triton"),
+        **conditions.describe(),
     }
 
 
 def of_run(device: str, worker: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run on the device records: this machine, and what its worker says of torch and the device."""
-    described = {"device": device, **describe(), **worker}
+    """What a run on the device records: this machine, and what its worker says of torch and the device.
+
+    Looks at the load for half a second: call it while the worker rests.
+    """
+    described = {"device": device, **describe(), **worker, "cpu_busy_at_start": round(busy_share(), 3)}
     described.setdefault("device_name", described["cpu_model"])
     return described
 
@@ -66,16 +72,18 @@ def cpu_model() -> str:
 
 def total_memory() -> Bytes:
     """Memory that this process may use: the machine's, or the container's if that is less."""
-    limits = [int(psutil.virtual_memory().total)]
-    for path in _CGROUP_LIMITS:
-        with contextlib.suppress(OSError, ValueError):
-            limits.append(int(path.read_text()))
-    return min(limits)
+    machine, container = int(psutil.virtual_memory().total), allowance.memory_limit()
+    return machine if container is None else min(machine, container)
 
 
 def busy_share() -> float:
-    """Share of the CPU that is in use right now, by whatever runs beside us; looks for half a second."""
-    return psutil.cpu_percent(interval=0.5) / 100
+    """Share of the CPUs allowed to us that others use right now; looks for half a second.
+
+    Our own worker is no other: threads of OpenMP spin for a while after their work.
+    """
+    before = CpuTimes.read(with_children=True)
+    time.sleep(_LOOK)
+    return others_share(before, CpuTimes.read(with_children=True))
 
 
 def oom_kills() -> int | None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 import attention_impls
 from elattn_bench.cases import Case
+from elattn_bench.results import Skipped
 
 GATE_LENGTH = 64  # long enough for several chunks' worth of terms, short enough for an L x L x D oracle
 TOLERANCES = {"float64": 1e-9, "float32": 2e-4, "float16": 2e-2, "bfloat16": 1e-1}
@@ -66,6 +67,13 @@ class Gate:
         if kind not in self._known:
             self._known[kind] = _compare(kind, _draw(kind, self.input_std))
         return self._known[kind]
+
+    def refusal(self, case: Case) -> Skipped | None:
+        """Why the case may not be timed here, or None when it may."""
+        if reasons := case.unsupported_reasons():
+            return Skipped("unsupported", "; ".join(reasons))
+        failure = self.check(case).failure(case.dtype)
+        return Skipped("error", failure) if failure else None
 
 
 def _draw(case: Case, std: float) -> list[Tensor]:

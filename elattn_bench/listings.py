@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from elattn_bench.analysis import LineSummary, Setting
 from elattn_bench.render import Column, Report, Table
-from elattn_bench.units import format_length, format_ms, significant
+from elattn_bench.roofline import Ceilings
+from elattn_bench.units import format_bytes, format_length, format_ms, significant
 
 NO_NUMBER = "-"
 SMALLEST_RATIO = 0.001  # smaller ones would make wide columns; csv and json hold them in full
@@ -112,7 +113,40 @@ def _runs_here(entry: Mapping[str, Any]) -> tuple[str, str]:
     return "default" if entry["default"] else "yes", entry["backend_summary"]
 
 
+def environment_report(described: Mapping[str, Any]) -> Report:
+    """What ``env`` shows: the machine, and what it was measured to reach.
+
+    Args:
+        described: as ``catalogue.machine`` makes it.
+    """
+    facts = {key: value for key, value in described.items() if key != "ceilings"}
+    ceilings = Ceilings.from_json(described["ceilings"])
+    tables = [key_value_table("Environment", facts), key_value_table("Ceilings", ceilings.facts())]
+    return Report([table for table in tables if table.rows], [described], notes=[_CEILINGS_NOTE])
+
+
+_CEILINGS_NOTE = (
+    "Ceilings: the best rates measured just now. "
+    "Bandwidth counts bytes read and bytes written, a multiply-add two operations."
+)
+
+
 def key_value_table(title: str, mapping: Mapping[str, Any]) -> Table:
-    """What ``env`` shows: one line per entry."""
-    rows = [[key.replace("_", " "), plain(value)] for key, value in mapping.items()]
+    """One line per entry, with the units of people."""
+    rows = [_fact(key, value) for key, value in mapping.items()]
     return Table(title, [Column("what"), Column("value", wraps=True)], rows)
+
+
+def _fact(key: str, value: Any) -> list[str]:
+    for unit, show in _SHOWN.items():
+        if key.endswith(unit) and isinstance(value, int | float):
+            return [key.removesuffix(unit).replace("_", " "), show(value)]
+    if isinstance(value, Mapping):
+        return [key.replace("_", " "), ", ".join(" ".join(_fact(*entry)) for entry in value.items())]
+    return [key.replace("_", " "), plain(value)]
+
+
+_SHOWN: Mapping[str, Callable[[float], str]] = {
+    "_bytes": format_bytes,
+    "_s": lambda seconds: format_ms(1e3 * seconds),
+}

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import statistics
 
 import torch
 
 from elattn_bench import device, memory, workload
 from elattn_bench.cases import Case
+from elattn_bench.monitor import Monitor
 from elattn_bench.neighbours import DISTURBED, CpuTimes, others_share
-from elattn_bench.results import Measurement, Outcome, Skipped
+from elattn_bench.results import Measurement, Outcome
 from elattn_bench.sampling import Call, Samples, sample
 from elattn_bench.stats import instability
 from elattn_bench.timers import clock_for
@@ -23,12 +25,9 @@ COMPILING_BACKENDS = frozenset({"compile", "fused", "flex"})
 
 def measure(context: Context, case: Case) -> Outcome:
     """The measurement of a case, or why there is none. Out of memory is raised, for the worker to name."""
-    if reasons := case.unsupported_reasons():
-        return Skipped("unsupported", "; ".join(reasons))
-    error = context.gate.check(case)
-    if failure := error.failure(case.dtype):
-        return Skipped("error", failure)
-    settings = context.settings
+    if refused := context.gate.refusal(case):
+        return refused
+    error, settings = context.gate.check(case), context.settings
 
     load: workload.Workload | None = None
 
@@ -40,26 +39,33 @@ def measure(context: Context, case: Case) -> Outcome:
 
     clock = clock_for(case.device, case.cache, device.cache_bytes(case.device))
     before = CpuTimes.read()
-    samples = sample(make_call, clock, settings.budget)
+    with Monitor(clock, case.device) as monitor:
+        samples = sample(make_call, monitor, settings.budget)
+    seen = monitor.observed
     trouble = _disturbance(case, before) or instability(samples.latency_ms, samples.rounds)
-    del clock  # a cold one holds a buffer as large as the cache
+    del clock, monitor  # a cold one holds a buffer as large as the cache
     assert load is not None
     peak = memory.measure(load.call, case.device)
     return Measurement(
         latency_ms=samples.latency_ms,
         rounds=samples.rounds,
-        stability="noisy" if trouble else "stable",
-        stability_reason=trouble,
+        stability="throttled" if seen.throttled else "noisy" if trouble else "stable",
+        stability_reason="; ".join(filter(None, (seen.throttled, trouble))) or None,
         stopped_by=samples.stopped_by,
         timed_s=samples.timed_s,
         peak_memory_bytes=peak.above_inputs,
         total_memory_bytes=peak.above_inputs + load.input_bytes,
         rss_peak_bytes=peak.resident,
+        device_peak_bytes=peak.device,
         max_abs_error=error.max_abs,
         rel_rms_error=error.rel_rms,
         approximation_error=error.approximation_rel_rms,
         outside_band=error.outside_band,
         compile_s=_compile_time(case, samples),
+        clock_mhz=seen.clock_mhz,
+        power_w=seen.power_w,
+        temperature_c=seen.temperature_c,
+        energy_j=seen.energy_per_call(statistics.median(samples.latency_ms) * 1e-3),
         warnings=_leak(peak.kept),
     )
 

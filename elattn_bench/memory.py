@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from elattn_bench import nvml
 from elattn_bench.units import Bytes
 
 _CLEAR_REFS = Path("/proc/self/clear_refs")
@@ -22,11 +23,14 @@ class Peak:
     above_inputs: most bytes that torch's allocator held at once, beyond what it held before the call.
     resident: high-water of the process's resident set during the call; None where it cannot be read.
     kept: what the allocator still holds once the result is gone: a leak.
+    device: what the GPU's driver says that the process holds after the call, the allocator's cached blocks
+        included and so a high-water too; None on a CPU, or where the driver does not say.
     """
 
     above_inputs: Bytes
     resident: Bytes | None
     kept: Bytes
+    device: Bytes | None = None
 
 
 def measure(call: Callable[[], object], device: str) -> Peak:
@@ -34,7 +38,13 @@ def measure(call: Callable[[], object], device: str) -> Peak:
     gc.collect()
     has_reset = _reset_resident_peak()
     above, kept = (_cuda_peak if device == "cuda" else _cpu_peak)(call)
-    return Peak(above, _resident_peak() if has_reset else None, kept)
+    resident = _resident_peak() if has_reset else None
+    return Peak(above, resident, kept, _device_memory() if device == "cuda" else None)
+
+
+def _device_memory() -> Bytes | None:
+    gpu = nvml.current_gpu()
+    return gpu.process_memory() if gpu else None
 
 
 def _cuda_peak(call: Callable[[], object]) -> tuple[Bytes, Bytes]:

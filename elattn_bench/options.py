@@ -236,10 +236,15 @@ Strict = Annotated[
 AsJson = Annotated[bool, Option("--json", help="One JSON document and nothing else.")]
 
 RunPath = Annotated[Path, Argument(metavar="RUN", help="A run directory.", show_default=False)]
-OtherRun = Annotated[
-    Path | None,
+Compared = Annotated[
+    str, Argument(metavar="RUN", help="A run directory; with --live, impl A.", show_default=False)
+]
+OtherCompared = Annotated[
+    str | None,
     Argument(
-        metavar="OTHER_RUN", help="A second run, compared with the first case by case.", show_default=False
+        metavar="OTHER_RUN",
+        help="A second run, compared with the first case by case; with --live, impl B.",
+        show_default=False,
     ),
 ]
 Reference = Annotated[

@@ -59,6 +59,10 @@ class ProgressBar:
         self._number += 1
         self._progress.update(self._task, description=escape(self._describe(case)), count=self._count())
 
+    def note(self, what: str) -> None:
+        """Show what else is being done."""
+        self._progress.update(self._task, description=what)
+
     def finished(self, case: Case, row: Row) -> None:
         """Print the case's line and move the bar by its share of the time."""
         count = self._count().rjust(2 * len(str(self._total)) + 1)

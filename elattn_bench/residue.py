@@ -1,28 +1,45 @@
-"""What a task left behind in its worker: memory that stays, threads that run. Either disturbs the next case."""
+"""What a task left behind in its worker: whatever still runs, stays allocated or was changed disturbs the next."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import threading
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import torch
 
 from elattn_bench.device import data_segment
 from elattn_bench.units import Bytes, format_bytes
 
 TOLERATED: Bytes = 512 * 2**20  # allocators and compilers keep some; beyond, a worker is cheaper to replace
+FRESH = "; a fresh worker measures the next one"
 
 
 @dataclass(frozen=True, slots=True)
 class Residue:
-    """A reading: names of the Python threads that live, and private memory."""
+    """A reading of a worker.
+
+    threads: its Python threads; processes: others of its process group, by id.
+    memory: private memory, and what torch's allocator holds on the GPU.
+    settings: what any case can change for all that follow, by its name for people.
+    """
 
     threads: frozenset[int]
+    processes: frozenset[int]
     memory: Bytes
+    settings: Mapping[str, Any]
 
     @classmethod
     def now(cls) -> Residue:
         """The reading right now."""
         alive = (thread.ident for thread in threading.enumerate())
-        return cls(frozenset(ident for ident in alive if ident is not None), data_segment())
+        threads = frozenset(ident for ident in alive if ident is not None)
+        return cls(threads, frozenset(_group()), data_segment() + _on_gpu(), _settings())
 
 
 def left_behind(before: Residue) -> tuple[str, ...]:
@@ -30,9 +47,51 @@ def left_behind(before: Residue) -> tuple[str, ...]:
     after = Residue.now()
     sentences = []
     if running := len(after.threads - before.threads):
-        sentences.append(f"threads: {running} still ran after the case; a fresh worker measures the next one")
+        sentences.append(f"threads: {running} still ran after the case{FRESH}")
+    if running := len(after.processes - before.processes):
+        sentences.append(f"processes: {running} still ran after the case and were ended{FRESH}")
     if (kept := after.memory - before.memory) > TOLERATED:
-        sentences.append(
-            f"residue: {format_bytes(kept)} stayed allocated after the case; a fresh worker measures the next one"
-        )
+        sentences.append(f"residue: {format_bytes(kept)} stayed allocated after the case{FRESH}")
+    if changed := [name for name, value in after.settings.items() if value != before.settings[name]]:
+        sentences.append(f"settings: the case changed {', '.join(changed)}{FRESH}")
     return tuple(sentences)
+
+
+def _group() -> Iterator[int]:
+    """The other processes of this one's group."""
+    if not hasattr(os, "getpgid"):
+        return
+    for pid in psutil.pids():
+        with contextlib.suppress(OSError):
+            if pid != os.getpid() and os.getpgid(pid) == os.getpgrp():
+                yield pid
+
+
+def _on_gpu() -> Bytes:
+    initialised = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return int(torch.cuda.memory_allocated()) if initialised else 0
+
+
+def _settings() -> Mapping[str, Any]:
+    return {
+        "the working directory": _working_directory(),
+        "signal handlers": {number: signal.getsignal(number) for number in signal.valid_signals()},
+        "stdout": _stream(1),
+        "stderr": _stream(2),
+        "torch's threads": torch.get_num_threads(),
+        "torch's default dtype": torch.get_default_dtype(),
+        "torch's gradient mode": torch.is_grad_enabled(),
+    }
+
+
+def _working_directory() -> str | None:
+    with contextlib.suppress(OSError):
+        return os.getcwd()  # noqa: PTH109 - as the system says it
+    return None
+
+
+def _stream(descriptor: int) -> tuple[int, int] | None:
+    with contextlib.suppress(OSError):
+        opened = os.fstat(descriptor)
+        return opened.st_dev, opened.st_ino
+    return None

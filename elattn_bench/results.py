@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from elattn_bench import stats
 from elattn_bench.cases import Case, Labelled
-from elattn_bench.roofline import Ceilings
+from elattn_bench.roofline import Ceilings, passes
 from elattn_bench.units import Bytes, Joules, Milliseconds, Seconds
 
 SCHEMA_VERSION = 2
@@ -233,8 +233,8 @@ def _measured(case: Case, measurement: Measurement, ceilings: Ceilings) -> dict[
     latency = stats.summarise(measurement.latency_ms, measurement.rounds)
     seconds = latency.p50 / 1e3
     tokens = case.batch * case.seq_len
-    fraction = ceilings.fraction(case.dtype, case.cost, seconds)
-    warnings = [*measurement.warnings, *([ceilings.implausible(fraction)] if fraction else [])]
+    roof = ceilings.roof(case.dtype, case.cost, cache=case.cache, passes=passes(case.level, case.mode))
+    warnings = [*measurement.warnings, roof.implausible(seconds) if roof else None]
     return {
         **{name: getattr(measurement, name) for name in _AS_MEASURED},
         "latency_ms_p50": latency.p50,
@@ -248,7 +248,7 @@ def _measured(case: Case, measurement: Measurement, ceilings: Ceilings) -> dict[
         "tokens_per_s": tokens / seconds,
         "gflops_per_s": case.cost.flops / seconds / 1e9,
         "gbytes_per_s": case.cost.bytes / seconds / 1e9,
-        "ceiling_fraction": fraction,
+        "ceiling_fraction": roof.fraction(seconds) if roof else None,
         "energy_j_per_token": None if measurement.energy_j is None else measurement.energy_j / tokens,
         "warnings": "; ".join(filter(None, warnings)) or None,
     }

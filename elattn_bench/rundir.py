@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import errno
-import io
 import json
 import os
 import shutil
@@ -18,17 +16,17 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from elattn_bench.cases import Case
+from elattn_bench.disk import append_whole, disk_errors
 from elattn_bench.errors import RunDirError
+from elattn_bench.rescue import Presence, places
 from elattn_bench.results import (
     COLUMNS,
-    LATER_COLUMNS,
-    SCHEMA_VERSION,
     Measurement,
     Outcome,
     Row,
-    Skipped,
     make_row,
 )
+from elattn_bench.results_file import check_same_columns, line_of, read_rows
 from elattn_bench.roofline import Ceilings
 from elattn_bench.units import Seconds
 
@@ -82,7 +80,7 @@ def read_run(path: Path) -> Run:
         raise RunDirError(f"{path}: no such run directory; make one with: elattn-bench sweep -o {path}")
     if not (path / RESULTS).is_file():
         raise RunDirError(f"{path}: holds no {RESULTS}, so it is not a run directory of elattn-bench")
-    rows, warnings = _read_rows(path / RESULTS)
+    rows, warnings = read_rows(path / RESULTS)
     if not rows:
         raise RunDirError(f"{path / RESULTS}: no case is measured yet; go on with: {resume_command(path)}")
     return Run(path, read_info(path), rows, warnings)
@@ -143,63 +141,6 @@ def read_info(path: Path) -> dict[str, Any]:
     return info
 
 
-def _read_rows(path: Path) -> tuple[list[Row], list[str]]:
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError:
-        raise RunDirError(f"{path}: is not UTF-8 text, so it is not a results file of elattn-bench") from None
-    except OSError as error:
-        raise RunDirError(f"{path}: cannot be read ({error.strerror})") from None
-    if not text.strip():
-        raise RunDirError(f"{path}: is empty; delete the directory or sweep again with --force")
-    warnings = []
-    if not text.endswith("\n"):
-        text = text[: text.rfind("\n") + 1]
-        warnings.append(f"{path}: the last line is cut short and was left out; --resume measures it again")
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    _check_schema(path, text)
-    _check_header(path, reader.fieldnames)
-    return [_parse_record(path, reader.line_num, record) for record in reader], warnings
-
-
-def _check_schema(path: Path, text: str) -> None:
-    # Before the header is judged: a newer version may have other columns.
-    first = next(csv.DictReader(io.StringIO(text, newline="")), {})
-    schema = first.get("schema") or ""
-    if schema.isdecimal() and int(schema) > SCHEMA_VERSION:
-        raise RunDirError(
-            f"{path}: was written by a newer elattn-bench (schema {schema}, this one reads up to "
-            f"{SCHEMA_VERSION}); upgrade elattn-bench to read it"
-        )
-
-
-def _check_header(path: Path, header: Sequence[str] | None) -> None:
-    missing = [column for column in COLUMNS if column not in (header or ()) and column not in LATER_COLUMNS]
-    if missing:
-        shown = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
-        raise RunDirError(f"{path}: is not a results file of elattn-bench: columns {shown} are missing")
-
-
-def _check_same_columns(path: Path) -> None:
-    header = path.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
-    if header and header != ",".join(COLUMNS):
-        raise RunDirError(
-            f"{path}: has the columns of another version of elattn-bench, so its rows cannot be completed; "
-            "sweep into another directory"
-        )
-
-
-def _parse_record(path: Path, line: int, record: dict[str, str]) -> Row:
-    if None in record or None in record.values():
-        raise RunDirError(
-            f"{path}: line {line} does not have one value per column; the file was cut or edited"
-        )
-    try:
-        return Row.from_csv(record)
-    except ValueError as error:
-        raise RunDirError(f"{path}: line {line}: {error}") from None
-
-
 @dataclass
 class RunDir:
     """An open run directory: one writer at a time, rows appended and synced one by one.
@@ -211,6 +152,7 @@ class RunDir:
     info: dict[str, Any]
     done: dict[str, Row] = field(default_factory=dict)
     _lock: FileLock | None = None
+    _presence: Presence | None = None
 
     @classmethod
     def create(cls, path: Path, info: Mapping[str, Any], *, force: bool = False) -> RunDir:
@@ -220,15 +162,16 @@ class RunDir:
             RunDirError: it exists and ``force`` is off, another sweep writes to it, or the disk refuses.
         """
         check_vacant(path, force=force)
-        with _disk_errors(path):
+        with disk_errors(path):
             path.mkdir(parents=True, exist_ok=True)
         run_dir = cls(path, dict(info), _lock=_acquire(path))
         try:
             check_vacant(path, force=force, locked=True)  # again, now that nobody else can fill it
-            with _disk_errors(path):
+            with disk_errors(path):
                 run_dir._clear()
                 run_dir._write_header()
             run_dir.write_info()
+            run_dir._watch()
         except BaseException:
             run_dir.close()
             raise
@@ -245,14 +188,15 @@ class RunDir:
             raise RunDirError(f"{path}: there is no run to resume; start it without --resume")
         lock = _acquire(path)
         try:
-            with _disk_errors(path):
+            with disk_errors(path):
                 for name in (RESULTS, SAMPLES):
                     _cut_half_line(path / name)
             run_dir = cls(path, read_info(path), _lock=lock)
-            _check_same_columns(path / RESULTS)
+            check_same_columns(path / RESULTS)
             if (path / RESULTS).stat().st_size == 0:
                 run_dir._write_header()
-            run_dir.done = {row.case_id: row for row in _read_rows(path / RESULTS)[0]}
+            run_dir.done = {row.case_id: row for row in read_rows(path / RESULTS)[0]}
+            run_dir._watch()
         except BaseException:
             lock.release()
             raise
@@ -270,24 +214,28 @@ class RunDir:
             case_s: how long the case took as a whole.
 
         Raises:
-            RunDirError: the disk refuses, for example because it is full.
+            RunDirError: the disk refuses, for example because it is full; or the directory has gone, and
+                the message says where its rows are now.
         """
         row = make_row(case, outcome, self.ceilings, case_s)
-        line = io.StringIO(newline="")
-        csv.DictWriter(line, COLUMNS, lineterminator="\n").writerow(row.to_csv())
-        if isinstance(outcome, Measurement):
-            samples = _sample_record(row.case_id, outcome)
-            self._append_line(SAMPLES, json.dumps(samples) + "\n")
-        elif isinstance(outcome, Skipped) and outcome.details:
-            self._append_line(ERRORS, f"{row.case_id}\n{outcome.details.rstrip()}\n\n")
-        self._append_line(RESULTS, line.getvalue())
+        with self._present(row):
+            if isinstance(outcome, Measurement):
+                samples = _sample_record(row.case_id, outcome)
+                self._append_line(SAMPLES, json.dumps(samples) + "\n")
+            elif outcome.details:
+                self._append_line(ERRORS, f"{row.case_id}\n{outcome.details.rstrip()}\n\n")
+            self._append_line(RESULTS, line_of(row))
         self.done[row.case_id] = row
         return row
 
     def write_info(self) -> None:
-        """Replace run.json in one step, so that a crash leaves the old or the new one."""
+        """Replace run.json in one step, so that a crash leaves the old or the new one.
+
+        Raises:
+            RunDirError: as ``append``.
+        """
         scratch = self.path / SCRATCH
-        with _disk_errors(self.path, self._advice):
+        with self._present(), disk_errors(self.path, self._advice):
             try:
                 scratch.write_text(json.dumps(self.info, indent=2) + "\n", encoding="utf-8")
                 scratch.replace(self.path / RUN_INFO)
@@ -297,6 +245,8 @@ class RunDir:
 
     def close(self) -> None:
         """Let other sweeps in."""
+        if self._presence is not None:
+            self._presence.close()
         if self._lock is not None:
             self._lock.release()
 
@@ -313,16 +263,42 @@ class RunDir:
         return f"free some space, then: {resume_command(self.path)}"
 
     def _append_line(self, name: str, text: str) -> None:
-        target = self.path / name
-        with _disk_errors(self.path, self._advice), target.open("ab") as stream:
-            size = stream.tell()
+        with disk_errors(self.path, self._advice):
+            size = append_whole(self.path / name, text)
+        if self._presence is not None and name == RESULTS:
+            self._presence.size = size
+
+    def _watch(self) -> None:
+        with disk_errors(self.path):
+            self._presence = Presence.of(self.path / LOCK, self.path / RESULTS)
+
+    @contextlib.contextmanager
+    def _present(self, *unwritten: Row) -> Iterator[None]:
+        """Within, the directory is written to; where it has gone, its rows and the unwritten are rescued."""
+        trouble = self._presence.trouble() if self._presence else None
+        if trouble is None:
             try:
-                stream.write(text.encode("utf-8"))
-                stream.flush()
-                os.fsync(stream.fileno())
-            except OSError:
-                os.truncate(target, size)  # no half line stays behind
-                raise
+                yield
+                return
+            except RunDirError:
+                trouble = self._presence.trouble() if self._presence else None
+                if trouble is None:
+                    raise
+        raise self._rescue(trouble, [*self.done.values(), *unwritten])
+
+    def _rescue(self, trouble: str, rows: Sequence[Row]) -> RunDirError:
+        """Put the rows into a new directory; return the error that says so."""
+        what = f"{self.path}: {trouble} while the sweep was writing to it"
+        if not rows:
+            return RunDirError(f"{what}; no case was measured yet: start again")
+        for place in places(self.path):
+            with contextlib.suppress(RunDirError), RunDir.create(place, self.info) as rescued:
+                rescued._append_line(RESULTS, "".join(map(line_of, rows)))
+                return RunDirError(
+                    f"{what}; all {len(rows)} rows measured so far are in {place}, their raw samples are lost; "
+                    f"go on with: {resume_command(place)}"
+                )
+        return RunDirError(f"{what}; its {len(rows)} rows cannot be written anywhere else and are lost")
 
     def _write_header(self) -> None:
         with (self.path / RESULTS).open("w", encoding="utf-8", newline="") as stream:
@@ -367,7 +343,7 @@ def _cut_half_line(path: Path) -> None:
 
 def _acquire(path: Path) -> FileLock:
     lock = FileLock(path / LOCK)
-    with _disk_errors(path):
+    with disk_errors(path):
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -387,21 +363,3 @@ def _other_sweep(path: Path) -> RunDirError:
     return RunDirError(
         f"{path}: another sweep is writing to it; wait for it, or choose another directory with -o"
     )
-
-
-class _disk_errors:  # noqa: N801 - reads as a statement at its use
-    """Turn what the disk refuses into a RunDirError with advice."""
-
-    def __init__(self, path: Path, advice: str = "choose another directory with -o") -> None:
-        self.path = path
-        self.advice = advice
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if isinstance(error, OSError):
-            what = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
-            raise RunDirError(f"{self.path}: cannot be written: {what}; {self.advice}") from None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,14 +15,16 @@ from typing import Any
 
 from rich.console import Console
 
-from elattn_bench import config, environment, estimate, sweep
+from elattn_bench import conditions, config, control, environment, estimate, sweep
+from elattn_bench.cases import Case
 from elattn_bench.config import Plan
 from elattn_bench.errors import Interrupted, RunDirError
-from elattn_bench.neighbours import DISTURBED
+from elattn_bench.prediction import Predictor
 from elattn_bench.progress import ProgressBar
-from elattn_bench.results import SCHEMA_VERSION
+from elattn_bench.results import SCHEMA_VERSION, Skipped
+from elattn_bench.roofline import CEILINGS_TIMEOUT, Ceilings
 from elattn_bench.rundir import RUN_INFO, RunDir, check_vacant, read_info
-from elattn_bench.units import Seconds
+from elattn_bench.units import Seconds, format_duration
 from elattn_bench.worker import Settings, Worker
 
 
@@ -28,12 +32,17 @@ def stored_settings(path: Path) -> Mapping[str, Any]:
     """The settings that a run was started with.
 
     Raises:
-        RunDirError: there is no such run.
+        RunDirError: there is no such run, or an older version began it.
     """
     if not (path / RUN_INFO).is_file():
         raise RunDirError(f"{path}: there is no run to resume; start it without --resume")
     info = read_info(path)
     settings = info.get("config")
+    if info.get("schema", SCHEMA_VERSION) != SCHEMA_VERSION:
+        raise RunDirError(
+            f"{path}: was begun by another version of elattn-bench (schema {info['schema']}, this one writes "
+            f"{SCHEMA_VERSION}), so its rows cannot be completed; sweep into another directory"
+        )
     if not isinstance(info.get("environment"), dict) or not config.is_complete(settings):
         raise RunDirError(f"{path / RUN_INFO}: does not say how the run was started, so it cannot be resumed")
     assert isinstance(settings, dict)
@@ -50,21 +59,88 @@ def run_sweep(plan: Plan, path: Path, *, resume: bool, force: bool, console: Con
     """
     if not resume:
         check_vacant(path, force=force)
-    with interruptible(), _worker(plan) as worker:
+    with interruptible(), worker_for(plan) as worker:
         # The worker first: an earlier run is replaced only when a new one can begin.
         here = environment.of_run(plan.device, worker.environment())
         with _open(plan, path, here, resume=resume, force=force) as run_dir:
-            _warn_if_busy(run_dir, console)
-            _measure(plan, run_dir, worker, console)
+            pending = [
+                case for case in sweep.in_order(plan.cases, plan.seed) if case.case_id not in run_dir.done
+            ]
+            _announce(run_dir, len(pending), console)
+            for warning in conditions.warnings(here):
+                _warn(warning, console)
+            if pending:
+                _measure(plan, pending, run_dir, worker, console)
+            run_dir.info["finished"] = _now()
+            run_dir.write_info()
 
 
-def _measure(plan: Plan, run_dir: RunDir, worker: Worker, console: Console) -> None:
-    cases = [case for case in sweep.in_order(plan.cases, plan.seed) if case.case_id not in run_dir.done]
-    _announce(plan, run_dir, len(cases), console)
-    with ProgressBar(cases, lambda case: _seconds(plan, case), console) as progress:
-        sweep.run(cases, run_dir, lambda case: worker.measure(case, plan.timeout), progress)
-    run_dir.info["finished"] = _now()
+def _measure(plan: Plan, pending: Sequence[Case], run_dir: RunDir, worker: Worker, console: Console) -> None:
+    """Ceilings, then the cases in two halves with the control case around and between them."""
+    start, before = time.monotonic(), set(run_dir.done)
+    _measure_ceilings(run_dir, worker)
+    predictor = Predictor(plan.memory_limit, run_dir.info["environment"].get("held_bytes", 0))
+    visits: list[dict[str, Any]] = []
+    with ProgressBar(pending, lambda case: _seconds(plan, case), console) as progress:
+        for at, cases in zip(("start", "middle", "end"), _halves(plan, pending), strict=True):
+            if at != "middle" or len(pending) > 1:
+                progress.note("control case")
+                visits.append(_visit(at, plan, worker))
+                _record_control(run_dir, plan, visits)
+            sweep.run(cases, run_dir, lambda case: worker.measure(case, plan.timeout), progress, predictor)
+    console.print(_record_session(run_dir, before, time.monotonic() - start), highlight=False, soft_wrap=True)
+    if warning := control.warning(visits):
+        _warn(warning, console)
+
+
+def _halves(plan: Plan, cases: Sequence[Case]) -> tuple[Sequence[Case], Sequence[Case], Sequence[Case]]:
+    """What follows the start, the middle and the end: the cases of either half of the time, and nothing."""
+    done = list(itertools.accumulate(_seconds(plan, case) for case in cases))
+    middle = sum(seconds <= done[-1] / 2 for seconds in done)
+    return cases[:middle], cases[middle:], ()
+
+
+def _measure_ceilings(run_dir: RunDir, worker: Worker) -> None:
+    found = worker.call("elattn_bench.ceilings:measure", timeout=CEILINGS_TIMEOUT)
+    if isinstance(found, Skipped):
+        run_dir.info["ceilings_missing"] = found.reason
+    else:
+        known = Ceilings.from_json(run_dir.info["ceilings"])
+        run_dir.info["ceilings"] = known.best_of(Ceilings.from_json(found)).to_json()
     run_dir.write_info()
+
+
+def _visit(at: str, plan: Plan, worker: Worker) -> dict[str, Any]:
+    outcome = worker.measure(control.CASES[plan.device], plan.timeout)
+    timed_s = getattr(outcome, "timed_s", None)
+    return {**control.visit(at, _now(), outcome), "timed_s": timed_s}
+
+
+def _record_control(run_dir: RunDir, plan: Plan, visits: Sequence[Mapping[str, Any]]) -> None:
+    sessions = run_dir.info.setdefault(
+        "control", {"case_id": control.CASES[plan.device].case_id, "sessions": []}
+    )
+    if len(visits) == 1:
+        sessions["sessions"].append({})
+    sessions["sessions"][-1] = {"visits": list(visits), "drift": control.drift(visits)}
+    run_dir.write_info()
+
+
+def _record_session(run_dir: RunDir, before: set[str], wall_s: Seconds) -> str:
+    """Record what the harness itself cost: time outside first, warm-up and timed calls. A sentence of it.
+
+    Cases without a measurement are left out of both: nobody knows what a time-out spent its time on.
+    """
+    rows = [row for case_id, row in run_dir.done.items() if case_id not in before]
+    visits = run_dir.info["control"]["sessions"][-1]["visits"]
+    wall_s -= sum(row.case_s or 0.0 for row in rows if not row.ok)
+    timed_s = sum(row.timed_s or 0.0 for row in rows) + sum(each["timed_s"] or 0.0 for each in visits)
+    session = {"cases": len(rows), "wall_s": wall_s, "timed_s": timed_s}
+    run_dir.info.setdefault("sessions", []).append(session)
+    return (
+        f"The harness took {1 - timed_s / wall_s:.0%} of {format_duration(wall_s)}: gates, inputs, memory passes, "
+        "ceilings, writing; the rest was first, warm-up and timed calls."
+    )
 
 
 @contextmanager
@@ -110,26 +186,18 @@ def _refuse_another_machine(run_dir: RunDir, here: Mapping[str, Any]) -> None:
         )
 
 
-def _warn_if_busy(run_dir: RunDir, console: Console) -> None:
-    busy = environment.busy_share()
-    run_dir.info.setdefault("cpu_busy_at_start", busy)
-    run_dir.write_info()
-    if busy > DISTURBED:
-        console.print(
-            f"warning: {busy:.0%} of the CPU is in use by other processes; latencies will be longer and noisier, "
-            "short calls by far: stop what you can, or measure with fewer --threads",
-            highlight=False,
-            soft_wrap=True,
-        )
+def _warn(sentence: str, console: Console) -> None:
+    console.print(f"warning: {sentence}", highlight=False, soft_wrap=True, markup=False)
 
 
-def _worker(plan: Plan) -> Worker:
+def worker_for(plan: Plan) -> Worker:
+    """A worker with the plan's settings."""
     return Worker(
         Settings(plan.device, plan.budget, plan.threads, plan.memory_limit, plan.seed, plan.input_std)
     )
 
 
-def _announce(plan: Plan, run_dir: RunDir, pending: int, console: Console) -> None:
+def _announce(run_dir: RunDir, pending: int, console: Console) -> None:
     machine = run_dir.info["environment"]
     kept = f", {len(run_dir.done)} kept from before" if run_dir.done else ""
     console.print(
@@ -140,7 +208,7 @@ def _announce(plan: Plan, run_dir: RunDir, pending: int, console: Console) -> No
     )
 
 
-def _seconds(plan: Plan, case: Any) -> Seconds:
+def _seconds(plan: Plan, case: Case) -> Seconds:
     return estimate.case_seconds(case, plan.budget, plan.timeout)
 
 

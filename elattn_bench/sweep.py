@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, fields
 from typing import Protocol, TypeAlias
 
 from elattn_bench.cases import Case
-from elattn_bench.results import Measurement, Outcome, Row, Skipped
+from elattn_bench.prediction import Predictor
+from elattn_bench.results import Outcome, Row, Skipped
 from elattn_bench.rundir import RunDir
 
 Measure: TypeAlias = Callable[[Case], Outcome]
@@ -26,20 +27,30 @@ class Observer(Protocol):
         """The case's row is on disk."""
 
 
-def run(cases: Iterable[Case], run_dir: RunDir, measure: Measure, observer: Observer) -> None:
-    """Measure every case that the run directory does not hold yet, in the order given."""
-    exhausted = Exhausted()
+def run(
+    cases: Iterable[Case],
+    run_dir: RunDir,
+    measure: Measure,
+    observer: Observer,
+    predictor: Predictor | None = None,
+) -> None:
+    """Measure every case that the run directory does not hold yet, in the order given.
+
+    Args:
+        predictor: refuses cases that cannot fit; None tries them all.
+    """
+    foresight = Foresight(predictor)
     for row in run_dir.done.values():
-        exhausted.note(_case_of(row), row.status)
+        foresight.note(_case_of(row), row)
     for case in cases:
         if case.case_id in run_dir.done:
             continue
         observer.started(case)
         start = time.monotonic()
-        outcome = exhausted.verdict(case) or measure(case)
+        outcome = foresight.verdict(case) or measure(case)
         # Append before the next case: a later crash must not lose this row.
         row = run_dir.append(case, outcome, case_s=time.monotonic() - start)
-        exhausted.note(case, "ok" if isinstance(outcome, Measurement) else outcome.status)
+        foresight.note(case, row)
         observer.finished(case, row)
 
 
@@ -77,6 +88,27 @@ class Exhausted:
                     return Skipped("predicted_oom", f"not tried: {smaller.case_id} ran out of memory")
                 return Skipped("timeout", f"not tried: {smaller.case_id} took too long")
         return None
+
+
+@dataclass
+class Foresight:
+    """What is known of a case before it starts: what ran out below it, and what it needs by prediction."""
+
+    predictor: Predictor | None
+    _exhausted: Exhausted = field(default_factory=Exhausted)
+
+    def note(self, case: Case, row: Row) -> None:
+        """Learn from a case's row."""
+        self._exhausted.note(case, row.status)
+        if self.predictor is not None:
+            self.predictor.note(case, row)
+
+    def verdict(self, case: Case) -> Skipped | None:
+        """The outcome of a case that need not be tried, else None."""
+        known = self._exhausted.verdict(case)
+        if known is not None or self.predictor is None:
+            return known
+        return self.predictor.verdict(case)
 
 
 _KIND = ("attention", "backend", "level", "mode", "dtype", "device", "causal", "heads")

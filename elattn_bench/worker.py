@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import signal
+import sys
+import time
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -26,17 +29,28 @@ __all__ = ["Settings", "Worker"]
 
 START_TIMEOUT: Seconds = 180.0  # importing torch from a cold network disk has been seen to take a minute
 EXIT_GRACE: Seconds = 2.0
+EXIT_POLL: Seconds = 0.005
+STACK_GRACE: Seconds = 0.1  # for a worker that is out of time to write down where it is
 
 
 class Worker:
-    """A process that does one task after the other; started when first needed, replaced when it dies."""
+    """A process that does one task after the other; started when first needed, replaced when it dies.
+
+    starts: how many processes it has started.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.starts = 0
         self._process: SpawnProcess | None = None
         self._connection: Connection | None = None
         self._environment: dict[str, Any] = {}
         self._output: OutputTail | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process's id; None while there is none."""
+        return self._process.pid if self._process is not None else None
 
     def environment(self) -> dict[str, Any]:
         """What the worker says of torch and the device.
@@ -67,7 +81,7 @@ class Worker:
         self._ensure_started()
         try:
             self._send((target, arguments))
-        except BrokenPipeError:  # it died after its last task: not this one's fault
+        except HUNG_UP:  # it died after its last task: not this one's fault
             self.kill()
             self._ensure_started()
             self._send((target, arguments))
@@ -79,8 +93,7 @@ class Worker:
             with contextlib.suppress(*HUNG_UP):
                 return self._accept(self._connection.recv())
         if not ready:
-            self.kill()
-            return Skipped("timeout", f"took longer than {timeout:g} s (--timeout)")
+            return Skipped("timeout", f"took longer than {timeout:g} s (--timeout)", self._last_stack())
         return self._post_mortem(oom_kills)
 
     def _send(self, task: object) -> None:
@@ -101,14 +114,16 @@ class Worker:
         if self._connection is not None:
             self._connection.close()
         if self._process is not None:
-            self._process.join(EXIT_GRACE)
+            _exit_code(self._process)
         self.kill()
 
     def kill(self) -> None:
-        """End the worker at once; the next case gets a fresh one."""
+        """End the worker at once, and what it started; the next case gets a fresh one."""
         if self._process is not None:
-            self._process.kill()
+            _end_group(self._process)
             self._process.join()
+        if self._connection is not None:
+            self._connection.close()
         self._process = self._connection = None
 
     def __enter__(self) -> Worker:
@@ -135,36 +150,82 @@ class Worker:
             self._process.start()
         except OSError as error:
             self._process = None
-            raise WorkerError(f"the worker process cannot be started: {error}") from None
+            raise _no_start(str(error)) from None
         theirs.close()
         writer.close()
+        self.starts += 1
         self._output = OutputTail(reader)
         self._environment = self._first_words()
 
     def _first_words(self) -> dict[str, Any]:
         assert self._connection is not None
         assert self._process is not None
-        ready = wait([self._connection, self._process.sentinel], START_TIMEOUT)
-        words: Any = f"it said nothing for {format_duration(START_TIMEOUT)}"
-        if ready:
-            try:
-                words = self._connection.recv()
-            except HUNG_UP:
-                words = self._post_mortem(environment.oom_kills()).reason
+        if not wait([self._connection, self._process.sentinel], START_TIMEOUT):
+            self.kill()
+            raise _no_start(f"it said nothing for {format_duration(START_TIMEOUT)}")
+        try:
+            words = self._connection.recv()
+        except HUNG_UP:
+            death = self._post_mortem(environment.oom_kills())
+            raise _no_start(": ".join([death.reason, *death.details.splitlines()[-1:]])) from None
         if isinstance(words, dict):
             return words
         self.kill()
         raise WorkerError(f"the worker process cannot be started: {words}")
 
-    def _post_mortem(self, oom_kills: int | None) -> Skipped:
+    def _last_stack(self) -> str:
+        """End a worker that is out of time; return what it printed, where it was at the end."""
         assert self._process is not None
+        assert self._process.pid is not None
         assert self._output is not None
-        self._process.join(EXIT_GRACE)
-        code = self._process.exitcode
+        if worker_process.SHOW_STACK is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid, worker_process.SHOW_STACK)
+            wait([self._process.sentinel], STACK_GRACE)
         self.kill()
-        last_words = self._output.text()
+        return self._output.text()
+
+    def _post_mortem(self, oom_kills: int | None) -> Skipped:
+        process, output = self._process, self._output
+        assert process is not None
+        assert output is not None
+        code = _exit_code(process)
+        self.kill()  # its children too: they would hold its output open
+        last_words = output.text()
         if code == -signal.SIGKILL and (oom_kills is None or environment.oom_kills() != oom_kills):
             return Skipped("oom", "the worker was killed (SIGKILL): the system ran out of memory", last_words)
-        if code is not None and code < 0:
-            return Skipped("error", f"the worker died of {signal.Signals(-code).name}", last_words)
-        return Skipped("error", f"the worker left with exit code {code}", last_words)
+        return Skipped("error", _how_it_went(code), last_words)
+
+
+def _exit_code(process: SpawnProcess) -> int | None:
+    """How the process left; None when it does not leave."""
+    deadline = time.monotonic() + EXIT_GRACE
+    # Not join(): it believes the sentinel, which a case can close, and then waits for ever.
+    while process.exitcode is None and time.monotonic() < deadline:
+        time.sleep(EXIT_POLL)
+    return process.exitcode
+
+
+def _how_it_went(code: int | None) -> str:
+    if code is None:
+        return "the case closed the worker's connection"
+    if code >= 0:
+        return f"the worker left with exit code {code}"
+    with contextlib.suppress(ValueError):  # real-time signals have no name
+        return f"the worker died of {signal.Signals(-code).name}"
+    return f"the worker died of signal {-code}"
+
+
+def _end_group(process: SpawnProcess) -> None:
+    # The worker leads its process group: what a case forked or started must not disturb the next one.
+    if process.pid is not None and hasattr(os, "killpg"):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()  # it may not have come to lead a group yet
+
+
+def _no_start(reason: str) -> WorkerError:
+    return WorkerError(
+        f"the worker process cannot be started: {reason}; see whether this runs: "
+        f'{sys.executable} -c "import torch"'
+    )

@@ -13,6 +13,7 @@ import threading
 import traceback
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any
 
 from elattn_bench.results import Skipped
@@ -22,6 +23,8 @@ from elattn_bench.units import Bytes, format_bytes
 if TYPE_CHECKING:
     from elattn_bench.gate import Gate
 
+SHOW_STACK = getattr(signal, "SIGUSR1", None)  # asks a worker to print where it is, even inside native code
+LONGEST_REASON = 500  # characters: a reason is read in a table; the traceback in errors.log has the rest
 HUNG_UP = (EOFError, BrokenPipeError, ConnectionResetError)  # how the other side's end looks from this one
 
 
@@ -79,9 +82,12 @@ def _work(connection: Connection, settings: Settings) -> None:
     context = Context(settings, Gate(settings.input_std))
     gc.freeze()  # torch's hundred thousand objects stay: every collection from here on is quick
     before = residue.Residue.now()
+    own_pid = os.getpid()
     while True:
         target, arguments = connection.recv()
         result = _guarded(context, target, arguments)
+        if os.getpid() != own_pid:
+            os._exit(1)  # a case forked, and this is the copy: it may not answer as well
         measure.release()
         connection.send(Answer(result, residue.left_behind(before)))
 
@@ -91,12 +97,20 @@ def _guarded(context: Context, target: str, arguments: tuple[Any, ...]) -> Any:
 
     try:
         return pkgutil.resolve_name(target)(context, *arguments)
-    except Exception as error:
-        if reason := measure.out_of_memory_reason(error):
+    except BaseException as error:  # KeyboardInterrupt and SystemExit are a case's own doing here
+        reason = None
+        with contextlib.suppress(Exception):  # of an error that cannot be printed
+            reason = measure.out_of_memory_reason(error)
+        if reason:
             limit = context.settings.memory_limit
             return Skipped("oom", reason + (f" (--memory-limit {format_bytes(limit)})" if limit else ""))
-        first_line = next(iter(str(error).splitlines()), "")
-        return Skipped("error", f"{type(error).__name__}: {first_line}", traceback.format_exc())
+        return Skipped("error", _in_one_line(error), traceback.format_exc())
+
+
+def _in_one_line(error: BaseException) -> str:
+    told = traceback.TracebackException.from_exception(error)  # survives an error that cannot be printed
+    first_line = next(iter(str(told).splitlines()), "")
+    return f"{type(error).__name__}: {first_line}"[:LONGEST_REASON]
 
 
 def _prepare_process(output: Connection) -> None:
@@ -106,13 +120,35 @@ def _prepare_process(output: Connection) -> None:
         os.dup2(output.fileno(), stream)
     output.close()
     faulthandler.enable()
+    if SHOW_STACK is not None:
+        faulthandler.register(SHOW_STACK)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    # A pool of compilers would outlive its case and stand beside the next one.
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+    if hasattr(os, "setsid"):
+        os.setsid()  # leads a process group, so that the parent can end whatever a case starts
+    _leave_with_parent()
 
 
 def _leave_with_parent() -> None:
     # A sweep killed with -9 cannot clean up: an orphan would go on and disturb the next measurement.
     parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    if parent is None:
+        return
+    with contextlib.suppress(ImportError, AttributeError, OSError):
+        _kill_group_when_closed(parent.sentinel)
+    threading.Thread(target=_follow, args=(parent,), daemon=True).start()
+
+
+def _kill_group_when_closed(descriptor: int) -> None:
+    # Linux: the kernel does it, even while a case that hangs in native code holds Python's lock.
+    import fcntl
+
+    fcntl.fcntl(descriptor, fcntl.F_SETOWN, -os.getpgrp())
+    fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) | os.O_ASYNC)
+
+
+def _follow(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)

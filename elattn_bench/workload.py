@@ -69,7 +69,7 @@ def _layer(case: Case, generator: torch.Generator, std: float) -> tuple[Callable
 def _draw(case: Case, shape: Sequence[int], generator: torch.Generator, std: float) -> Tensor:
     dtype = getattr(torch, case.dtype)
     drawn = torch.randn(*shape, generator=generator, device=case.device, dtype=torch.float32)
-    return drawn.mul_(std).to(dtype)
+    return (drawn if std == 1 else drawn.mul_(std)).to(dtype)
 
 
 def _without_autograd(forward: Callable[[], Tensor]) -> Callable[[], object]:

@@ -293,3 +293,64 @@ def test_the_module_runs_from_a_plain_checkout() -> None:
 def test_output_is_plain_where_there_is_no_terminal(run_dir: Path) -> None:
     assert "\x1b" not in elattn("compare", run_dir, "--reference", "softmax").stdout
     assert "\x1b" not in elattn("list").stdout
+
+
+LIVE = [
+    "compare", "--live", "softmax/eager", "linear/eager", "--seq-len", "32,64", "--dim", "16", "--heads", "2",
+    "--device", "cpu", "--threads", "1", "--quick",
+]  # fmt: skip
+
+
+def test_two_impls_compared_live_give_a_ratio_and_a_verdict_for_each_case() -> None:
+    done = elattn(*LIVE, "--format", "json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert {record["seq_len"] for record in document["records"]} == {32, 64}
+    for record in document["records"]:
+        assert record["latency_ratio_low"] <= record["latency_ratio"] <= record["latency_ratio_high"]
+        assert record["verdict"] in ("faster", "slower", "same", "unclear")
+    assert "2/2" in done.stderr
+
+
+def test_live_a_wrong_impl_is_refused_by_the_gate_and_fails_when_asked_to() -> None:
+    words = [word.replace("linear/eager", "elattn_bench.selftest_impls:wrong") for word in LIVE]
+    done = elattn(*words, "--fail-on", "error")
+    assert done.returncode == 3, done.stderr
+    assert done.stdout.count("not measured") >= 2
+    assert "float64 oracle" in " ".join(done.stdout.split())
+
+
+def test_a_live_comparison_that_is_interrupted_shows_what_it_has() -> None:
+    words = [word.replace("32,64", "32:2k:32") for word in LIVE]
+    with subprocess.Popen(
+        [*COMMAND, *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
+    ) as process:
+        assert process.stderr
+        while " 2/64" not in (line := process.stderr.readline()):
+            assert line, "it ended before it was interrupted"
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert "of 64 comparisons were finished" in stderr
+    assert "Traceback" not in stderr
+    assert " of 64 cases: " in stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--live", "softmax"], "name the second"),
+        (["--live", "softmax", "linaer"], "did you mean 'linear'"),
+        (["--live", "softmax", "linear", "--metric", "memory"], "--metric is for runs"),
+        (["--live", "softmax", "linear", "--fail-on", "memory"], "latency alone"),
+        (["--live", "softmax", "linear", "--threshold", "much"], "write 5%"),
+        (["--live", "softmax", "linear", "--quick", "--rigorous"], "exclude each other"),
+        (["run", "--seq-len", "1k"], "--seq-len is for --live"),
+        (["run", "--quick"], "--quick is for --live"),
+    ],
+)
+def test_bad_input_to_a_live_comparison_gets_its_message(words: list[str], message: str) -> None:
+    done = elattn("compare", *words)
+    assert done.returncode == 2, done.stderr
+    assert message in " ".join(done.stderr.split())
+    assert done.stdout == ""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from elattn_bench import memory  # noqa: E402 - needs torch
+from elattn_bench import memory, nvml  # noqa: E402 - needs torch
 
 KIBI = 1024
 
@@ -68,3 +70,17 @@ def test_the_resident_high_water_is_at_least_the_allocation_where_it_can_be_read
     if measured.resident is None:
         pytest.skip("this system does not let a process reset its resident high-water mark")
     assert measured.resident > 64 * KIBI * KIBI
+
+
+def test_the_cpu_has_no_device_memory() -> None:
+    assert memory.measure(lambda: None, "cpu").device is None
+
+
+@pytest.mark.parametrize("gpu", [None, SimpleNamespace(process_memory=lambda: 700 * KIBI)])
+def test_on_a_gpu_the_drivers_word_on_this_process_is_kept(
+    gpu: SimpleNamespace | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "_cuda_peak", lambda call: (64, 0))
+    monkeypatch.setattr(nvml, "current_gpu", lambda: gpu)
+    measured = memory.measure(lambda: None, "cuda")
+    assert (measured.above_inputs, measured.device) == (64, 700 * KIBI if gpu else None)

@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from elattn_bench import environment, runner
 from elattn_bench.errors import RunDirError
 from elattn_bench.rundir import RunDir
-
-
-@pytest.mark.parametrize(("busy", "warned"), [(0.0, False), (0.1, False), (0.5, True)])
-def test_a_busy_machine_is_recorded_and_warned_of(
-    busy: float, warned: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(environment, "busy_share", lambda: busy)
-    console = Console(file=io.StringIO(), width=80)
-    with RunDir.create(tmp_path / "run", {}) as run_dir:
-        runner._warn_if_busy(run_dir, console)
-        assert run_dir.info["cpu_busy_at_start"] == busy
-    assert ("of the CPU is in use" in console.file.getvalue()) == warned  # type: ignore[attr-defined]
 
 
 def test_a_run_without_its_settings_cannot_be_resumed(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from elattn_bench import sweep
 from elattn_bench.cases import Case
+from elattn_bench.prediction import Predictor
 from elattn_bench.results import Measurement, Outcome, Row, Skipped
 from elattn_bench.rundir import RunDir, read_run, read_samples
 
@@ -154,3 +155,31 @@ def test_equal_costs_are_shuffled() -> None:
         for heads in (1, 2, 4, 8, 16, 32)
     ]
     assert len({tuple(sweep.in_order(same_cost, seed)) for seed in range(5)}) > 1
+
+
+def test_a_case_predicted_not_to_fit_is_a_row_and_is_not_tried(tmp_path: Path) -> None:
+    tried: list[Case] = []
+
+    def honest(case: Case) -> Outcome:
+        tried.append(case)
+        return Measurement((1.0,) * 10, "stable", peak_memory_bytes=case.analytic_memory_bytes)
+
+    with RunDir.create(tmp_path / "run", {}) as run_dir:
+        sweep.run(CASES, run_dir, honest, Silent(), Predictor(memory_limit=48 * 2**20))
+    rows = {(row.batch, row.seq_len): row for row in read_run(tmp_path / "run").rows}
+    refused = {sizes for sizes, row in rows.items() if row.status == "predicted_oom"}
+    assert refused == {(1, 1024), (2, 1024)}
+    assert "--memory-limit allows 48.0 MiB" in rows[1, 1024].reason
+    assert "corrected by the 512 measurement" in rows[1, 1024].reason
+    assert {(case.batch, case.seq_len) for case in tried} == set(rows) - refused
+
+
+def test_a_resumed_sweep_predicts_from_the_rows_on_disk(tmp_path: Path) -> None:
+    small, large = CASES[0], CASES[3]
+    thrifty = small.analytic_memory_bytes
+    assert thrifty is not None
+    with RunDir.create(tmp_path / "run", {}) as run_dir:
+        run_dir.append(small, Measurement((1.0,) * 10, "stable", peak_memory_bytes=thrifty // 10))
+    with RunDir.resume(tmp_path / "run") as run_dir:
+        sweep.run([small, large], run_dir, measured, Silent(), Predictor(memory_limit=20 * 2**20))
+    assert [row.status for row in read_run(tmp_path / "run").rows] == ["ok", "ok"]

@@ -95,9 +95,8 @@ def test_a_worker_that_is_killed_becomes_a_row_and_is_replaced(
     worker.environment()
     counts = iter(oom_kills)
     monkeypatch.setattr(environment, "oom_kills", lambda: next(counts))
-    assert worker._process is not None
-    assert worker._process.pid is not None
-    killer = threading.Timer(0.5, os.kill, (worker._process.pid, number))
+    assert worker.pid is not None
+    killer = threading.Timer(0.5, os.kill, (worker.pid, number))
     killer.start()
     outcome = worker.measure(ENDLESS, timeout=60)
     killer.join()
@@ -118,8 +117,8 @@ def test_a_limit_below_what_torch_holds_is_refused_with_what_would_do() -> None:
 
 def test_a_worker_that_died_between_cases_costs_the_next_one_nothing(worker: Worker) -> None:
     worker.environment()
-    assert worker._process is not None
-    worker._process.kill()
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGKILL)
     time.sleep(0.3)
     assert isinstance(worker.measure(SMALL, timeout=60), Measurement)
 
@@ -127,7 +126,6 @@ def test_a_worker_that_died_between_cases_costs_the_next_one_nothing(worker: Wor
 def test_closing_leaves_no_process_behind() -> None:
     with Worker(SETTINGS) as worker:
         worker.environment()
-        assert worker._process is not None
-        pid = worker._process.pid
+        pid = worker.pid
     assert pid is not None
     assert not psutil.pid_exists(pid)

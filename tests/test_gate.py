@@ -1,0 +1,110 @@
+"""The gate refuses what is not the attention it claims to be, before anything is timed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import made_up
+import pytest
+import torch
+
+from elattn_bench import gate
+from elattn_bench.cases import Case
+from elattn_bench.gate import Gate
+
+CASE = made_up.case("ea-series/eager", order=6, dim=16)
+
+
+@pytest.mark.parametrize(
+    ("results", "message"),
+    [
+        ([None], "output is a NoneType, not a tensor"),
+        ([torch.ones(1, 2, 4, 7)], r"output has shape \[1, 2, 4, 7\], the inputs have \[1, 2, 4, 8\]"),
+        ([torch.ones(1, 2, 4, 8).double()], "output is of dtype torch.float64, the inputs of torch.float32"),
+        ([torch.full((1, 2, 4, 8), math.nan)], "output holds NaN or infinity"),
+        ([torch.ones(1, 2, 4, 8), torch.full((1, 2, 4, 8), math.inf)], "gradient holds NaN or infinity"),
+    ],
+)
+def test_results_that_break_the_contract_are_named(results: list[object], message: str) -> None:
+    inputs = [torch.ones(1, 2, 4, 8)] * 3
+    with pytest.raises(AssertionError, match=message):
+        raise AssertionError(gate._broken(results, inputs, inputs))
+
+
+def test_inputs_that_were_modified_are_noticed() -> None:
+    before, after = [torch.ones(2, 2)], [torch.zeros(2, 2)]
+    assert gate._broken([torch.ones(2, 2)], after, before) == "the call modifies its inputs"
+
+
+def test_what_is_right_passes_with_its_errors() -> None:
+    error = Gate().check(CASE)
+    assert error.failure("float32") is None
+    assert error.rel_rms is not None
+    assert 0 < error.rel_rms < 1e-5
+
+
+def test_a_kind_is_compared_once_whatever_its_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Case] = []
+    compare: Callable[..., gate.GateError] = gate._compare
+
+    def counted(case: Case, drawn: Sequence[torch.Tensor]) -> gate.GateError:
+        calls.append(case)
+        return compare(case, drawn)
+
+    monkeypatch.setattr(gate, "_compare", counted)
+    checked = Gate()
+    for axes in ({"seq_len": 128}, {"seq_len": 4096}, {"batch": 4}, {"cache": "cold"}, {"level": "layer"}):
+        checked.check(made_up.case("linear/eager", dim=16, **axes))
+    assert len(calls) == 1
+    checked.check(made_up.case("linear/eager", dim=16, causal=True))
+    assert len(calls) == 2
+
+
+def test_only_what_approximates_has_an_approximation_error() -> None:
+    assert Gate().check(made_up.case("linear/eager", dim=16)).approximation_rel_rms is None
+    assert Gate().check(CASE).approximation_rel_rms is not None
+
+
+def approximation(order: int, std: float) -> tuple[float, float]:
+    error = Gate(std).check(made_up.case("ea-series/eager", order=order, dim=16))
+    assert error.approximation_rel_rms is not None
+    assert error.outside_band is not None
+    return error.approximation_rel_rms, error.outside_band
+
+
+def test_a_higher_order_comes_closer_to_exact_attention() -> None:
+    errors, shares = zip(*(approximation(order, 0.5) for order in (2, 4, 6, 8)), strict=True)
+    assert sorted(errors, reverse=True) == list(errors)
+    assert sorted(shares, reverse=True) == list(shares)
+    # Measured for methods.md at N(0, 0.5^2): 9.6e-2, 2.8e-2 and 8.7e-3 at L = 256.
+    assert errors[2] == pytest.approx(8.7e-3, rel=0.5)
+
+
+def test_unit_variance_inputs_leave_the_band_and_narrow_ones_do_not() -> None:
+    assert approximation(6, 1.0)[1] > 0.1
+    assert approximation(6, 0.1)[1] == 0.0
+
+
+def test_the_band_of_order_six_ends_where_the_table_says() -> None:
+    from attention_impls.ea_series import outside_band
+
+    def outside(argument: float) -> float:
+        one = torch.ones(1, 1, 1, 1)
+        return outside_band(argument * one, one / 2, order=6)
+
+    assert [outside(x) for x in (-1.45, 2.32)] == [0.0, 0.0]
+    assert [outside(x) for x in (-1.48, 2.35)] == [1.0, 1.0]
+
+
+def test_the_causal_band_counts_only_pairs_that_see_each_other() -> None:
+    from attention_impls.ea_series import outside_band
+
+    query, key = torch.zeros(1, 1, 2, 1), torch.zeros(1, 1, 2, 1)
+    query[0, 0, 0], key[0, 0, 1] = 5.0, -5.0  # the first query and the second key: a pair of the future
+
+    def share(causal: bool) -> float:
+        return outside_band(query, key, causal=causal, order=2)
+
+    assert share(False) == 0.25
+    assert share(True) == 0.0
