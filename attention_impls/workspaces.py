@@ -1,13 +1,13 @@
 """What one call holds at its peak above its inputs, in bytes, by formula. No torch.
 
 Counted is what torch's allocator gives out: the output, what waits for the backward pass, gradients and
-temporaries. Every formula was read off the family's code and holds for its default hyperparameters (and
-any order); where PyTorch's internals decide, it has their leading terms, as of torch 2.13. On a CPU it is
-within 25 % of the measured peak wherever that exceeds 1 MiB; on a GPU it is a lower bound.
+temporaries. Every formula was read off the family's code and holds for its default hyperparameters and any
+order; where PyTorch's internals decide, it has their leading terms, as of torch 2.13. On a CPU it is within
+25 % of a measured peak above 1 MiB; on a GPU no test compares it with a measurement.
 
-With ``projected`` a call is an ``AttentionLayer``'s: query, key and value are then not inputs but held by
-the call, their rows lie apart in memory (some operations copy such tensors, and keep the copy for
-the backward pass), and the projections' own temporaries and gradients are added. In the formulas
+With ``projected`` a call is an ``AttentionLayer``'s: query, key and value are then held by the
+call, their rows lie apart in memory (some operations copy such tensors, and keep the copy for backward),
+and the projections' own temporaries and gradients are added. In the formulas
 
     n, w            one tensor [batch, heads, seq_len, head_dim] in its dtype, and in that of sums
     half            whether the two differ, so that query, key and value are converted first
@@ -22,12 +22,11 @@ from attention_impls.spec import Problem
 
 # These repeat constants of modules that import torch; tests/impls/test_workspaces.py keeps them equal.
 CHUNK_ELEMENTS = {"cpu": 2**17, "cuda": 2**23}  # chunks.py
+LEAST_CHUNK_ROWS = 16  # chunks.py, chunk_rows
 BLOCK_ELEMENTS = {"cpu": 2**20, "cuda": 2**24}  # element_wise.py
 BLOCK_ROWS = 32  # element_wise.py
 SDPA_WIDTH = {"cpu": 2, "cuda": 8}  # element_wise.py
 MIN_CHUNK_ROWS = 64  # efficient.py, linear.py
-
-LEAST_CHUNK_ROWS = 16  # chunks.chunk_rows
 
 FLASH_TILES = ((768, 256), (192, 64), (0, 32))
 """Least seq_len -> queries of a tile of PyTorch's CPU flash kernel (FlashAttentionKernel.cpp)."""
@@ -37,24 +36,30 @@ FLOAT32 = 4  # bytes; what GPU kernels keep their row statistics in
 
 
 def softmax_eager(problem: Problem, projected: bool = False) -> int:
-    """Two matrices of weights, with gradients three; half precision holds a narrow one as well."""
+    """Two matrices of weights, with gradients three; half precision holds a narrow one as well.
+
+    Where seq_len is below head_dim, tensors of the inputs' size outweigh a matrix.
+    """
     n, weights = _narrow(problem), _matrix(problem, _wide_size(problem))
     mask = problem.seq_len**2 if problem.causal else 0
     if problem.backward:
-        return _layer(problem, projected, 3 * weights + 3 * n + mask, train=1)
-    if _is_half(problem):
-        return _layer(problem, projected, 2 * weights + _matrix(problem, problem.element_size))
-    return _layer(problem, projected, 2 * weights + n)
+        core = max(3 * weights + 3 * n, weights + 5 * n) + mask
+        return _layer(problem, projected, core, train=1)
+    narrow = weights // 2
+    core = max(2 * weights + narrow, narrow + 2 * n) if _is_half(problem) else 2 * weights + n
+    return _layer(problem, projected, core)
 
 
 def softmax_math(problem: Problem, projected: bool = False) -> int:
     """As ``softmax_eager``, with a mask of fully masked rows, and the causal bias, in the forward pass."""
     n, w, weights = _narrow(problem), _wide(problem), _matrix(problem, _wide_size(problem))
+    half = _is_half(problem)
     if problem.backward:
-        return _layer(problem, projected, 3 * weights + (n + 3 * w), train=0)
+        return _layer(problem, projected, max(3 * weights + n + 3 * w, weights + 6 * w + half * n))
     bias = problem.seq_len**2 * _wide_size(problem) if problem.causal else 0
-    scaled = 4 * w if _is_half(problem) else n
-    return _layer(problem, projected, 2 * weights + _matrix(problem, 1) + bias + scaled)
+    scaled = 4 * w if half else n
+    core = max(2 * weights + _matrix(problem, 1) + scaled, weights + 2 * n)
+    return _layer(problem, projected, core + bias)
 
 
 def softmax_fused(problem: Problem, projected: bool = False) -> int:
@@ -220,9 +225,9 @@ def _layer(
     if not projected:
         return core
     n, weight = _narrow(problem), bool(matrices) * problem.dim**2 * problem.element_size
-    if not problem.backward:
-        return max(core + forward * n, least * n)
-    return max(core + train * n + weight, 5 * n + matrices * weight)
+    if problem.backward:
+        return max(core + train * n + weight, 5 * n + matrices * weight)
+    return max(core + forward * n, least * n)
 
 
 def _fused_on_gpu(problem: Problem, tensor: int) -> int:

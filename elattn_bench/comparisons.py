@@ -16,6 +16,7 @@ from elattn_bench.analysis import (
     quotient,
     short_status,
 )
+from elattn_bench.environment import PASSING
 from elattn_bench.errors import UsageError
 from elattn_bench.names import check_names, nearest
 from elattn_bench.results import Row
@@ -293,7 +294,8 @@ def _interval(row: Row) -> tuple[float, float]:
 def environment_differences(run: Run, other: Run) -> dict[str, tuple[Any, Any]]:
     """What the two runs' environments differ in: key -> (A's value, B's value); None where one lacks it."""
     a, b = (item.info.get("environment", {}) for item in (run, other))
-    return {key: (a.get(key), b.get(key)) for key in {**a, **b} if a.get(key) != b.get(key)}
+    lasting = [key for key in {**a, **b} if key not in PASSING]
+    return {key: (a.get(key), b.get(key)) for key in lasting if a.get(key) != b.get(key)}
 
 
 def fails(

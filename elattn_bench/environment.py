@@ -20,6 +20,11 @@ from elattn_bench.units import Bytes, Seconds
 SAME_MACHINE = ("elattn_bench", "device", "device_name", "cpu_model", "cpu_cores", "torch", "threads")
 """Rows of one run must agree in these; ``--resume`` refuses otherwise."""
 
+PASSING = frozenset(
+    {"cpu_busy_at_start", "load_average", "memory_available_bytes", "held_bytes", "timer_overhead_s"}
+)
+"""What differs from minute to minute on one machine; no difference between two runs."""
+
 _LOOK: Seconds = 0.5  # at who uses the CPU: the system counts in steps of 10 ms
 
 

@@ -9,8 +9,10 @@ from typing import Any
 from elattn_bench.analysis import Facet, Setting, by_label, short_status
 from elattn_bench.comparisons import (
     METRICS,
+    Agreement,
     Change,
     Comparison,
+    agreement,
     environment_differences,
     faster_from,
     geometric_mean,
@@ -220,7 +222,7 @@ def change_report(changes: Sequence[Change], run: Run, other: Run) -> Report:
     tables += _environment_tables(run, other)
     about = {
         "comparison": "runs", "a": run.name, "b": other.name,
-        "geometric_mean_latency_ratio": _mean_latency(changes),
+        "geometric_mean_latency_ratio": _mean_latency(changes), "agreement": agreement(changes).share,
         "environment_differences": environment_differences(run, other),
     }  # fmt: skip
     return Report(tables, [_change_record(change) for change in changes], _change_notes(changes), about)
@@ -279,7 +281,17 @@ def _change_notes(changes: Sequence[Change]) -> list[str]:
     return [
         *notes,
         f"B takes {format_ratio(mean)} the time of A (geometric mean over the cases measured in both).",
+        _agreement_note(agreement(changes)),
     ]
+
+
+def _agreement_note(found: Agreement) -> str:
+    if found.share is None:
+        return "No case is stable in both runs."
+    return (
+        f"Agreement: of {found.stable} cases that are stable in both runs, {found.overlapping} "
+        f"({found.share:.1%}) have overlapping 95 % intervals."
+    )
 
 
 def _mean_latency(changes: Iterable[Change]) -> float | None:

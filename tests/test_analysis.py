@@ -11,6 +11,7 @@ from elattn_bench.analysis import Facet, Ratio, by_facet, by_label, growth, sele
 from elattn_bench.cases import Case
 from elattn_bench.comparisons import (
     Comparison,
+    agreement,
     compare_runs,
     compare_to_reference,
     environment_differences,
@@ -20,7 +21,7 @@ from elattn_bench.comparisons import (
     judge,
 )
 from elattn_bench.errors import UsageError
-from elattn_bench.results import Outcome
+from elattn_bench.results import Measurement, Outcome
 from elattn_bench.rundir import Run
 
 
@@ -239,6 +240,27 @@ class TestTwoRuns:
         b = made_up.write_run(tmp_path / "b", cases, {"torch": "2.9", "threads": 2, "new": 1})
         differences = environment_differences(a, b)
         assert differences == {"torch": ("2.8", "2.9"), "old": (1, None), "new": (None, 1)}
+
+
+class TestAgreement:
+    def test_intervals_that_overlap_agree_and_others_do_not(self, tmp_path: Path) -> None:
+        a = run_of(tmp_path / "a", scaled(1))
+        b = run_of(tmp_path / "b", lambda case: made_up.measured(1 if case.seq_len == 128 else 2))
+        found = agreement(compare_runs(a, b))
+        assert (found.stable, found.overlapping, found.share) == (4, 2, 0.5)
+
+    def test_noisy_rows_do_not_count(self, tmp_path: Path) -> None:
+        def noisy(case: Case) -> Outcome:
+            return Measurement((1.0, 2.0, 3.0), "noisy")
+
+        a, b = run_of(tmp_path / "a", scaled(1)), run_of(tmp_path / "b", noisy)
+        assert agreement(compare_runs(a, b)).share is None
+
+    def test_what_passes_from_minute_to_minute_is_no_difference(self, tmp_path: Path) -> None:
+        cases = [made_up.case()]
+        a = made_up.write_run(tmp_path / "a", cases, {"torch": "2.8", "load_average": 0.1})
+        b = made_up.write_run(tmp_path / "b", cases, {"torch": "2.8", "load_average": 0.2})
+        assert environment_differences(a, b) == {}
 
 
 class TestFailOn:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pynvml
 import pytest
 import torch
 
 import attention_impls
 from attention_impls import Problem
-from elattn_bench import memory
+from elattn_bench import device, memory, nvml
 from elattn_bench.cases import Case
-from elattn_bench.results import Measurement, Skipped
+from elattn_bench.monitor import Monitor
+from elattn_bench.pairs import Paired
+from elattn_bench.results import Measurement, Skipped, make_row
+from elattn_bench.roofline import CEILINGS_TIMEOUT, Ceilings
 from elattn_bench.stats import BUDGETS
-from elattn_bench.timers import CudaClock
+from elattn_bench.timers import CudaClock, clock_for
 from elattn_bench.worker import Settings, Worker
 
 pytestmark = pytest.mark.skipif(
@@ -98,3 +102,78 @@ def test_the_worker_measures_on_the_gpu_and_survives_its_memory_running_out() ->
         assert isinstance(huge, Skipped)
         assert huge.status == "oom", huge
         assert isinstance(worker.measure(CASE, timeout=120), Measurement)
+
+
+def test_a_cold_clock_flushes_the_l2_cache() -> None:
+    clock = clock_for("cuda", "cold", device.cache_bytes("cuda"))
+    small = torch.randn(2**20, device="cuda")  # 4 MiB: within the L2 of any GPU that torch supports
+    hot = CudaClock()
+    hot.time(lambda: small.sum(), 3)
+    assert clock.time(lambda: small.sum(), 50) > 0
+    assert clock.min_block == 0.0
+
+
+def test_the_drivers_gpu_is_the_one_that_torch_uses() -> None:
+    gpu = nvml.current_gpu()
+    assert gpu is not None
+    uuid = getattr(torch.cuda.get_device_properties(0), "uuid", None)
+    if uuid is None:
+        pytest.skip("this torch does not tell the GPU's UUID")
+    assert str(uuid) in str(pynvml.nvmlDeviceGetUUID(gpu.handle))
+
+
+def test_a_working_gpu_is_watched() -> None:
+    matrix = torch.randn(8192, 8192, device="cuda")
+    with Monitor(CudaClock(), "cuda") as monitor:
+        monitor.time(lambda: matrix @ matrix, 1)  # the first call is not watched
+        spent = 0.0
+        while spent < 1.5:
+            spent += monitor.time(lambda: matrix @ matrix, 10)
+    seen = monitor.observed
+    assert seen.clock_mhz is None or 100 < seen.clock_mhz < 5000
+    assert seen.power_w is None or 10 < seen.power_w < 2000
+    assert seen.temperature_c is None or 10 < seen.temperature_c < 120
+    if seen.energy_j is not None and seen.power_w is not None:
+        # Two instruments of the driver: the counter, and the power it shows.
+        assert seen.energy_j / seen.seconds == pytest.approx(seen.power_w, rel=0.5)
+
+
+def test_the_drivers_memory_of_this_process_holds_the_allocators() -> None:
+    size = 256 * 2**20
+    kept = torch.empty(size, dtype=torch.uint8, device="cuda")
+    peak = memory.measure(lambda: torch.empty(size, dtype=torch.uint8, device="cuda"), "cuda")
+    if peak.device is None:
+        pytest.skip("the driver knows this process by another number (container)")
+    assert peak.device >= kept.numel() + size
+
+
+def test_a_measurement_on_the_gpu_has_its_conditions() -> None:
+    with Worker(Settings("cuda", BUDGETS["rigorous"])) as worker:
+        outcome = worker.measure(CASE, timeout=120)
+    assert isinstance(outcome, Measurement)
+    assert outcome.clock_mhz is not None
+    assert outcome.temperature_c is not None
+    assert (outcome.stability_reason is None) == (outcome.stability == "stable")
+
+
+def test_the_ceilings_of_the_gpu_are_measured_and_no_case_exceeds_them() -> None:
+    with Worker(Settings("cuda", BUDGETS["quick"])) as worker:
+        found = worker.call("elattn_bench.ceilings:measure", timeout=CEILINGS_TIMEOUT)
+        assert not isinstance(found, Skipped), found
+        ceilings = Ceilings.from_json(found)
+        outcome = worker.measure(CASE, timeout=120)
+    assert ceilings.dram_bytes_per_s
+    assert ceilings.matmul_flops_per_s["bfloat16"] > ceilings.matmul_flops_per_s["float32"]
+    row = make_row(CASE, outcome, ceilings)
+    assert row.ceiling_fraction is not None
+    assert 0 < row.ceiling_fraction < 1.05
+
+
+def test_two_impls_are_compared_live_on_the_gpu() -> None:
+    with Worker(Settings("cuda", BUDGETS["quick"])) as worker:
+        first = worker.call("elattn_bench.pair_task:try_out", CASE, timeout=120)
+        found = worker.call(
+            "elattn_bench.pair_task:compare", CASE, CASE, (first, first), 0.1, 60.0, timeout=120
+        )
+    assert isinstance(found, Paired), found
+    assert len(found.rounds) >= 6
