@@ -1,4 +1,4 @@
-"""One case, measured: gate, warm up, sample until stable, memory pass. Runs in the worker."""
+"""One case, measured: gate, first call, memory pass, warm-up, samples. Runs in the worker."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ import contextlib
 import ctypes
 import gc
 import statistics
+import time
+from typing import Any
 
 import torch
 
 from elattn_bench import device, memory, workload
 from elattn_bench.cases import Case
-from elattn_bench.monitor import Monitor
+from elattn_bench.monitor import Monitor, Observed
 from elattn_bench.neighbours import DISTURBED, CpuTimes, others_share
 from elattn_bench.results import Measurement, Outcome
 from elattn_bench.sampling import Call, Samples, sample
 from elattn_bench.stats import instability
 from elattn_bench.timers import clock_for
 from elattn_bench.units import Seconds, format_bytes
-from elattn_bench.worker_process import Context
+from elattn_bench.worker_process import Context, Settings
 
 COMPILING_BACKENDS = frozenset({"compile", "fused", "flex"})
 
@@ -27,47 +29,81 @@ def measure(context: Context, case: Case) -> Outcome:
     """The measurement of a case, or why there is none. Out of memory is raised, for the worker to name."""
     if refused := context.gate.refusal(case):
         return refused
-    error, settings = context.gate.check(case), context.settings
-
-    load: workload.Workload | None = None
-
-    def make_call() -> Call:
-        nonlocal load
-        load = None  # two sets of inputs at once may not fit
-        load = workload.build(case, settings.seed, settings.input_std)
-        return load.call
-
+    error, subject = context.gate.check(case), Subject(case, context.settings)
     clock = clock_for(case.device, case.cache, device.cache_bytes(case.device))
     before = CpuTimes.read()
     with Monitor(clock, case.device) as monitor:
-        samples = sample(make_call, monitor, settings.budget)
-    seen = monitor.observed
+        samples = sample(subject.make_call, monitor, context.settings.budget, subject.memory_pass)
     trouble = _disturbance(case, before) or instability(samples.latency_ms, samples.rounds)
-    del clock, monitor  # a cold one holds a buffer as large as the cache
-    assert load is not None
-    peak = memory.measure(load.call, case.device)
     return Measurement(
         latency_ms=samples.latency_ms,
         rounds=samples.rounds,
-        stability="throttled" if seen.throttled else "noisy" if trouble else "stable",
-        stability_reason="; ".join(filter(None, (seen.throttled, trouble))) or None,
         stopped_by=samples.stopped_by,
         timed_s=samples.timed_s,
-        peak_memory_bytes=peak.above_inputs,
-        total_memory_bytes=peak.above_inputs + load.input_bytes,
-        rss_peak_bytes=peak.resident,
-        device_peak_bytes=peak.device,
         max_abs_error=error.max_abs,
         rel_rms_error=error.rel_rms,
         approximation_error=error.approximation_rel_rms,
         outside_band=error.outside_band,
         compile_s=_compile_time(case, samples),
-        clock_mhz=seen.clock_mhz,
-        power_w=seen.power_w,
-        temperature_c=seen.temperature_c,
-        energy_j=seen.energy_per_call(statistics.median(samples.latency_ms) * 1e-3),
-        warnings=_leak(peak.kept),
+        **subject.memory_fields(),
+        **_conditions(monitor.observed, trouble, statistics.median(samples.latency_ms) * 1e-3),
     )
+
+
+class Subject:
+    """What is measured of a case: its call, made anew for every round, and its memory, once."""
+
+    def __init__(self, case: Case, settings: Settings) -> None:
+        self._case = case
+        self._settings = settings
+        self._load: workload.Workload | None = None
+        self._peak: memory.Peak | None = None
+
+    def make_call(self) -> Call:
+        """The case's call on fresh inputs."""
+        self._load = None  # two sets of inputs at once may not fit
+        self._load = workload.build(self._case, self._settings.seed, self._settings.input_std)
+        return self._load.call
+
+    def memory_pass(self, call: Call) -> Seconds:
+        """Measure one call's memory; return how long the call itself took."""
+        took: Seconds = 0.0
+
+        def timed() -> object:
+            nonlocal took
+            start = time.perf_counter()
+            result = call()
+            took = time.perf_counter() - start
+            return result
+
+        self._peak = memory.measure(timed, self._case.device)
+        return took
+
+    def memory_fields(self) -> dict[str, Any]:
+        """The fields of ``Measurement`` that the memory pass found."""
+        assert self._load is not None
+        assert self._peak is not None
+        peak = self._peak
+        leak = f"leak: a call keeps {format_bytes(peak.kept)} after its result is gone"
+        return {
+            "peak_memory_bytes": peak.above_inputs,
+            "total_memory_bytes": peak.above_inputs + self._load.input_bytes,
+            "rss_peak_bytes": peak.resident,
+            "device_peak_bytes": peak.device,
+            "warnings": (leak,) if peak.kept > 0 else (),
+        }
+
+
+def _conditions(seen: Observed, trouble: str | None, latency: Seconds) -> dict[str, Any]:
+    """The fields of ``Measurement`` that say how much the samples can be trusted, and what the device did."""
+    return {
+        "stability": "throttled" if seen.throttled else "noisy" if trouble else "stable",
+        "stability_reason": "; ".join(filter(None, (seen.throttled, trouble))) or None,
+        "clock_mhz": seen.clock_mhz,
+        "power_w": seen.power_w,
+        "temperature_c": seen.temperature_c,
+        "energy_j": seen.energy_per_call(latency),
+    }
 
 
 def _disturbance(case: Case, before: CpuTimes) -> str | None:
@@ -76,10 +112,6 @@ def _disturbance(case: Case, before: CpuTimes) -> str | None:
     if case.device != "cpu" or share <= DISTURBED:
         return None
     return f"other processes used {share:.0%} of the CPU, allowed {DISTURBED:.0%}"
-
-
-def _leak(kept: int) -> tuple[str, ...]:
-    return (f"leak: a call keeps {format_bytes(kept)} after its result is gone",) if kept > 0 else ()
 
 
 def _compile_time(case: Case, samples: Samples) -> Seconds | None:

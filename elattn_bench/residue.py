@@ -17,6 +17,7 @@ from elattn_bench.device import data_segment
 from elattn_bench.units import Bytes, format_bytes
 
 TOLERATED: Bytes = 512 * 2**20  # allocators and compilers keep some; beyond, a worker is cheaper to replace
+WORN = 1 / 16  # of the memory limit: so much address space may freed but fragmented memory take from it
 FRESH = "; a fresh worker measures the next one"
 
 
@@ -25,13 +26,15 @@ class Residue:
     """A reading of a worker.
 
     threads: its Python threads; processes: others of its process group, by id.
-    memory: private memory, and what torch's allocator holds on the GPU.
+    memory: resident, and what torch's allocator holds on the GPU.
+    claimed: private address space, which counts against the memory limit whether it is in use or not.
     settings: what any case can change for all that follow, by its name for people.
     """
 
     threads: frozenset[int]
     processes: frozenset[int]
     memory: Bytes
+    claimed: Bytes
     settings: Mapping[str, Any]
 
     @classmethod
@@ -39,7 +42,8 @@ class Residue:
         """The reading right now."""
         alive = (thread.ident for thread in threading.enumerate())
         threads = frozenset(ident for ident in alive if ident is not None)
-        return cls(threads, frozenset(_group()), data_segment() + _on_gpu(), _settings())
+        resident = psutil.Process().memory_info().rss
+        return cls(threads, frozenset(_group()), resident + _on_gpu(), data_segment(), _settings())
 
 
 def left_behind(before: Residue) -> tuple[str, ...]:
@@ -55,6 +59,11 @@ def left_behind(before: Residue) -> tuple[str, ...]:
     if changed := [name for name, value in after.settings.items() if value != before.settings[name]]:
         sentences.append(f"settings: the case changed {', '.join(changed)}{FRESH}")
     return tuple(sentences)
+
+
+def is_worn(before: Residue, memory_limit: Bytes | None) -> bool:
+    """Whether a worker's heap is so fragmented that a later case would miss the room. Nobody's fault, no warning."""
+    return memory_limit is not None and data_segment() - before.claimed > WORN * memory_limit
 
 
 def _group() -> Iterator[int]:

@@ -21,7 +21,7 @@ from elattn_bench.config import Plan
 from elattn_bench.errors import Interrupted, RunDirError
 from elattn_bench.prediction import Predictor
 from elattn_bench.progress import ProgressBar
-from elattn_bench.results import SCHEMA_VERSION, Skipped
+from elattn_bench.results import SCHEMA_VERSION, Row, Skipped
 from elattn_bench.roofline import CEILINGS_TIMEOUT, Ceilings
 from elattn_bench.rundir import RUN_INFO, RunDir, check_vacant, read_info
 from elattn_bench.units import Seconds, format_duration
@@ -77,7 +77,7 @@ def run_sweep(plan: Plan, path: Path, *, resume: bool, force: bool, console: Con
 
 def _measure(plan: Plan, pending: Sequence[Case], run_dir: RunDir, worker: Worker, console: Console) -> None:
     """Ceilings, then the cases in two halves with the control case around and between them."""
-    start, before = time.monotonic(), set(run_dir.done)
+    start, started_s, before = time.monotonic(), worker.starting_s, set(run_dir.done)
     _measure_ceilings(run_dir, worker)
     predictor = Predictor(plan.memory_limit, run_dir.info["environment"].get("held_bytes", 0))
     visits: list[dict[str, Any]] = []
@@ -88,7 +88,9 @@ def _measure(plan: Plan, pending: Sequence[Case], run_dir: RunDir, worker: Worke
                 visits.append(_visit(at, plan, worker))
                 _record_control(run_dir, plan, visits)
             sweep.run(cases, run_dir, lambda case: worker.measure(case, plan.timeout), progress, predictor)
-    console.print(_record_session(run_dir, before, time.monotonic() - start), highlight=False, soft_wrap=True)
+    rows = [row for case_id, row in run_dir.done.items() if case_id not in before]
+    cost = _record_session(run_dir, rows, time.monotonic() - start, worker.starting_s - started_s)
+    console.print(cost, highlight=False, soft_wrap=True)
     if warning := control.warning(visits):
         _warn(warning, console)
 
@@ -126,20 +128,22 @@ def _record_control(run_dir: RunDir, plan: Plan, visits: Sequence[Mapping[str, A
     run_dir.write_info()
 
 
-def _record_session(run_dir: RunDir, before: set[str], wall_s: Seconds) -> str:
+def _record_session(run_dir: RunDir, rows: Sequence[Row], wall_s: Seconds, starting_s: Seconds) -> str:
     """Record what the harness itself cost: time outside first, warm-up and timed calls. A sentence of it.
 
     Cases without a measurement are left out of both: nobody knows what a time-out spent its time on.
     """
-    rows = [row for case_id, row in run_dir.done.items() if case_id not in before]
     visits = run_dir.info["control"]["sessions"][-1]["visits"]
-    wall_s -= sum(row.case_s or 0.0 for row in rows if not row.ok)
+    lost_s = sum(row.case_s or 0.0 for row in rows if not row.ok)
     timed_s = sum(row.timed_s or 0.0 for row in rows) + sum(each["timed_s"] or 0.0 for each in visits)
-    session = {"cases": len(rows), "wall_s": wall_s, "timed_s": timed_s}
+    session = {"cases": len(rows), "wall_s": wall_s, "not_measured_s": lost_s}
+    session |= {"starting_workers_s": starting_s, "timed_s": timed_s}
     run_dir.info.setdefault("sessions", []).append(session)
+    measuring_s = max(wall_s - lost_s - starting_s, timed_s)
+    restarts = f", and {format_duration(starting_s)} to start workers anew" if starting_s >= 1 else ""
     return (
-        f"The harness took {1 - timed_s / wall_s:.0%} of {format_duration(wall_s)}: gates, inputs, memory passes, "
-        "ceilings, writing; the rest was first, warm-up and timed calls."
+        f"The harness took {1 - timed_s / measuring_s:.0%} of {format_duration(measuring_s)} (gates, inputs, ceilings, "
+        f"writing){restarts}; the rest was first, warm-up and timed calls."
     )
 
 

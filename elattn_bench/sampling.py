@@ -76,11 +76,17 @@ class Stopwatch:
                 )
 
 
-def sample(make_call: Callable[[], Call], clock: Clock, budget: Budget) -> Samples:
+def sample(
+    make_call: Callable[[], Call],
+    clock: Clock,
+    budget: Budget,
+    after_first: Callable[[Call], Seconds] = lambda call: 0.0,
+) -> Samples:
     """Time what ``make_call`` returns, until the budget is met.
 
-    First call apart; then rounds, each of which warms up and times blocks. Every round makes the call
-    anew, so that its inputs lie elsewhere in memory: where they lie changes the time of a call.
+    First call apart; then ``after_first`` once, which may call it too and returns how long that took; then
+    rounds, each of which warms up and times blocks. Every round makes the call anew, so that its inputs
+    lie elsewhere in memory: where they lie changes the time of a call.
 
     Raises:
         ClockError: the clock does not move forwards.
@@ -88,6 +94,7 @@ def sample(make_call: Callable[[], Call], clock: Clock, budget: Budget) -> Sampl
     watch = Stopwatch(clock)
     call = make_call()
     first_call = watch.time(call, 1)
+    watch.timed += after_first(call)
     budget = budget.for_call_of(first_call)
     rounds: list[list[Milliseconds]] = []
     sampled: Seconds = 0.0

@@ -36,12 +36,13 @@ STACK_GRACE: Seconds = 0.1  # for a worker that is out of time to write down whe
 class Worker:
     """A process that does one task after the other; started when first needed, replaced when it dies.
 
-    starts: how many processes it has started.
+    starts: how many processes it has started; starting_s: how long that took, importing torch included.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.starts = 0
+        self.starting_s: Seconds = 0.0
         self._process: SpawnProcess | None = None
         self._connection: Connection | None = None
         self._environment: dict[str, Any] = {}
@@ -102,11 +103,11 @@ class Worker:
 
     def _accept(self, answer: Answer) -> Any:
         result = answer.result
-        if answer.left_behind:
+        if answer.left_behind or answer.is_worn:
             # Whatever a task left running or allocated would disturb the next one.
             self.kill()
-            if isinstance(result, Measurement):
-                return replace(result, warnings=(*result.warnings, *answer.left_behind))
+        if answer.left_behind and isinstance(result, Measurement):
+            return replace(result, warnings=(*result.warnings, *answer.left_behind))
         return result
 
     def close(self) -> None:
@@ -140,6 +141,13 @@ class Worker:
         if self._process is not None and self._process.is_alive():
             return
         self.kill()
+        start = time.monotonic()
+        self._start()
+        self.starts += 1
+        self._environment = self._first_words()
+        self.starting_s += time.monotonic() - start
+
+    def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         reader, writer = context.Pipe(duplex=False)
@@ -153,9 +161,7 @@ class Worker:
             raise _no_start(str(error)) from None
         theirs.close()
         writer.close()
-        self.starts += 1
         self._output = OutputTail(reader)
-        self._environment = self._first_words()
 
     def _first_words(self) -> dict[str, Any]:
         assert self._connection is not None

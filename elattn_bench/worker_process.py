@@ -57,6 +57,7 @@ class Answer:
 
     result: Any
     left_behind: tuple[str, ...]
+    is_worn: bool
 
 
 def serve(connection: Connection, output: Connection, settings: Settings) -> None:
@@ -89,7 +90,8 @@ def _work(connection: Connection, settings: Settings) -> None:
         if os.getpid() != own_pid:
             os._exit(1)  # a case forked, and this is the copy: it may not answer as well
         measure.release()
-        connection.send(Answer(result, residue.left_behind(before)))
+        worn = residue.is_worn(before, settings.memory_limit)
+        connection.send(Answer(result, residue.left_behind(before), worn))
 
 
 def _guarded(context: Context, target: str, arguments: tuple[Any, ...]) -> Any:
