@@ -29,7 +29,7 @@ def visit(at: str, when: str, outcome: Outcome) -> dict[str, Any]:
     """
     if not isinstance(outcome, Measurement):
         return {"at": at, "when": when, "status": outcome.status, "reason": outcome.reason}
-    latency = stats.summarise(outcome.latency_ms, outcome.rounds)
+    latency = stats.summarise(outcome.latency_ms)
     return {
         "at": at,
         "when": when,

@@ -28,6 +28,22 @@ class disk_errors:  # noqa: N801 - reads as a statement at its use
             raise RunDirError(f"{self.path}: cannot be written: {what}; {self.advice}") from None
 
 
+def replace_whole(target: Path, scratch: Path, text: str) -> int:
+    """Replace the file by the text in one step, synced, and return its size; a crash leaves the old or the new one.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    scratch.unlink(missing_ok=True)
+    try:
+        append_whole(scratch, text)
+        scratch.replace(target)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
+    return target.stat().st_size
+
+
 def append_whole(target: Path, text: str) -> int:
     """Append the text, synced, and return the file's size; whatever interrupts it, all of it or nothing.
 

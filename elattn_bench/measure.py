@@ -17,9 +17,9 @@ from elattn_bench.monitor import Monitor, Observed
 from elattn_bench.neighbours import DISTURBED, CpuTimes, others_share
 from elattn_bench.results import Measurement, Outcome
 from elattn_bench.sampling import Call, Samples, sample
-from elattn_bench.stats import instability
 from elattn_bench.timers import clock_for
 from elattn_bench.units import Seconds, format_bytes
+from elattn_bench.visits import Visit, stability
 from elattn_bench.worker_process import Context, Settings
 
 COMPILING_BACKENDS = frozenset({"compile", "fused", "flex"})
@@ -33,11 +33,14 @@ def measure(context: Context, case: Case) -> Outcome:
     clock = clock_for(case.device, case.cache, device.cache_bytes(case.device))
     before = CpuTimes.read()
     with Monitor(clock, case.device) as monitor:
-        samples = sample(subject.make_call, monitor, context.settings.budget, subject.memory_pass)
-    trouble = _disturbance(case, before) or instability(samples.latency_ms, samples.rounds)
+        samples = sample(subject.call, monitor, context.settings.budget, subject.memory_pass)
+    disturbed = "; ".join(filter(None, (monitor.observed.throttled, _neighbours(case, before)))) or None
+    word, reason = stability([Visit(samples.latency_ms, disturbed, bool(monitor.observed.throttled))])
     return Measurement(
         latency_ms=samples.latency_ms,
-        rounds=samples.rounds,
+        stability=word,
+        stability_reason=reason,
+        disturbed=disturbed,
         stopped_by=samples.stopped_by,
         timed_s=samples.timed_s,
         max_abs_error=error.max_abs,
@@ -46,23 +49,21 @@ def measure(context: Context, case: Case) -> Outcome:
         outside_band=error.outside_band,
         compile_s=_compile_time(case, samples),
         **subject.memory_fields(),
-        **_conditions(monitor.observed, trouble, statistics.median(samples.latency_ms) * 1e-3),
+        **_conditions(monitor.observed, statistics.median(samples.latency_ms) * 1e-3),
     )
 
 
 class Subject:
-    """What is measured of a case: its call, made anew for every round, and its memory, once."""
+    """What is measured of a case: its call, and that call's memory."""
 
     def __init__(self, case: Case, settings: Settings) -> None:
         self._case = case
-        self._settings = settings
-        self._load: workload.Workload | None = None
+        self._load = workload.build(case, settings.seed, settings.input_std)
         self._peak: memory.Peak | None = None
 
-    def make_call(self) -> Call:
-        """The case's call on fresh inputs."""
-        self._load = None  # two sets of inputs at once may not fit
-        self._load = workload.build(self._case, self._settings.seed, self._settings.input_std)
+    @property
+    def call(self) -> Call:
+        """The case's call."""
         return self._load.call
 
     def memory_pass(self, call: Call) -> Seconds:
@@ -81,7 +82,6 @@ class Subject:
 
     def memory_fields(self) -> dict[str, Any]:
         """The fields of ``Measurement`` that the memory pass found."""
-        assert self._load is not None
         assert self._peak is not None
         peak = self._peak
         leak = f"leak: a call keeps {format_bytes(peak.kept)} after its result is gone"
@@ -94,11 +94,9 @@ class Subject:
         }
 
 
-def _conditions(seen: Observed, trouble: str | None, latency: Seconds) -> dict[str, Any]:
-    """The fields of ``Measurement`` that say how much the samples can be trusted, and what the device did."""
+def _conditions(seen: Observed, latency: Seconds) -> dict[str, Any]:
+    """The fields of ``Measurement`` that say what the device did meanwhile."""
     return {
-        "stability": "throttled" if seen.throttled else "noisy" if trouble else "stable",
-        "stability_reason": "; ".join(filter(None, (seen.throttled, trouble))) or None,
         "clock_mhz": seen.clock_mhz,
         "power_w": seen.power_w,
         "temperature_c": seen.temperature_c,
@@ -106,7 +104,7 @@ def _conditions(seen: Observed, trouble: str | None, latency: Seconds) -> dict[s
     }
 
 
-def _disturbance(case: Case, before: CpuTimes) -> str | None:
+def _neighbours(case: Case, before: CpuTimes) -> str | None:
     # Slices of the scheduler are steady: samples alone do not show a neighbour.
     share = others_share(before, CpuTimes.read())
     if case.device != "cpu" or share <= DISTURBED:

@@ -36,7 +36,8 @@ class Measurement:
     energy_j: what the device used per call while sampling, or None.
     timed_s: time inside first, warm-up and timed calls.
     warnings: sentences that a reader of the row must know, each begun by its word: ``leak: ...``.
-    rounds: how many samples each round took, where a case was measured in rounds.
+    visits: how many samples each visit took; nothing for one visit.
+    disturbed: what disturbed the visit, other processes or a slowed device; None if nothing did.
     """
 
     latency_ms: tuple[Milliseconds, ...]
@@ -58,7 +59,8 @@ class Measurement:
     energy_j: Joules | None = None
     timed_s: Seconds | None = None
     warnings: tuple[str, ...] = ()
-    rounds: tuple[int, ...] = ()
+    visits: tuple[int, ...] = ()
+    disturbed: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,7 @@ class Row(Labelled):
     latency_ms_ci_low: float | None = None
     latency_ms_ci_high: float | None = None
     samples: int | None = None
+    visits: int | None = None
     stability: str | None = None
     stability_reason: str | None = None
     stopped_by: str | None = None
@@ -156,7 +159,7 @@ class Row(Labelled):
 COLUMNS: tuple[str, ...] = tuple(column.name for column in fields(Row))
 LATER_COLUMNS = frozenset(
     {
-        "cache", "stability_reason", "stopped_by", "device_peak_bytes", "analytic_memory_bytes",
+        "cache", "visits", "stability_reason", "stopped_by", "device_peak_bytes", "analytic_memory_bytes",
         "approximation_error", "outside_band", "clock_mhz", "power_w", "temperature_c", "energy_j_per_token",
         "timed_s", "case_s", "warnings",
     }
@@ -230,7 +233,7 @@ _AS_MEASURED = (
 
 
 def _measured(case: Case, measurement: Measurement, ceilings: Ceilings) -> dict[str, Any]:
-    latency = stats.summarise(measurement.latency_ms, measurement.rounds)
+    latency = stats.summarise(measurement.latency_ms, measurement.visits)
     seconds = latency.p50 / 1e3
     tokens = case.batch * case.seq_len
     roof = ceilings.roof(case.dtype, case.cost, cache=case.cache, passes=passes(case.level, case.mode))
@@ -245,6 +248,7 @@ def _measured(case: Case, measurement: Measurement, ceilings: Ceilings) -> dict[
         "latency_ms_ci_low": latency.ci_low,
         "latency_ms_ci_high": latency.ci_high,
         "samples": len(measurement.latency_ms),
+        "visits": max(1, len(measurement.visits)),
         "tokens_per_s": tokens / seconds,
         "gflops_per_s": case.cost.flops / seconds / 1e9,
         "gbytes_per_s": case.cost.bytes / seconds / 1e9,

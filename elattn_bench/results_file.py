@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from elattn_bench.errors import RunDirError
@@ -58,6 +58,11 @@ def _check_header(path: Path, header: Sequence[str] | None) -> None:
     if missing:
         shown = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
         raise RunDirError(f"{path}: is not a results file of elattn-bench: columns {shown} are missing")
+
+
+def text_of(rows: Iterable[Row]) -> str:
+    """The whole file: header and rows."""
+    return ",".join(COLUMNS) + "\n" + "".join(map(line_of, rows))
 
 
 def check_same_columns(path: Path) -> None:

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,19 +16,15 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from elattn_bench.cases import Case
-from elattn_bench.disk import append_whole, disk_errors
+from elattn_bench.disk import append_whole, disk_errors, replace_whole
 from elattn_bench.errors import RunDirError
 from elattn_bench.rescue import Presence, places
-from elattn_bench.results import (
-    COLUMNS,
-    Measurement,
-    Outcome,
-    Row,
-    make_row,
-)
-from elattn_bench.results_file import check_same_columns, line_of, read_rows
+from elattn_bench.results import COLUMNS, Measurement, Outcome, Row, make_row
+from elattn_bench.results_file import check_same_columns, line_of, read_rows, text_of
 from elattn_bench.roofline import Ceilings
+from elattn_bench.samples_file import read_visits, text_of_visits
 from elattn_bench.units import Seconds
+from elattn_bench.visits import Visit, combined
 
 RESULTS = "results.csv"
 SAMPLES = "samples.jsonl"
@@ -151,6 +147,7 @@ class RunDir:
     path: Path
     info: dict[str, Any]
     done: dict[str, Row] = field(default_factory=dict)
+    visits: dict[str, list[Visit]] = field(default_factory=dict)
     _lock: FileLock | None = None
     _presence: Presence | None = None
 
@@ -196,6 +193,7 @@ class RunDir:
             if (path / RESULTS).stat().st_size == 0:
                 run_dir._write_header()
             run_dir.done = {row.case_id: row for row in read_rows(path / RESULTS)[0]}
+            run_dir._recover_visits()
             run_dir._watch()
         except BaseException:
             lock.release()
@@ -217,16 +215,63 @@ class RunDir:
             RunDirError: the disk refuses, for example because it is full; or the directory has gone, and
                 the message says where its rows are now.
         """
+        earlier = self.done.get(case.case_id)
+        if earlier is not None and earlier.ok:
+            return self._revisit(case, earlier, outcome, case_s or 0.0)
         row = make_row(case, outcome, self.ceilings, case_s)
         with self._present(row):
-            if isinstance(outcome, Measurement):
-                samples = _sample_record(row.case_id, outcome)
-                self._append_line(SAMPLES, json.dumps(samples) + "\n")
-            elif outcome.details:
-                self._append_line(ERRORS, f"{row.case_id}\n{outcome.details.rstrip()}\n\n")
+            self._keep_raw(row.case_id, outcome)
             self._append_line(RESULTS, line_of(row))
         self.done[row.case_id] = row
         return row
+
+    def remaining(self, case_id: str, wanted: int) -> int:
+        """How many of the wanted visits the case still needs: none where it failed, or its samples are lost."""
+        row = self.done.get(case_id)
+        if row is None:
+            return wanted
+        made = len(self.visits.get(case_id, ()))
+        return max(0, wanted - made) if row.ok and made == row.visits else 0
+
+    def _revisit(self, case: Case, earlier: Row, outcome: Outcome, case_s: Seconds) -> Row:
+        """The case's row with one more visit; one that failed leaves a warning."""
+        with self._present():
+            self._keep_raw(earlier.case_id, outcome)
+            if isinstance(outcome, Measurement):
+                whole = combined(earlier, self.visits[earlier.case_id], outcome)
+                row = make_row(case, whole, self.ceilings, (earlier.case_s or 0.0) + case_s)
+            else:
+                failed = f"visit: one failed with {outcome.status}: {outcome.reason}"
+                row = replace(earlier, warnings="; ".join(filter(None, (earlier.warnings, failed))))
+            self.done[row.case_id] = row
+            self._replace_results()
+        return row
+
+    def _keep_raw(self, case_id: str, outcome: Outcome) -> None:
+        """Samples or traceback, before the row that follows from them."""
+        if isinstance(outcome, Measurement):
+            visit = Visit.of(outcome)
+            self._append_line(SAMPLES, text_of_visits({case_id: [visit]}))
+            self.visits.setdefault(case_id, []).append(visit)
+        elif outcome.details:
+            self._append_line(ERRORS, f"{case_id}\n{outcome.details.rstrip()}\n\n")
+
+    def _recover_visits(self) -> None:
+        """The visits on disk; what a crash left behind without its row is forgotten, on disk too."""
+        found = read_visits(self.path / SAMPLES)
+        for case_id, row in self.done.items():
+            if case_id in found:
+                self.visits[case_id] = found[case_id][: row.visits]
+        if self.visits != found:
+            text = text_of_visits(self.visits)
+            replace_whole(self.path / SAMPLES, self.path / SCRATCH, text)
+
+    def _replace_results(self) -> None:
+        with disk_errors(self.path, self._advice):
+            text = text_of(self.done.values())
+            size = replace_whole(self.path / RESULTS, self.path / SCRATCH, text)
+        if self._presence is not None:
+            self._presence.size = size
 
     def write_info(self) -> None:
         """Replace run.json in one step, so that a crash leaves the old or the new one.
@@ -234,14 +279,9 @@ class RunDir:
         Raises:
             RunDirError: as ``append``.
         """
-        scratch = self.path / SCRATCH
         with self._present(), disk_errors(self.path, self._advice):
-            try:
-                scratch.write_text(json.dumps(self.info, indent=2) + "\n", encoding="utf-8")
-                scratch.replace(self.path / RUN_INFO)
-            except OSError:
-                scratch.unlink(missing_ok=True)
-                raise
+            text = json.dumps(self.info, indent=2) + "\n"
+            replace_whole(self.path / RUN_INFO, self.path / SCRATCH, text)
 
     def close(self) -> None:
         """Let other sweeps in."""
@@ -310,26 +350,6 @@ class RunDir:
         for name in (RESULTS, SAMPLES, RUN_INFO, ERRORS, SCRATCH):
             (self.path / name).unlink(missing_ok=True)
         shutil.rmtree(self.path / PLOTS, ignore_errors=True)
-
-
-def _sample_record(case_id: str, measurement: Measurement) -> dict[str, Any]:
-    record = {"case_id": case_id, "latency_ms": [float(f"{x:.7g}") for x in measurement.latency_ms]}
-    return {**record, "rounds": measurement.rounds} if len(measurement.rounds) > 1 else record
-
-
-def read_samples(path: Path) -> dict[str, list[float]]:
-    """Raw samples in milliseconds by case_id; a half-written last line is left out."""
-    return dict(_sample_lines(path / SAMPLES))
-
-
-def _sample_lines(path: Path) -> Iterator[tuple[str, list[float]]]:
-    if not path.is_file():
-        return
-    with path.open(encoding="utf-8") as stream:
-        for line in stream:
-            if line.endswith("\n"):
-                record = json.loads(line)
-                yield record["case_id"], record["latency_ms"]
 
 
 def _cut_half_line(path: Path) -> None:

@@ -63,10 +63,8 @@ def run_sweep(plan: Plan, path: Path, *, resume: bool, force: bool, console: Con
         # The worker first: an earlier run is replaced only when a new one can begin.
         here = environment.of_run(plan.device, worker.environment())
         with _open(plan, path, here, resume=resume, force=force) as run_dir:
-            pending = [
-                case for case in sweep.in_order(plan.cases, plan.seed) if case.case_id not in run_dir.done
-            ]
-            _announce(run_dir, len(pending), console)
+            pending = sweep.in_visits(plan.cases, run_dir, plan.budget.visits, plan.seed)
+            _announce(run_dir, pending, plan.budget.visits, console)
             for warning in conditions.warnings(here):
                 _warn(warning, console)
             if pending:
@@ -77,7 +75,7 @@ def run_sweep(plan: Plan, path: Path, *, resume: bool, force: bool, console: Con
 
 def _measure(plan: Plan, pending: Sequence[Case], run_dir: RunDir, worker: Worker, console: Console) -> None:
     """Ceilings, then the cases in two halves with the control case around and between them."""
-    start, started_s, before = time.monotonic(), worker.starting_s, set(run_dir.done)
+    start, started_s, before = time.monotonic(), worker.starting_s, dict(run_dir.done)
     _measure_ceilings(run_dir, worker)
     predictor = Predictor(plan.memory_limit, run_dir.info["environment"].get("held_bytes", 0))
     visits: list[dict[str, Any]] = []
@@ -87,9 +85,16 @@ def _measure(plan: Plan, pending: Sequence[Case], run_dir: RunDir, worker: Worke
                 progress.note("control case")
                 visits.append(_visit(at, plan, worker))
                 _record_control(run_dir, plan, visits)
-            sweep.run(cases, run_dir, lambda case: worker.measure(case, plan.timeout), progress, predictor)
-    rows = [row for case_id, row in run_dir.done.items() if case_id not in before]
-    cost = _record_session(run_dir, rows, time.monotonic() - start, worker.starting_s - started_s)
+            sweep.run(
+                cases,
+                run_dir,
+                lambda case: worker.measure(case, plan.timeout),
+                progress,
+                predictor,
+                plan.budget.visits,
+            )
+    wall_s, starting_s = time.monotonic() - start, worker.starting_s - started_s
+    cost = _record_session(run_dir, before, wall_s, starting_s)
     console.print(cost, highlight=False, soft_wrap=True)
     if warning := control.warning(visits):
         _warn(warning, console)
@@ -128,15 +133,16 @@ def _record_control(run_dir: RunDir, plan: Plan, visits: Sequence[Mapping[str, A
     run_dir.write_info()
 
 
-def _record_session(run_dir: RunDir, rows: Sequence[Row], wall_s: Seconds, starting_s: Seconds) -> str:
+def _record_session(run_dir: RunDir, before: Mapping[str, Row], wall_s: Seconds, starting_s: Seconds) -> str:
     """Record what the harness itself cost: time outside first, warm-up and timed calls. A sentence of it.
 
     Cases without a measurement are left out of both: nobody knows what a time-out spent its time on.
     """
     visits = run_dir.info["control"]["sessions"][-1]["visits"]
-    lost_s = sum(row.case_s or 0.0 for row in rows if not row.ok)
-    timed_s = sum(row.timed_s or 0.0 for row in rows) + sum(each["timed_s"] or 0.0 for each in visits)
-    session = {"cases": len(rows), "wall_s": wall_s, "not_measured_s": lost_s}
+    new = [row for case_id, row in run_dir.done.items() if case_id not in before]
+    lost_s = sum(row.case_s or 0.0 for row in new if not row.ok)
+    timed_s = _timed(run_dir.done) - _timed(before) + sum(each["timed_s"] or 0.0 for each in visits)
+    session = {"cases": len(new), "wall_s": wall_s, "not_measured_s": lost_s}
     session |= {"starting_workers_s": starting_s, "timed_s": timed_s}
     run_dir.info.setdefault("sessions", []).append(session)
     measuring_s = max(wall_s - lost_s - starting_s, timed_s)
@@ -145,6 +151,10 @@ def _record_session(run_dir: RunDir, rows: Sequence[Row], wall_s: Seconds, start
         f"The harness took {1 - timed_s / measuring_s:.0%} of {format_duration(measuring_s)} (gates, inputs, ceilings, "
         f"writing){restarts}; the rest was first, warm-up and timed calls."
     )
+
+
+def _timed(rows: Mapping[str, Row]) -> Seconds:
+    return sum(row.timed_s or 0.0 for row in rows.values())
 
 
 @contextmanager
@@ -201,11 +211,12 @@ def worker_for(plan: Plan) -> Worker:
     )
 
 
-def _announce(run_dir: RunDir, pending: int, console: Console) -> None:
+def _announce(run_dir: RunDir, pending: Sequence[Case], visits: int, console: Console) -> None:
     machine = run_dir.info["environment"]
     kept = f", {len(run_dir.done)} kept from before" if run_dir.done else ""
+    each = f" in {visits} visits each" if visits > 1 else ""
     console.print(
-        f"Measuring {pending} cases{kept} on {machine['device_name']} "
+        f"Measuring {len(set(pending))} cases{each}{kept} on {machine['device_name']} "
         f"({machine['threads']} threads, torch {machine['torch']}) into {run_dir.path}",
         highlight=False,
         soft_wrap=True,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,14 +28,12 @@ class Samples:
 
     first_call: seconds of the very first call, compilation included.
     latency_ms: per call, one value per timed block.
-    rounds: how many of them each round took.
     stopped_by: ``precision``, ``plateau`` or ``time``.
     timed_s: time inside all calls: first, warm-up and timed.
     """
 
     first_call: Seconds
     latency_ms: tuple[Milliseconds, ...]
-    rounds: tuple[int, ...]
     stopped_by: str
     timed_s: Seconds
 
@@ -77,54 +74,40 @@ class Stopwatch:
 
 
 def sample(
-    make_call: Callable[[], Call],
-    clock: Clock,
-    budget: Budget,
-    after_first: Callable[[Call], Seconds] = lambda call: 0.0,
+    call: Call, clock: Clock, budget: Budget, after_first: Callable[[Call], Seconds] = lambda call: 0.0
 ) -> Samples:
-    """Time what ``make_call`` returns, until the budget is met.
+    """Time a call until the budget is met.
 
     First call apart; then ``after_first`` once, which may call it too and returns how long that took; then
-    rounds, each of which warms up and times blocks. Every round makes the call anew, so that its inputs
-    lie elsewhere in memory: where they lie changes the time of a call.
+    warm-up, and blocks until the budget is met.
 
     Raises:
         ClockError: the clock does not move forwards.
     """
     watch = Stopwatch(clock)
-    call = make_call()
     first_call = watch.time(call, 1)
     watch.timed += after_first(call)
-    budget = budget.for_call_of(first_call)
-    rounds: list[list[Milliseconds]] = []
-    sampled: Seconds = 0.0
-    while True:
-        calls = warm_up(call, watch, budget, first_call)
-        start = watch.elapsed()
-        latencies, stopped_by = _round(call, calls, watch, budget)
-        rounds.append(latencies)
-        sampled += watch.elapsed() - start
-        if stopped_by := budget.stop(rounds, sampled, stopped_by):
-            flat = tuple(itertools.chain.from_iterable(rounds))
-            return Samples(first_call, flat, tuple(map(len, rounds)), stopped_by, watch.timed)
-        del call  # two sets of inputs at once may not fit
-        call = make_call()
+    calls = warm_up(call, watch, budget, first_call)
+    latencies, stopped_by = _sample_blocks(call, calls, watch, budget)
+    return Samples(first_call, tuple(latencies), stopped_by, watch.timed)
 
 
-def _round(call: Call, calls: int, watch: Stopwatch, budget: Budget) -> tuple[list[Milliseconds], str]:
-    """The latencies of one round, and why it ended."""
+def _sample_blocks(
+    call: Call, calls: int, watch: Stopwatch, budget: Budget
+) -> tuple[list[Milliseconds], str]:
+    """The latencies of blocks of so many calls, and why they are enough."""
     latencies: list[Milliseconds] = []
     noise: list[float] = []  # at every check, to see it settle
-    start, next_check = watch.elapsed(), budget.round_samples
+    start, next_check = watch.elapsed(), budget.min_samples
     while True:
         latencies.append(watch.time(call, calls) / calls * 1e3)
         elapsed = watch.elapsed() - start
-        if len(latencies) < next_check and elapsed < budget.round_time_limit:
+        if len(latencies) < next_check and elapsed < budget.max_time:
             continue
         if len(latencies) >= next_check:
             noise.append(spread(latencies))
             next_check = math.ceil(len(latencies) * CHECK_GROWTH)
-        if stopped_by := budget.ends_round(latencies, noise, elapsed):
+        if stopped_by := budget.stops(latencies, noise, elapsed):
             return latencies, stopped_by
 
 

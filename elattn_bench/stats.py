@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,12 +35,12 @@ class Summary:
     ci_high: float
 
 
-def summarise(samples: Sequence[float], rounds: Sequence[int] = ()) -> Summary:
+def summarise(samples: Sequence[float], visits: Sequence[int] = ()) -> Summary:
     """The summary of the samples.
 
     Args:
         samples: in the order taken.
-        rounds: how many of them each round took; nothing if they are one round.
+        visits: how many of them each visit took; nothing if there was one visit.
 
     Raises:
         ValueError: there are none.
@@ -49,22 +49,22 @@ def summarise(samples: Sequence[float], rounds: Sequence[int] = ()) -> Summary:
         raise ValueError("no samples to summarise")
     values = np.asarray(samples, dtype=np.float64)
     p25, p50, p75 = np.percentile(values, [25, 50, 75])
-    ci_low, ci_high = median_interval(values, rounds)
+    ci_low, ci_high = median_interval(values, visits)
     return Summary(
         float(p50), float(p25), float(p75), float(values.min()), float(values.mean()), ci_low, ci_high
     )
 
 
 def median_interval(
-    samples: Sequence[float] | NDArray[np.float64], rounds: Sequence[int] = ()
+    samples: Sequence[float] | NDArray[np.float64], visits: Sequence[int] = ()
 ) -> tuple[float, float]:
     """95 % interval of the median by the percentile bootstrap (Efron 1979), seeded: same data, same interval.
 
-    With several rounds, rounds are drawn first and samples within them (the two-stage bootstrap of
-    Davison & Hinkley 1997, section 3.8): samples of one round resemble each other.
+    With several visits, visits are drawn first and samples within them (the two-stage bootstrap of
+    Davison & Hinkley 1997, section 3.8): samples of one visit resemble each other.
     """
     values = np.asarray(samples, dtype=np.float64)
-    medians = _round_medians(values, rounds) if len(rounds) > 1 else _medians(values)
+    medians = _visit_medians(values, visits) if len(visits) > 1 else _medians(values)
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(medians, [tail, 1 - tail])
     return float(low), float(high)
@@ -81,10 +81,10 @@ def _medians(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return centre + (medians - centre) * math.sqrt(count / len(values))
 
 
-def _round_medians(values: NDArray[np.float64], rounds: Sequence[int]) -> NDArray[np.float64]:
-    """Medians of resampled rounds, widened: the spread of n rounds understates that of their source."""
+def _visit_medians(values: NDArray[np.float64], visits: Sequence[int]) -> NDArray[np.float64]:
+    """Medians of resampled visits, widened: the spread of n visits understates that of their source."""
     generator = np.random.default_rng(0)
-    lengths = np.asarray(rounds)
+    lengths = np.asarray(visits)
     starts = np.cumsum(lengths) - lengths
     count = max(1, min(int(lengths.min()), LARGEST_RESAMPLE // len(lengths)))
     chosen = generator.integers(0, len(lengths), size=(RESAMPLES, len(lengths), 1))
@@ -101,19 +101,19 @@ def spread(samples: Sequence[float]) -> float:
     return float((p75 - p25) / p50)
 
 
-def instability(samples: Sequence[float], rounds: Sequence[int] = ()) -> str | None:
+def instability(samples: Sequence[float], visits: Sequence[int] = ()) -> str | None:
     """The criterion of a stable case that the samples fail, with the figure; None when they keep all.
 
-    The interquartile range is at most 10 % of the median; the medians of any two rounds differ by at most
-    10 %, and where there is one round, those of its two halves by at most 5 %.
+    The interquartile range is at most 10 % of the median; the medians of any two visits differ by at most
+    10 %, and where there is one visit, those of its two halves by at most 5 %.
     """
     values = np.asarray(samples, dtype=np.float64)
     if (share := spread(samples)) > STABLE_SPREAD:
         return f"interquartile range {share:.0%} of the median, allowed {STABLE_SPREAD:.0%}"
-    if len(rounds) > 1:
-        medians = [float(np.median(part)) for part in np.split(values, np.cumsum(rounds)[:-1])]
+    if len(visits) > 1:
+        medians = [float(np.median(part)) for part in np.split(values, np.cumsum(visits)[:-1])]
         if (share := max(medians) / min(medians) - 1) > STABLE_SPREAD:
-            return f"rounds differ by {share:.0%} in their median, allowed {STABLE_SPREAD:.0%}"
+            return f"visits differ by {share:.0%} in their median, allowed {STABLE_SPREAD:.0%}"
     elif len(values) >= 2 * FEWEST_SAMPLES:
         first, second = (float(np.median(half)) for half in np.array_split(values, 2))
         if (share := abs(second / first - 1)) > STABLE_DRIFT:
@@ -125,10 +125,9 @@ def instability(samples: Sequence[float], rounds: Sequence[int] = ()) -> str | N
 class Budget:
     """How long to sample one case.
 
-    Sampling goes on until there are ``min_samples`` and ``min_time`` has passed and the interval of
-    the median is within ``precision`` of it, or the noise has settled, or ``max_time`` has passed.
-    With several ``rounds`` each gets its share of samples and time, and more follow while the interval is
-    too wide.
+    A visit goes on until there are ``min_samples`` and ``min_time`` has passed and the interval of the
+    median is within ``precision`` of it, or the noise has settled, or ``max_time`` has passed. Each case
+    is visited ``visits`` times, all over the sweep.
     """
 
     min_samples: int
@@ -136,44 +135,24 @@ class Budget:
     max_time: Seconds
     precision: float
     warm_up_time: Seconds
-    rounds: int = 1
+    visits: int = 1
 
-    @property
-    def round_samples(self) -> int:
-        """Samples that a round takes at least."""
-        return -(-self.min_samples // self.rounds)
+    def stops(self, samples: Sequence[float], noise: Sequence[float], elapsed: Seconds) -> str:
+        """Why a visit ends now: ``precision``, ``plateau`` or ``time``; empty while it goes on.
 
-    @property
-    def round_time_limit(self) -> Seconds:
-        """Time after which a round ends."""
-        return self.max_time / self.rounds
-
-    def for_call_of(self, seconds: Seconds) -> Budget:
-        """The budget for a call of that length: too slow a call has no time for rounds."""
-        return replace(self, rounds=1) if seconds * CALLS_PER_ROUND > self.round_time_limit else self
-
-    def ends_round(self, samples: Sequence[float], noise: Sequence[float], elapsed: Seconds) -> str:
-        """Why a round ends now: ``precision``, ``plateau`` or ``time``; empty while it goes on."""
-        if elapsed >= self.round_time_limit:
-            return "time" if self.rounds > 1 or len(samples) >= FEWEST_SAMPLES else ""
-        if len(samples) < self.round_samples or elapsed < self.min_time / self.rounds:
+        Args:
+            samples: all so far.
+            noise: their spread at every check so far.
+            elapsed: time since the first.
+        """
+        if elapsed >= self.max_time:
+            return "time" if len(samples) >= FEWEST_SAMPLES else ""
+        if len(samples) < self.min_samples or elapsed < self.min_time:
             return ""
-        if self.rounds > 1 or self._is_precise(samples, ()):
+        low, high = median_interval(samples)
+        if (high - low) / 2 <= self.precision * float(np.median(samples)):
             return "precision"
         return "plateau" if has_settled(noise, len(samples)) else ""
-
-    def stop(self, rounds: Sequence[Sequence[float]], elapsed: Seconds, stopped_by: str) -> str:
-        """Why sampling stops after these rounds, the last of which ended so; empty while more are needed."""
-        if self.rounds == 1:
-            return stopped_by
-        samples = [value for each in rounds for value in each]
-        if len(rounds) >= self.rounds and self._is_precise(samples, [len(each) for each in rounds]):
-            return "precision"
-        return "time" if elapsed >= self.max_time and len(samples) >= FEWEST_SAMPLES else ""
-
-    def _is_precise(self, samples: Sequence[float], rounds: Sequence[int]) -> bool:
-        low, high = median_interval(samples, rounds)
-        return (high - low) / 2 <= self.precision * float(np.median(samples))
 
 
 def has_settled(noise: Sequence[float], samples: int) -> bool:
@@ -189,7 +168,6 @@ def has_settled(noise: Sequence[float], samples: int) -> bool:
 
 
 FEWEST_SAMPLES = 3  # even past max_time: quartiles of fewer would be fiction
-CALLS_PER_ROUND = 5  # first, two of warm-up, two samples: with less a round says nothing
 SETTLED_SAMPLES = 64
 SETTLED_CHECKS = 5
 SETTLED_SPREAD = 0.05
@@ -198,6 +176,6 @@ BUDGETS = {
     "quick": Budget(min_samples=10, min_time=0.05, max_time=0.5, precision=0.10, warm_up_time=0.3),
     "default": Budget(min_samples=10, min_time=0.2, max_time=10.0, precision=0.02, warm_up_time=3.0),
     "rigorous": Budget(
-        min_samples=30, min_time=1.0, max_time=20.0, precision=0.01, warm_up_time=3.0, rounds=5
+        min_samples=10, min_time=0.3, max_time=5.0, precision=0.02, warm_up_time=3.0, visits=7
     ),
 }

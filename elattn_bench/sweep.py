@@ -33,21 +33,24 @@ def run(
     measure: Measure,
     observer: Observer,
     predictor: Predictor | None = None,
+    visits: int = 1,
 ) -> None:
-    """Measure every case that the run directory does not hold yet, in the order given.
+    """Measure the cases in the order given, each as often as it stands there and still needs a visit.
 
     Args:
+        visits: how many visits a case needs in all.
         predictor: refuses cases that cannot fit; None tries them all.
     """
     foresight = Foresight(predictor)
     for row in run_dir.done.values():
         foresight.note(_case_of(row), row)
     for case in cases:
-        if case.case_id in run_dir.done:
+        if not run_dir.remaining(case.case_id, visits):
             continue
         observer.started(case)
         start = time.monotonic()
-        outcome = foresight.verdict(case) or measure(case)
+        known = case.case_id in run_dir.done
+        outcome = (None if known else foresight.verdict(case)) or measure(case)
         # Append before the next case: a later crash must not lose this row.
         row = run_dir.append(case, outcome, case_s=time.monotonic() - start)
         foresight.note(case, row)
@@ -63,6 +66,16 @@ def in_order(cases: Sequence[Case], seed: int) -> list[Case]:
     shuffled = list(cases)
     random.Random(seed).shuffle(shuffled)
     return sorted(shuffled, key=_cost_bucket)
+
+
+def in_visits(cases: Sequence[Case], run_dir: RunDir, visits: int, seed: int) -> list[Case]:
+    """The cases as often as each still needs a visit, in rounds through all of them, each in an order of its own."""
+    left = {case: run_dir.remaining(case.case_id, visits) for case in cases}
+    return [
+        case
+        for visit in range(visits)
+        for case in in_order([case for case in cases if left[case] > visit], seed + visit)
+    ]
 
 
 def _cost_bucket(case: Case) -> int:

@@ -13,7 +13,8 @@ import attention_impls
 from elattn_bench.config import read_toml
 from elattn_bench.defaults import AXIS_DEFAULTS
 from elattn_bench.results import COLUMNS, STATUSES
-from elattn_bench.rundir import read_run, read_samples
+from elattn_bench.rundir import SAMPLES, read_run
+from elattn_bench.samples_file import read_samples
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -64,7 +65,7 @@ def test_committed_grids_can_be_read(path: Path) -> None:
 def test_committed_runs_can_be_read_and_hold_every_sample(path: Path) -> None:
     run = read_run(path)
     measured = {row.case_id for row in run.rows if row.ok}
-    assert measured == set(read_samples(path))
+    assert measured == set(read_samples(path / SAMPLES))
     assert not run.warnings
     assert run.info["finished"]
 

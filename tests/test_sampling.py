@@ -7,7 +7,7 @@ from itertools import chain, cycle, repeat
 
 import pytest
 
-from elattn_bench.sampling import ClockError, Samples, sample
+from elattn_bench.sampling import ClockError, sample
 from elattn_bench.stats import BUDGETS, FEWEST_SAMPLES, Budget
 
 BUDGET = Budget(min_samples=10, min_time=0.2, max_time=5.0, precision=0.02, warm_up_time=2.0)
@@ -33,7 +33,7 @@ class FakeClock:
 
 def run(durations: Iterator[float], budget: Budget = BUDGET) -> tuple[tuple[float, ...], FakeClock, float]:
     clock = FakeClock(durations)
-    samples = sample(lambda: lambda: None, clock, budget)
+    samples = sample(lambda: None, clock, budget)
     return samples.latency_ms, clock, samples.first_call
 
 
@@ -83,55 +83,33 @@ def test_every_budget_asks_for_ten_samples_where_the_call_is_fast(name: str) -> 
     assert len(latencies) >= 10
 
 
-ROUNDS = Budget(min_samples=30, min_time=1.0, max_time=20.0, precision=0.01, warm_up_time=3.0, rounds=5)
-
-
-def sample_rounds(durations: Iterator[float], budget: Budget = ROUNDS) -> tuple[Samples, int]:
-    made = 0
-
-    def make_call() -> Callable[[], None]:
-        nonlocal made
-        made += 1
-        return lambda: None
-
-    return sample(make_call, FakeClock(durations), budget), made
-
-
-def test_every_round_makes_its_call_anew_and_takes_its_share_of_samples() -> None:
-    samples, made = sample_rounds(repeat(0.05))
-    assert made == 5
-    assert samples.rounds == (6,) * 5
-    assert samples.stopped_by == "precision"
-
-
-def test_more_rounds_follow_while_rounds_disagree_and_the_time_lasts() -> None:
-    def disagreeing() -> Iterator[float]:
-        for number in range(100):
-            yield from repeat(0.05 * (1 + 0.04 * (-1) ** number), 24)
-
-    samples, _ = sample_rounds(disagreeing())
-    assert len(samples.rounds) > 5
-    assert samples.stopped_by == "time"
-
-
-def test_a_call_too_slow_for_rounds_is_measured_in_one() -> None:
-    samples, made = sample_rounds(repeat(3.0))
-    assert made == 1
-    assert len(samples.rounds) == 1
-    assert len(samples.latency_ms) >= FEWEST_SAMPLES
-
-
 def test_noise_that_has_settled_ends_sampling() -> None:
     scattered = cycle([0.006, 0.01, 0.01, 0.014, 0.02, 0.03, 0.004])
-    samples = sample(lambda: lambda: None, FakeClock(scattered), BUDGET)
+    samples = sample(lambda: None, FakeClock(scattered), BUDGET)
     assert samples.stopped_by == "plateau"
     assert len(samples.latency_ms) >= 64
 
 
 def test_all_calls_count_as_timed() -> None:
     clock = FakeClock(repeat(0.05))
-    samples = sample(lambda: lambda: None, clock, BUDGET)
+    samples = sample(lambda: None, clock, BUDGET)
     assert samples.timed_s == pytest.approx(clock.time_now)
+
+
+def test_what_follows_the_first_call_counts_as_timed_and_sees_the_call() -> None:
+    seen: list[object] = []
+
+    def call() -> None:
+        return None
+
+    def after(first: Callable[[], object]) -> float:
+        seen.append(first)
+        return 7.0
+
+    clock = FakeClock(repeat(0.05))
+    samples = sample(call, clock, BUDGET, after)
+    assert seen == [call]
+    assert samples.timed_s == pytest.approx(clock.time_now + 7.0)
 
 
 class BackwardsClock(FakeClock):
@@ -153,11 +131,11 @@ class BackwardsClock(FakeClock):
 
 def test_a_clock_set_back_now_and_then_spoils_neither_samples_nor_the_stopping_rule() -> None:
     clock = BackwardsClock(5)
-    samples = sample(lambda: lambda: None, clock, BUDGET)
+    samples = sample(lambda: None, clock, BUDGET)
     assert samples.latency_ms == pytest.approx([50.0] * len(samples.latency_ms))
     assert len(samples.latency_ms) < 100
 
 
 def test_a_clock_that_never_moves_forwards_is_an_error_not_a_number() -> None:
     with pytest.raises(ClockError, match="went backwards or stood still 101 times"):
-        sample(lambda: lambda: None, BackwardsClock(1), BUDGET)
+        sample(lambda: None, BackwardsClock(1), BUDGET)

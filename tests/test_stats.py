@@ -43,12 +43,12 @@ def test_a_case_that_becomes_slower_while_it_is_measured_is_noisy() -> None:
     assert "drifted by 8%" in (stats.instability([1.0] * 11 + [1.08] * 10) or "")
 
 
-def test_rounds_that_disagree_are_noisy() -> None:
+def test_visits_that_disagree_are_noisy() -> None:
     samples = [1.0] * 20 + [1.0] * 20 + [1.2] * 5
-    assert "rounds differ by 20%" in (stats.instability(samples, [20, 20, 5]) or "")
+    assert "visits differ by 20%" in (stats.instability(samples, [20, 20, 5]) or "")
 
 
-def test_rounds_that_disagree_widen_the_interval() -> None:
+def test_visits_that_disagree_widen_the_interval() -> None:
     generator = np.random.default_rng(0)
     samples = np.concatenate([generator.normal(centre, 0.01, 30) for centre in (1.0, 1.1, 1.05, 0.95, 1.0)])
     blind = stats.median_interval(samples)
@@ -56,7 +56,7 @@ def test_rounds_that_disagree_widen_the_interval() -> None:
     assert aware[1] - aware[0] > 3 * (blind[1] - blind[0])
 
 
-def test_the_interval_of_rounds_contains_the_true_median_about_as_often_as_it_says() -> None:
+def test_the_interval_of_visits_contains_the_true_median_about_as_often_as_it_says() -> None:
     generator = np.random.default_rng(5)
     hits = 0
     for _ in range(200):

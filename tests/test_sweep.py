@@ -13,7 +13,8 @@ from elattn_bench import sweep
 from elattn_bench.cases import Case
 from elattn_bench.prediction import Predictor
 from elattn_bench.results import Measurement, Outcome, Row, Skipped
-from elattn_bench.rundir import RunDir, read_run, read_samples
+from elattn_bench.rundir import SAMPLES, RunDir, read_run
+from elattn_bench.samples_file import read_samples
 
 CASES = [
     Case("softmax", "eager", "op", "forward", "float32", "cpu", False, batch, 8, seq_len, 64)
@@ -97,7 +98,7 @@ def test_a_half_written_last_line_is_cut_and_measured_again(tmp_path: Path, cut:
     observer = run(tmp_path / "run")
     assert observer.seen == [("started", CASES[-1].case_id), ("finished", CASES[-1].case_id)]
     assert ids(tmp_path / "run") == [case.case_id for case in CASES]
-    assert set(read_samples(tmp_path / "run")) == {case.case_id for case in CASES}
+    assert set(read_samples(tmp_path / "run" / SAMPLES)) == {case.case_id for case in CASES}
 
 
 def test_a_crash_between_samples_and_row_leaves_one_set_of_samples(tmp_path: Path) -> None:
@@ -105,7 +106,7 @@ def test_a_crash_between_samples_and_row_leaves_one_set_of_samples(tmp_path: Pat
     with (tmp_path / "run" / "samples.jsonl").open("a") as stream:
         stream.write(f'{{"case_id": "{CASES[2].case_id}", "latency_ms": [1.0]}}\n')
     run(tmp_path / "run")
-    assert read_samples(tmp_path / "run")[CASES[2].case_id] == [512.0] * 10
+    assert read_samples(tmp_path / "run" / SAMPLES)[CASES[2].case_id] == [512.0] * 10
 
 
 @pytest.mark.parametrize(("status", "follows"), [("oom", "predicted_oom"), ("timeout", "timeout")])
@@ -183,3 +184,98 @@ def test_a_resumed_sweep_predicts_from_the_rows_on_disk(tmp_path: Path) -> None:
     with RunDir.resume(tmp_path / "run") as run_dir:
         sweep.run([small, large], run_dir, measured, Silent(), Predictor(memory_limit=20 * 2**20))
     assert [row.status for row in read_run(tmp_path / "run").rows] == ["ok", "ok"]
+
+
+VISITS = 3
+
+
+def visited(path: Path, measure: Callable[[Case], Outcome]) -> Silent:
+    observer = Silent()
+    with RunDir.resume(path) if path.exists() else RunDir.create(path, {}) as run_dir:
+        steps = sweep.in_visits(CASES[:2], run_dir, VISITS, seed=0)
+        sweep.run(steps, run_dir, measure, observer, visits=VISITS)
+    return observer
+
+
+class Drifting:
+    """A machine on which every later call takes a millisecond more, and some fail."""
+
+    def __init__(self, failing: dict[int, Outcome] | None = None) -> None:
+        self.calls = 0
+        self.failing = failing or {}
+
+    def __call__(self, case: Case) -> Outcome:
+        self.calls += 1
+        if self.calls in self.failing:
+            outcome = self.failing[self.calls]
+            if isinstance(outcome, Skipped):
+                return outcome
+        return Measurement((100.0 + self.calls,) * 5, "stable", timed_s=1.0, compile_s=float(self.calls))
+
+
+def test_each_case_is_visited_in_every_pass_before_any_is_visited_again(tmp_path: Path) -> None:
+    seen = [case_id for what, case_id in visited(tmp_path / "run", Drifting()).seen if what == "finished"]
+    assert len(seen) == 2 * VISITS
+    assert all(len(set(seen[start : start + 2])) == 2 for start in (0, 2, 4))
+
+
+def test_the_row_of_a_case_holds_all_of_its_visits(tmp_path: Path) -> None:
+    visited(tmp_path / "run", Drifting())
+    rows = read_run(tmp_path / "run").rows
+    assert [row.case_id for row in rows] == list(dict.fromkeys(row.case_id for row in rows))
+    for row in rows:
+        assert (row.visits, row.samples, row.timed_s) == (VISITS, 5 * VISITS, 3.0)
+        assert row.latency_ms_ci_high is not None
+        assert row.latency_ms_ci_low is not None
+        assert row.latency_ms_ci_high - row.latency_ms_ci_low > 1.0  # what lies between the visits
+        assert row.compile_s in (1.0, 2.0)  # of the first visit
+    samples = read_samples(tmp_path / "run" / SAMPLES)
+    assert {len(each) for each in samples.values()} == {5 * VISITS}
+
+
+@pytest.mark.parametrize("crash", range(1, 2 * VISITS + 1))
+def test_a_crash_at_any_visit_costs_no_visit_and_doubles_none(tmp_path: Path, crash: int) -> None:
+    whole = Drifting()
+
+    def crashing(case: Case) -> Outcome:
+        if whole.calls + 1 == crash:
+            whole.calls += 1
+            raise KeyboardInterrupt
+        return whole(case)
+
+    with pytest.raises(KeyboardInterrupt):
+        visited(tmp_path / "run", crashing)
+    visited(tmp_path / "run", whole)
+    assert whole.calls == 2 * VISITS + 1
+    assert {row.visits for row in read_run(tmp_path / "run").rows} == {VISITS}
+
+
+def test_samples_without_their_row_are_forgotten_on_resume(tmp_path: Path) -> None:
+    visited(tmp_path / "run", Drifting())
+    raw = tmp_path / "run" / SAMPLES
+    first = raw.read_text().splitlines()[0]
+    raw.write_text(
+        raw.read_text()
+        + first
+        + "\n"
+        + first.replace(CASES[0].case_id, "gone").replace(CASES[1].case_id, "gone")
+        + "\n"
+    )
+    visited(tmp_path / "run", Drifting())
+    assert {case_id: len(each) for case_id, each in read_samples(raw).items()} == {
+        case.case_id: 5 * VISITS for case in CASES[:2]
+    }
+
+
+def test_a_visit_that_fails_leaves_a_warning_and_the_row(tmp_path: Path) -> None:
+    visited(tmp_path / "run", Drifting({3: Skipped("timeout", "took longer than 1 s")}))
+    rows = read_run(tmp_path / "run").rows
+    assert {row.status for row in rows} == {"ok"}
+    assert sorted(row.visits or 0 for row in rows) == [VISITS - 1, VISITS]
+    assert sum("visit: one failed with timeout" in (row.warnings or "") for row in rows) == 1
+
+
+def test_a_case_that_fails_at_its_first_visit_is_not_visited_again(tmp_path: Path) -> None:
+    machine = Drifting({1: Skipped("error", "wrong")})
+    visited(tmp_path / "run", machine)
+    assert machine.calls == 1 + VISITS
