@@ -27,7 +27,7 @@ def call_seconds(case: Case) -> Seconds:
 
 
 def case_seconds(case: Case, budget: Budget, timeout: Seconds) -> Seconds:
-    """A guess of a whole case's time under the budget."""
+    """A guess of the time of one visit to a case under the budget."""
     call = call_seconds(case)
     sampling = max(
         min(max(budget.min_time, budget.min_samples * call), budget.max_time), FEWEST_SAMPLES * call
@@ -37,5 +37,5 @@ def case_seconds(case: Case, budget: Budget, timeout: Seconds) -> Seconds:
 
 
 def sweep_seconds(cases: Sequence[Case], budget: Budget, timeout: Seconds) -> Seconds:
-    """A guess of the sweep's time."""
-    return sum(case_seconds(case, budget, timeout) for case in cases)
+    """A guess of the sweep's time, all visits to each case."""
+    return budget.visits * sum(case_seconds(case, budget, timeout) for case in cases)

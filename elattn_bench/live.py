@@ -167,7 +167,7 @@ def _compare(pair: Pair, comparison: LiveComparison, worker: Worker, trials: Tri
             return PairResult(pair, tried, name)
         first_calls.append(tried)
     timeout = comparison.plan.timeout
-    precision = precision_for(comparison.threshold, comparison.plan.budget.precision)
+    precision = precision_for(comparison.threshold, comparison.plan.budget.precision_of_all)
     outcome = worker.call(
         "elattn_bench.pair_task:compare",
         pair.a, pair.b, tuple(first_calls), precision, TIME_FOR_PAIRS * timeout,

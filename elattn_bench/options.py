@@ -172,7 +172,12 @@ Quick = Annotated[
     bool, Option("--quick", help="Fewer samples, 15 s per case: a first look.", rich_help_panel=_RUN)
 ]
 Rigorous = Annotated[
-    bool, Option("--rigorous", help="More samples, narrower intervals.", rich_help_panel=_RUN)
+    bool,
+    Option(
+        "--rigorous",
+        help="Seven times the effort, spread over the sweep: intervals that hold between runs.",
+        rich_help_panel=_RUN,
+    ),
 ]
 Timeout = Annotated[
     float | None,

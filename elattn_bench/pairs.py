@@ -119,8 +119,8 @@ class PairBudget:
 
     @property
     def max_time(self) -> Seconds:
-        """Time after which rounds end: two calls get that of two cases."""
-        return 2 * self.each.max_time
+        """Time after which rounds end: two calls get that of all visits to two cases."""
+        return 2 * self.each.visits * self.each.max_time
 
     def ends_round(self, turns: int, elapsed: Seconds) -> bool:
         """Whether a round has all that it needs, or its share of the time is over."""

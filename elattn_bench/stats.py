@@ -14,6 +14,7 @@ from elattn_bench.units import Seconds
 RESAMPLES = 1000  # of the bootstrap: the interval's own error is then far below the +-2 % we ask for
 CONFIDENCE = 0.95
 STABLE_SPREAD = 0.10  # IQR / median above which a case is noisy: torch.utils.benchmark's warning level
+STABLE_INTERVAL = 0.05  # half the interval of the median over it: what two runs may differ by and be the same
 STABLE_DRIFT = 0.05  # between the halves of a case's samples: a machine that changes under the measurement
 LARGEST_RESAMPLE = 256  # samples drawn per resample; more would cost time and change no verdict
 
@@ -104,16 +105,16 @@ def spread(samples: Sequence[float]) -> float:
 def instability(samples: Sequence[float], visits: Sequence[int] = ()) -> str | None:
     """The criterion of a stable case that the samples fail, with the figure; None when they keep all.
 
-    The interquartile range is at most 10 % of the median; the medians of any two visits differ by at most
-    10 %, and where there is one visit, those of its two halves by at most 5 %.
+    The interquartile range is at most 10 % of the median. With several visits the interval of the median is
+    within 5 % of it; with one, the medians of its two halves differ by at most 5 %.
     """
     values = np.asarray(samples, dtype=np.float64)
     if (share := spread(samples)) > STABLE_SPREAD:
         return f"interquartile range {share:.0%} of the median, allowed {STABLE_SPREAD:.0%}"
     if len(visits) > 1:
-        medians = [float(np.median(part)) for part in np.split(values, np.cumsum(visits)[:-1])]
-        if (share := max(medians) / min(medians) - 1) > STABLE_SPREAD:
-            return f"visits differ by {share:.0%} in their median, allowed {STABLE_SPREAD:.0%}"
+        low, high = median_interval(values, visits)
+        if (share := (high - low) / 2 / float(np.median(values))) > STABLE_INTERVAL:
+            return f"interval of the median ±{share:.0%} over {len(visits)} visits, allowed ±{STABLE_INTERVAL:.0%}"
     elif len(values) >= 2 * FEWEST_SAMPLES:
         first, second = (float(np.median(half)) for half in np.array_split(values, 2))
         if (share := abs(second / first - 1)) > STABLE_DRIFT:
@@ -136,6 +137,11 @@ class Budget:
     precision: float
     warm_up_time: Seconds
     visits: int = 1
+
+    @property
+    def precision_of_all(self) -> float:
+        """What all visits together come to, were they alike."""
+        return self.precision / math.sqrt(self.visits)
 
     def stops(self, samples: Sequence[float], noise: Sequence[float], elapsed: Seconds) -> str:
         """Why a visit ends now: ``precision``, ``plateau`` or ``time``; empty while it goes on.

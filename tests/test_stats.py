@@ -44,8 +44,10 @@ def test_a_case_that_becomes_slower_while_it_is_measured_is_noisy() -> None:
 
 
 def test_visits_that_disagree_are_noisy() -> None:
-    samples = [1.0] * 20 + [1.0] * 20 + [1.2] * 5
-    assert "visits differ by 20%" in (stats.instability(samples, [20, 20, 5]) or "")
+    visits = [0.91, 0.95, 0.98, 1.0, 1.02, 1.05, 1.09]
+    samples = [median for median in visits for _ in range(10)]
+    assert "over 7 visits, allowed ±5%" in (stats.instability(samples, [10] * 7) or "")
+    assert stats.instability([10 + value for value in samples], [10] * 7) is None
 
 
 def test_visits_that_disagree_widen_the_interval() -> None:
