@@ -43,8 +43,8 @@ def sweep(
         return
     try:
         runner.run_sweep(plan, path, resume=resume, force=force, console=_stderr())
-    except Interrupted as interrupt:
-        raise _how_to_go_on(interrupt, path, len(plan.cases)) from None
+    except Interrupted:
+        raise _how_to_go_on(path, len(plan.cases), plan.budget.visits) from None
     _sum_up(path, strict=strict)
 
 
@@ -58,14 +58,17 @@ def _resumed_run(config_file: Path | None, output: Path | None, *, force: bool) 
     return output
 
 
-def _how_to_go_on(interrupt: Interrupted, path: Path, total: int) -> Interrupted:
+def _how_to_go_on(path: Path, cases: int, visits: int) -> Interrupted:
     from elattn_bench.rundir import read_run, resume_command
 
     try:
-        done = len(read_run(path).rows)
+        rows = read_run(path).rows
     except RunDirError:
-        done = 0
-    return Interrupted(f"{done} of {total} cases are on disk; go on with: {resume_command(path)}")
+        rows = []
+    done = f"{len(rows)} of {cases} cases"
+    if visits > 1:
+        done = f"{sum(row.visits or visits for row in rows)} of {visits * cases} visits to {cases} cases"
+    return Interrupted(f"{done} are on disk; go on with: {resume_command(path)}")
 
 
 def _show_plan(plan: Any) -> None:

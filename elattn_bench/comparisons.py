@@ -228,7 +228,10 @@ def _change(case_id: str, before: Row | None, after: Row | None, threshold: floa
     latency = latency_ratio(after, before)
     memory = quotient(after.peak_memory_bytes, before.peak_memory_bytes)
     params = quotient(after.params, before.params)
-    return Change(case_id, before, after, latency, memory, params, judge(latency, threshold))
+    verdict = judge(latency, threshold)
+    if latency is not None and not before.stability == after.stability == "stable":
+        verdict = "unclear"  # a neighbour does not slow every case alike: a narrow interval proves nothing
+    return Change(case_id, before, after, latency, memory, params, verdict)
 
 
 def judge(latency: Ratio | None, threshold: float) -> Verdict:
@@ -319,7 +322,8 @@ def fails(
 
 def _slower(item: Comparison | Change, threshold: float) -> str:
     ratio = item.latency if isinstance(item, Change) else item.speed_up and item.speed_up.inverse
-    if not ratio or judge(ratio, threshold) != "slower":
+    unclear = isinstance(item, Change) and item.verdict == "unclear"
+    if not ratio or unclear or judge(ratio, threshold) != "slower":
         return ""
     return f"takes {ratio.value:.3g}x as long, interval [{ratio.low:.3g}, {ratio.high:.3g}]"
 

@@ -186,11 +186,11 @@ def make_plan(settings: Mapping[str, Any]) -> Plan:
         cases=_cases(settings, device),
         budget=BUDGETS[settings["budget"]],
         device=device,
-        timeout=_positive("timeout", settings["timeout"]),
+        timeout=_positive("timeout", settings["timeout"], "60"),
         memory_limit=_memory_limit(settings["memory-limit"], memory),
         threads=_whole("threads", settings["threads"], 1, MOST_THREADS) if settings["threads"] else None,
         seed=_whole("seed", settings["seed"], 0, LARGEST_SEED),
-        input_std=_positive("input-std", settings["input-std"]),
+        input_std=_positive("input-std", settings["input-std"], "0.5"),
     )
 
 
@@ -250,13 +250,13 @@ def _choices(name: str, axes: Settings, known: list[str]) -> tuple[str, ...]:
     return words
 
 
-def _positive(name: str, text: str) -> float:
+def _positive(name: str, text: str, example: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):
-        raise UsageError(f"--{name} {text}: is not a positive number; write for example 60")
+        raise UsageError(f"--{name} {text}: is not a positive number; write for example {example}")
     return value
 
 

@@ -53,7 +53,7 @@ def append_whole(target: Path, text: str) -> int:
     # Unbuffered: a buffer would write its rest when the file is closed, after the half line was cut off.
     with target.open("ab", buffering=0) as stream:
         size = stream.tell()
-        left = memoryview(text.encode("utf-8"))
+        left = memoryview(text.encode("utf-8", errors="backslashreplace"))
         try:
             while left:
                 left = left[stream.write(left) :]

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
 
+from elattn_bench import conditions
 from elattn_bench.live import LiveComparison, Pair, PairResult
 from elattn_bench.pair_reports import describe_ratio
 from elattn_bench.progress import describer
@@ -32,6 +33,8 @@ class LiveProgress:
             f"{count} {'case' if count == 1 else 'cases'} on {machine['device_name']} "
             f"({machine['threads']} threads, torch {machine['torch']})"
         )
+        for warning in conditions.warnings(machine):
+            self._say(f"warning: {warning}")
         self._status.start()
         return self
 

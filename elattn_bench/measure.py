@@ -15,7 +15,7 @@ from elattn_bench import device, memory, workload
 from elattn_bench.cases import Case
 from elattn_bench.monitor import Monitor, Observed
 from elattn_bench.neighbours import DISTURBED, CpuTimes, others_share
-from elattn_bench.results import Measurement, Outcome
+from elattn_bench.results import Measurement, Outcome, Skipped
 from elattn_bench.sampling import Call, Samples, sample
 from elattn_bench.timers import clock_for
 from elattn_bench.units import Seconds, format_bytes
@@ -32,8 +32,11 @@ def measure(context: Context, case: Case) -> Outcome:
     error, subject = context.gate.check(case), Subject(case, context.settings)
     clock = clock_for(case.device, case.cache, device.cache_bytes(case.device))
     before = CpuTimes.read()
-    with Monitor(clock, case.device) as monitor:
-        samples = sample(subject.call, monitor, context.settings.budget, subject.memory_pass)
+    try:
+        with Monitor(clock, case.device) as monitor:
+            samples = sample(subject.call, monitor, context.settings.budget, subject.memory_pass)
+    except BrokenContract as broken:
+        return Skipped("error", str(broken))
     disturbed = "; ".join(filter(None, (monitor.observed.throttled, _neighbours(case, before)))) or None
     word, reason = stability([Visit(samples.latency_ms, disturbed, bool(monitor.observed.throttled))])
     return Measurement(
@@ -51,6 +54,10 @@ def measure(context: Context, case: Case) -> Outcome:
         **subject.memory_fields(),
         **_conditions(monitor.observed, statistics.median(samples.latency_ms) * 1e-3),
     )
+
+
+class BrokenContract(Exception):
+    """A call returns something else at the case's length than at the gate's."""
 
 
 class Subject:
@@ -72,9 +79,11 @@ class Subject:
 
         def timed() -> object:
             nonlocal took
-            start = time.perf_counter()
+            versions, start = self._load.versions(), time.perf_counter()
             result = call()
             took = time.perf_counter() - start
+            if broken := self._load.broken(result, versions):
+                raise BrokenContract(broken)
             return result
 
         self._peak = memory.measure(timed, self._case.device)

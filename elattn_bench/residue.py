@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -90,7 +92,22 @@ def _settings() -> Mapping[str, Any]:
         "torch's threads": torch.get_num_threads(),
         "torch's default dtype": torch.get_default_dtype(),
         "torch's gradient mode": torch.is_grad_enabled(),
+        "torch's default device": str(torch.get_default_device()),
+        "torch's matmul precision": torch.get_float32_matmul_precision(),
+        "torch's deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+        "torch's anomaly detection": torch.is_anomaly_enabled(),
+        "torch's oneDNN switch": torch.backends.mkldnn.enabled,
+        "subnormal numbers": bool(torch.tensor(1e-40) * 1.0 > 0),
+        "the CPUs it may use": _affinity(),
+        "its priority": psutil.Process().nice(),
+        "environment variables": dict(os.environ),
+        "the clock": (time.perf_counter, time.perf_counter_ns),
+        "garbage collection": gc.isenabled(),
     }
+
+
+def _affinity() -> frozenset[int]:
+    return frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset()
 
 
 def _working_directory() -> str | None:

@@ -156,6 +156,8 @@ class Row(Labelled):
         return cls(**{column: _from_text(column, record[column]) for column in COLUMNS if column in record})
 
 
+WARNING_SEPARATOR = " | "  # which no sentence holds
+
 COLUMNS: tuple[str, ...] = tuple(column.name for column in fields(Row))
 LATER_COLUMNS = frozenset(
     {
@@ -218,7 +220,9 @@ def make_row(
         "case_s": case_s,
     }
     if isinstance(outcome, Skipped):
-        return Row(**known, status=outcome.status, reason=outcome.reason)
+        # An error may quote a file name that is no text.
+        reason = outcome.reason.encode("utf-8", errors="backslashreplace").decode("utf-8")
+        return Row(**known, status=outcome.status, reason=reason)
     return Row(**known, status="ok", reason="", **_measured(case, outcome, ceilings))
 
 
@@ -254,5 +258,5 @@ def _measured(case: Case, measurement: Measurement, ceilings: Ceilings) -> dict[
         "gbytes_per_s": case.cost.bytes / seconds / 1e9,
         "ceiling_fraction": roof.fraction(seconds) if roof else None,
         "energy_j_per_token": None if measurement.energy_j is None else measurement.energy_j / tokens,
-        "warnings": "; ".join(filter(None, warnings)) or None,
+        "warnings": WARNING_SEPARATOR.join(filter(None, warnings)) or None,
     }

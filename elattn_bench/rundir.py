@@ -19,7 +19,7 @@ from elattn_bench.cases import Case
 from elattn_bench.disk import append_whole, disk_errors, replace_whole
 from elattn_bench.errors import RunDirError
 from elattn_bench.rescue import Presence, places
-from elattn_bench.results import COLUMNS, Measurement, Outcome, Row, make_row
+from elattn_bench.results import COLUMNS, WARNING_SEPARATOR, Measurement, Outcome, Row, make_row
 from elattn_bench.results_file import check_same_columns, line_of, read_rows, text_of
 from elattn_bench.roofline import Ceilings
 from elattn_bench.samples_file import read_visits, text_of_visits
@@ -242,7 +242,8 @@ class RunDir:
                 row = make_row(case, whole, self.ceilings, (earlier.case_s or 0.0) + case_s)
             else:
                 failed = f"visit: one failed with {outcome.status}: {outcome.reason}"
-                row = replace(earlier, warnings="; ".join(filter(None, (earlier.warnings, failed))))
+                warnings = WARNING_SEPARATOR.join(filter(None, (earlier.warnings, failed)))
+                row = replace(earlier, warnings=warnings)
             self.done[row.case_id] = row
             self._replace_results()
         return row
@@ -333,9 +334,10 @@ class RunDir:
             return RunDirError(f"{what}; no case was measured yet: start again")
         for place in places(self.path):
             with contextlib.suppress(RunDirError), RunDir.create(place, self.info) as rescued:
+                rescued._append_line(SAMPLES, text_of_visits(self.visits))
                 rescued._append_line(RESULTS, "".join(map(line_of, rows)))
                 return RunDirError(
-                    f"{what}; all {len(rows)} rows measured so far are in {place}, their raw samples are lost; "
+                    f"{what}; all {len(rows)} rows measured so far are in {place}, with their samples; "
                     f"go on with: {resume_command(place)}"
                 )
         return RunDirError(f"{what}; its {len(rows)} rows cannot be written anywhere else and are lost")

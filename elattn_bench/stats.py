@@ -14,6 +14,7 @@ from elattn_bench.units import Seconds
 RESAMPLES = 1000  # of the bootstrap: the interval's own error is then far below the +-2 % we ask for
 CONFIDENCE = 0.95
 STABLE_SPREAD = 0.10  # IQR / median above which a case is noisy: torch.utils.benchmark's warning level
+QUANTILES = 32  # that stand for a visit among several: enough for quartiles, few enough to resample
 STABLE_INTERVAL = 0.05  # half the interval of the median over it: what two runs may differ by and be the same
 STABLE_DRIFT = 0.05  # between the halves of a case's samples: a machine that changes under the measurement
 LARGEST_RESAMPLE = 256  # samples drawn per resample; more would cost time and change no verdict
@@ -48,12 +49,24 @@ def summarise(samples: Sequence[float], visits: Sequence[int] = ()) -> Summary:
     """
     if not samples:
         raise ValueError("no samples to summarise")
-    values = np.asarray(samples, dtype=np.float64)
+    values = balanced(samples, visits)
     p25, p50, p75 = np.percentile(values, [25, 50, 75])
-    ci_low, ci_high = median_interval(values, visits)
-    return Summary(
-        float(p50), float(p25), float(p75), float(values.min()), float(values.mean()), ci_low, ci_high
-    )
+    ci_low, ci_high = median_interval(samples, visits)
+    return Summary(float(p50), float(p25), float(p75), min(samples), float(values.mean()), ci_low, ci_high)
+
+
+def balanced(
+    samples: Sequence[float] | NDArray[np.float64], visits: Sequence[int] = ()
+) -> NDArray[np.float64]:
+    """The samples with every visit of equal weight: each in the same number of its own quantiles.
+
+    A visit takes the more samples the noisier it is; it must not outvote the quiet ones by that.
+    """
+    values = np.asarray(samples, dtype=np.float64)
+    if len(visits) < 2:
+        return values
+    middles = (np.arange(QUANTILES) + 0.5) / QUANTILES
+    return np.concatenate([np.quantile(part, middles) for part in np.split(values, np.cumsum(visits)[:-1])])
 
 
 def median_interval(
@@ -64,14 +77,14 @@ def median_interval(
     With several visits, visits are drawn first and samples within them (the two-stage bootstrap of
     Davison & Hinkley 1997, section 3.8): samples of one visit resemble each other.
     """
-    values = np.asarray(samples, dtype=np.float64)
-    medians = _visit_medians(values, visits) if len(visits) > 1 else _medians(values)
+    medians = _visit_medians(balanced(samples, visits), len(visits)) if len(visits) > 1 else _medians(samples)
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(medians, [tail, 1 - tail])
     return float(low), float(high)
 
 
-def _medians(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _medians(samples: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
+    values = np.asarray(samples, dtype=np.float64)
     generator = np.random.default_rng(0)
     count = min(len(values), LARGEST_RESAMPLE)
     medians: NDArray[np.float64] = np.median(
@@ -82,21 +95,22 @@ def _medians(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return centre + (medians - centre) * math.sqrt(count / len(values))
 
 
-def _visit_medians(values: NDArray[np.float64], visits: Sequence[int]) -> NDArray[np.float64]:
-    """Medians of resampled visits, widened: the spread of n visits understates that of their source."""
+def _visit_medians(values: NDArray[np.float64], visits: int) -> NDArray[np.float64]:
+    """Medians of resampled visits, widened: the spread of n visits understates that of their source.
+
+    Args:
+        values: of so many visits, one after the other, equally many of each.
+    """
     generator = np.random.default_rng(0)
-    lengths = np.asarray(visits)
-    starts = np.cumsum(lengths) - lengths
-    count = max(1, min(int(lengths.min()), LARGEST_RESAMPLE // len(lengths)))
-    chosen = generator.integers(0, len(lengths), size=(RESAMPLES, len(lengths), 1))
-    within = generator.random((RESAMPLES, len(lengths), count)) * lengths[chosen]
-    drawn = values[starts[chosen] + within.astype(np.int64)].reshape(RESAMPLES, -1)
-    medians: NDArray[np.float64] = np.median(drawn, axis=1)
+    parts = values.reshape(visits, -1)
+    chosen = generator.integers(0, visits, size=(RESAMPLES, visits, 1))
+    within = generator.integers(0, parts.shape[1], size=(RESAMPLES, visits, parts.shape[1]))
+    medians: NDArray[np.float64] = np.median(parts[chosen, within].reshape(RESAMPLES, -1), axis=1)
     centre = float(np.median(values))
-    return centre + (medians - centre) * math.sqrt(len(lengths) / (len(lengths) - 1))
+    return centre + (medians - centre) * math.sqrt(visits / (visits - 1))
 
 
-def spread(samples: Sequence[float]) -> float:
+def spread(samples: Sequence[float] | NDArray[np.float64]) -> float:
     """Interquartile range over median (Tukey 1977): the noise of a case, robust against outliers."""
     p25, p50, p75 = np.percentile(np.asarray(samples, dtype=np.float64), [25, 50, 75])
     return float((p75 - p25) / p50)
@@ -108,11 +122,11 @@ def instability(samples: Sequence[float], visits: Sequence[int] = ()) -> str | N
     The interquartile range is at most 10 % of the median. With several visits the interval of the median is
     within 5 % of it; with one, the medians of its two halves differ by at most 5 %.
     """
-    values = np.asarray(samples, dtype=np.float64)
-    if (share := spread(samples)) > STABLE_SPREAD:
+    values = balanced(samples, visits)
+    if (share := spread(values)) > STABLE_SPREAD:
         return f"interquartile range {share:.0%} of the median, allowed {STABLE_SPREAD:.0%}"
     if len(visits) > 1:
-        low, high = median_interval(values, visits)
+        low, high = median_interval(samples, visits)
         if (share := (high - low) / 2 / float(np.median(values))) > STABLE_INTERVAL:
             return f"interval of the median ±{share:.0%} over {len(visits)} visits, allowed ±{STABLE_INTERVAL:.0%}"
     elif len(values) >= 2 * FEWEST_SAMPLES:
@@ -179,7 +193,7 @@ SETTLED_CHECKS = 5
 SETTLED_SPREAD = 0.05
 
 BUDGETS = {
-    "quick": Budget(min_samples=10, min_time=0.05, max_time=0.5, precision=0.10, warm_up_time=0.3),
+    "quick": Budget(min_samples=10, min_time=0.2, max_time=0.5, precision=0.10, warm_up_time=0.3),
     "default": Budget(min_samples=10, min_time=0.2, max_time=10.0, precision=0.02, warm_up_time=3.0),
     "rigorous": Budget(
         min_samples=10, min_time=0.3, max_time=5.0, precision=0.02, warm_up_time=3.0, visits=7

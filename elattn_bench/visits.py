@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from elattn_bench.results import Measurement, Row
+from elattn_bench.results import WARNING_SEPARATOR, Measurement, Row
 from elattn_bench.stats import instability
 from elattn_bench.units import Milliseconds
 
@@ -78,7 +78,6 @@ def combined(earlier: Row, visits: Sequence[Visit], latest: Measurement) -> Meas
         latest: the latest alone.
     """
     word, reason = stability(visits)
-    warnings = dict.fromkeys([*filter(None, (earlier.warnings or "").split("; ")), *latest.warnings])
     return replace(
         latest,
         latency_ms=tuple(itertools.chain.from_iterable(visit.latency_ms for visit in visits)),
@@ -87,5 +86,12 @@ def combined(earlier: Row, visits: Sequence[Visit], latest: Measurement) -> Meas
         stability_reason=reason,
         compile_s=earlier.compile_s,  # of the first visit: later ones find the compiled code
         timed_s=(earlier.timed_s or 0.0) + (latest.timed_s or 0.0),
-        warnings=tuple(warnings),
+        warnings=_merged(earlier.warnings, latest.warnings),
     )
+
+
+def _merged(earlier: str | None, latest: Sequence[str]) -> tuple[str, ...]:
+    """The last warning of each kind; what follows from the figures of all visits is told anew from them."""
+    sentences = [*filter(None, (earlier or "").split(WARNING_SEPARATOR)), *latest]
+    kinds = {sentence.partition(":")[0]: sentence for sentence in sentences}
+    return tuple(sentence for kind, sentence in kinds.items() if kind != "implausible")

@@ -23,6 +23,34 @@ class Workload:
     call: Callable[[], object]
     inputs: Sequence[Tensor]
 
+    def broken(self, result: object, versions: Sequence[int]) -> str | None:
+        """How a result of the call breaks its contract, or None.
+
+        Args:
+            result: the output, or in training the gradients of the inputs.
+            versions: of the inputs before the call.
+        """
+        results = result if isinstance(result, tuple) else (result,)
+        for found, like in zip(results, self.inputs, strict=False):
+            if not isinstance(found, Tensor) or found.shape != like.shape or found.dtype != like.dtype:
+                kind = (
+                    f"{list(found.shape)} {found.dtype}"
+                    if isinstance(found, Tensor)
+                    else type(found).__name__
+                )
+                return (
+                    f"at the case's own length the result is {kind}, expected {list(like.shape)} {like.dtype}"
+                )
+        return (
+            None
+            if self.versions() == list(versions)
+            else "at the case's own length the call modifies its inputs"
+        )
+
+    def versions(self) -> list[int]:
+        """How often each input was modified."""
+        return [tensor._version for tensor in self.inputs]
+
     @property
     def input_bytes(self) -> Bytes:
         """What the inputs hold."""

@@ -78,3 +78,19 @@ def test_noise_has_settled_when_its_estimates_no_longer_move() -> None:
 def test_no_samples_have_no_summary() -> None:
     with pytest.raises(ValueError, match="no samples"):
         stats.summarise([])
+
+
+def test_a_noisy_visit_with_many_samples_does_not_outvote_quiet_ones() -> None:
+    samples = [1.0] * 120 + [1.3] * 1000
+    summary = stats.summarise(samples, [20] * 6 + [1000])
+    assert summary.p50 == 1.0
+    assert summary.ci_low <= summary.p50 <= summary.ci_high
+
+
+def test_the_interval_of_unequal_visits_holds_its_own_median() -> None:
+    generator = np.random.default_rng(7)
+    for _ in range(20):
+        counts = list(generator.integers(3, 300, size=7))
+        samples = np.concatenate([generator.normal(generator.normal(1, 0.05), 0.02, n) for n in counts])
+        summary = stats.summarise(list(samples), counts)
+        assert summary.ci_low <= summary.p50 <= summary.ci_high
