@@ -20,6 +20,7 @@ from elattn_bench.units import Bytes, format_bytes
 
 TOLERATED: Bytes = 512 * 2**20  # allocators and compilers keep some; beyond, a worker is cheaper to replace
 WORN = 1 / 16  # of the memory limit: so much address space may freed but fragmented memory take from it
+_VARIABLES = ("OMP_", "GOMP_", "KMP_", "MKL_", "ONEDNN_", "CUDA_")  # compilers set others of their own
 FRESH = "; a fresh worker measures the next one"
 
 
@@ -100,7 +101,9 @@ def _settings() -> Mapping[str, Any]:
         "subnormal numbers": bool(torch.tensor(1e-40) * 1.0 > 0),
         "the CPUs it may use": _affinity(),
         "its priority": psutil.Process().nice(),
-        "environment variables": dict(os.environ),
+        "variables of its libraries": {
+            name: value for name, value in os.environ.items() if name.startswith(_VARIABLES)
+        },
         "the clock": (time.perf_counter, time.perf_counter_ns),
         "garbage collection": gc.isenabled(),
     }
