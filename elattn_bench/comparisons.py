@@ -275,23 +275,16 @@ class Agreement:
 
 def agreement(changes: Iterable[Change]) -> Agreement:
     """The agreement of two runs: what a benchmark's intervals are worth."""
-    pairs = [
-        (change.before, change.after)
+    ratios = [
+        change.latency
         for change in changes
-        if change.before and change.after and change.before.stability == change.after.stability == "stable"
+        if change.latency
+        and change.before
+        and change.after
+        and change.before.stability == change.after.stability == "stable"
     ]
-    return Agreement(len(pairs), sum(_overlap(*pair) for pair in pairs))
-
-
-def _overlap(one: Row, other: Row) -> bool:
-    (low, high), (other_low, other_high) = _interval(one), _interval(other)
-    return low <= other_high and other_low <= high
-
-
-def _interval(row: Row) -> tuple[float, float]:
-    assert row.latency_ms_ci_low is not None
-    assert row.latency_ms_ci_high is not None
-    return row.latency_ms_ci_low, row.latency_ms_ci_high
+    # Two intervals overlap just where that of their ratio holds 1.
+    return Agreement(len(ratios), sum(ratio.low <= 1 <= ratio.high for ratio in ratios))
 
 
 def environment_differences(run: Run, other: Run) -> dict[str, tuple[Any, Any]]:

@@ -28,7 +28,7 @@ def visit(at: str, when: str, outcome: Outcome) -> dict[str, Any]:
         outcome: what the control case gave.
     """
     if not isinstance(outcome, Measurement):
-        return {"at": at, "when": when, "status": outcome.status, "reason": outcome.reason}
+        return {"at": at, "when": when, "status": outcome.status, "reason": outcome.reason, "timed_s": None}
     latency = stats.summarise(outcome.latency_ms)
     return {
         "at": at,
@@ -38,6 +38,7 @@ def visit(at: str, when: str, outcome: Outcome) -> dict[str, Any]:
         "latency_ms_ci_low": latency.ci_low,
         "latency_ms_ci_high": latency.ci_high,
         "stability": outcome.stability,
+        "timed_s": outcome.timed_s,
     }
 
 

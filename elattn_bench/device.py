@@ -6,6 +6,7 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
+from elattn_bench import memory
 from elattn_bench.errors import UsageError
 from elattn_bench.units import Bytes, format_bytes
 
@@ -73,8 +74,6 @@ def prepare(device: str, threads: int | None) -> None:
     """
     import torch
 
-    from elattn_bench import memory
-
     if threads is not None:
         torch.set_num_threads(threads)
     if device == "cuda" and not torch.cuda.is_available():
@@ -110,11 +109,7 @@ def limit_memory(device: str, limit: Bytes) -> None:
 
 def data_segment() -> Bytes:
     """What counts against the limit already: this process's private memory; 0 where that is not told."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmData:"):
-                return int(line.split()[1]) * 1024
-    return 0
+    return memory.process_bytes("VmData") or 0
 
 
 def cache_bytes(device: str) -> Bytes:

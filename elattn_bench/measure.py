@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from elattn_bench import device, memory, workload
+from elattn_bench import memory, workload
 from elattn_bench.cases import Case
 from elattn_bench.monitor import Monitor, Observed
 from elattn_bench.neighbours import DISTURBED, CpuTimes, others_share
@@ -30,7 +30,7 @@ def measure(context: Context, case: Case) -> Outcome:
     if refused := context.gate.refusal(case):
         return refused
     error, subject = context.gate.check(case), Subject(case, context.settings)
-    clock = clock_for(case.device, case.cache, device.cache_bytes(case.device))
+    clock = clock_for(case.device, case.cache)
     before = CpuTimes.read()
     try:
         with Monitor(clock, case.device) as monitor:

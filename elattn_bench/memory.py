@@ -38,7 +38,7 @@ def measure(call: Callable[[], object], device: str) -> Peak:
     gc.collect()
     has_reset = _reset_resident_peak()
     above, kept = (_cuda_peak if device == "cuda" else _cpu_peak)(call)
-    resident = _resident_peak() if has_reset else None
+    resident = process_bytes("VmHWM") if has_reset else None
     return Peak(above, resident, kept, _device_memory() if device == "cuda" else None)
 
 
@@ -83,9 +83,10 @@ def _reset_resident_peak() -> bool:
     return False
 
 
-def _resident_peak() -> Bytes | None:
+def process_bytes(field: str) -> Bytes | None:
+    """A figure of this process in /proc/self/status (proc(5)), for example ``VmHWM``; None where it is not told."""
     with contextlib.suppress(OSError):
         for line in _STATUS.read_text().splitlines():
-            if line.startswith("VmHWM:"):
+            if line.startswith(f"{field}:"):
                 return int(line.split()[1]) * 1024
     return None

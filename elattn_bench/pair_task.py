@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from random import Random
 
-from elattn_bench import device, workload
+from elattn_bench import workload
 from elattn_bench.cases import Case
 from elattn_bench.monitor import Monitor
 from elattn_bench.neighbours import CpuTimes, others_share
 from elattn_bench.pairs import Make, PairBudget, Paired, sample_pairs
 from elattn_bench.results import Skipped
 from elattn_bench.sampling import Call, Stopwatch
-from elattn_bench.timers import Clock, clock_for
+from elattn_bench.timers import clock_for
 from elattn_bench.units import Seconds
 from elattn_bench.worker_process import Context
 
@@ -24,7 +24,7 @@ def try_out(context: Context, case: Case) -> Seconds | Skipped:
     """
     if refusal := context.gate.refusal(case):
         return refusal
-    return Stopwatch(_clock(case)).time(_maker(context, case)(), 1)
+    return Stopwatch(clock_for(case.device, case.cache)).time(_maker(context, case)(), 1)
 
 
 def compare(
@@ -45,7 +45,7 @@ def compare(
         precision: how narrow the interval of the ratio should become, as a share.
         time_limit: for everything.
     """
-    clock = _clock(a)
+    clock = clock_for(a.device, a.cache)
     start = clock.now()
     # Once more, because another process may have tried them out; what has passed is remembered.
     if refusal := context.gate.refusal(a) or context.gate.refusal(b):
@@ -57,10 +57,6 @@ def compare(
         found = sample_pairs((_maker(context, a), _maker(context, b)), monitor, budget, order, first_calls)
     others = others_share(before, CpuTimes.read()) if a.device == "cpu" else 0.0
     return replace(found, others_share=others, throttled=monitor.observed.throttled)
-
-
-def _clock(case: Case) -> Clock:
-    return clock_for(case.device, case.cache, device.cache_bytes(case.device))
 
 
 def _maker(context: Context, case: Case) -> Make:

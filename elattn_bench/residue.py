@@ -49,9 +49,8 @@ class Residue:
         return cls(threads, frozenset(_group()), resident + _on_gpu(), data_segment(), _settings())
 
 
-def left_behind(before: Residue) -> tuple[str, ...]:
-    """What a worker has now that it did not have before its first task, in sentences; empty if nothing."""
-    after = Residue.now()
+def left_behind(before: Residue, after: Residue) -> tuple[str, ...]:
+    """What a worker has that it did not have before its first task, in sentences; empty if nothing."""
     sentences = []
     if running := len(after.threads - before.threads):
         sentences.append(f"threads: {running} still ran after the case{FRESH}")
@@ -64,9 +63,9 @@ def left_behind(before: Residue) -> tuple[str, ...]:
     return tuple(sentences)
 
 
-def is_worn(before: Residue, memory_limit: Bytes | None) -> bool:
+def is_worn(before: Residue, after: Residue, memory_limit: Bytes | None) -> bool:
     """Whether a worker's heap is so fragmented that a later case would miss the room. Nobody's fault, no warning."""
-    return memory_limit is not None and data_segment() - before.claimed > WORN * memory_limit
+    return memory_limit is not None and after.claimed - before.claimed > WORN * memory_limit
 
 
 def _group() -> Iterator[int]:

@@ -78,13 +78,12 @@ def _measure(plan: Plan, pending: Sequence[Case], run_dir: RunDir, worker: Worke
     start, started_s, before = time.monotonic(), worker.starting_s, dict(run_dir.done)
     _measure_ceilings(run_dir, worker)
     predictor = Predictor(plan.memory_limit, run_dir.info["environment"].get("held_bytes", 0))
-    visits: list[dict[str, Any]] = []
+    watched = _begin_control(run_dir, plan)
     with ProgressBar(pending, lambda case: _seconds(plan, case), console) as progress:
         for at, cases in zip(("start", "middle", "end"), _halves(plan, pending), strict=True):
             if at != "middle" or len(pending) > 1:
                 progress.note("control case")
-                visits.append(_visit(at, plan, worker))
-                _record_control(run_dir, plan, visits)
+                _visit_control(at, watched, run_dir, plan, worker)
             sweep.run(
                 cases,
                 run_dir,
@@ -94,9 +93,9 @@ def _measure(plan: Plan, pending: Sequence[Case], run_dir: RunDir, worker: Worke
                 plan.budget.visits,
             )
     wall_s, starting_s = time.monotonic() - start, worker.starting_s - started_s
-    cost = _record_session(run_dir, before, wall_s, starting_s)
+    cost = _record_session(run_dir, before, watched["visits"], wall_s, starting_s)
     console.print(cost, highlight=False, soft_wrap=True)
-    if warning := control.warning(visits):
+    if warning := control.warning(watched["visits"]):
         _warn(warning, console)
 
 
@@ -117,28 +116,32 @@ def _measure_ceilings(run_dir: RunDir, worker: Worker) -> None:
     run_dir.write_info()
 
 
-def _visit(at: str, plan: Plan, worker: Worker) -> dict[str, Any]:
+def _begin_control(run_dir: RunDir, plan: Plan) -> dict[str, Any]:
+    """A new session of the control case, without visits yet, in run.json."""
+    case_id = control.CASES[plan.device].case_id
+    session: dict[str, Any] = {"visits": [], "drift": None}
+    run_dir.info.setdefault("control", {"case_id": case_id, "sessions": []})["sessions"].append(session)
+    return session
+
+
+def _visit_control(at: str, session: dict[str, Any], run_dir: RunDir, plan: Plan, worker: Worker) -> None:
     outcome = worker.measure(control.CASES[plan.device], plan.timeout)
-    timed_s = getattr(outcome, "timed_s", None)
-    return {**control.visit(at, _now(), outcome), "timed_s": timed_s}
-
-
-def _record_control(run_dir: RunDir, plan: Plan, visits: Sequence[Mapping[str, Any]]) -> None:
-    sessions = run_dir.info.setdefault(
-        "control", {"case_id": control.CASES[plan.device].case_id, "sessions": []}
-    )
-    if len(visits) == 1:
-        sessions["sessions"].append({})
-    sessions["sessions"][-1] = {"visits": list(visits), "drift": control.drift(visits)}
+    session["visits"].append(control.visit(at, _now(), outcome))
+    session["drift"] = control.drift(session["visits"])
     run_dir.write_info()
 
 
-def _record_session(run_dir: RunDir, before: Mapping[str, Row], wall_s: Seconds, starting_s: Seconds) -> str:
+def _record_session(
+    run_dir: RunDir,
+    before: Mapping[str, Row],
+    visits: Sequence[Mapping[str, Any]],
+    wall_s: Seconds,
+    starting_s: Seconds,
+) -> str:
     """Record what the harness itself cost: time outside first, warm-up and timed calls. A sentence of it.
 
     Cases without a measurement are left out of both: nobody knows what a time-out spent its time on.
     """
-    visits = run_dir.info["control"]["sessions"][-1]["visits"]
     new = [row for case_id, row in run_dir.done.items() if case_id not in before]
     lost_s = sum(row.case_s or 0.0 for row in new if not row.ok)
     timed_s = _timed(run_dir.done) - _timed(before) + sum(each["timed_s"] or 0.0 for each in visits)

@@ -206,12 +206,8 @@ def _case(name: str, on: str, length: int = TIMED, mode: str = "forward") -> Cas
 
 
 def _measure(truths: Sequence[Truth], path: Path, worker: Worker, console: Console) -> None:
-    info = {
-        "schema": SCHEMA_VERSION,
-        "environment": environment.of_run(worker.settings.device, worker.environment()),
-    }
     by_case = {truth.case: truth for truth in truths}
-    with RunDir.create(path, info) as run_dir:
+    with RunDir.create(path, {"schema": SCHEMA_VERSION}) as run_dir:
         sweep.run(
             list(by_case), run_dir, lambda case: worker.measure(case, by_case[case].timeout),
             _Lines(by_case, console),

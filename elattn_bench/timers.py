@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from elattn_bench import device as devices
 from elattn_bench.units import Bytes, Seconds
 
 SHORTEST_BLOCK: Seconds = 1e-3  # a shorter sample would be at the mercy of the call's own jitter
@@ -135,15 +136,16 @@ class ColdCudaClock:
         return total
 
 
-def clock_for(device: str, cache: str = "hot", cache_bytes: Bytes = 0) -> Clock:
+def clock_for(device: str, cache: str = "hot", cache_bytes: Bytes | None = None) -> Clock:
     """The clock of a device.
 
     Args:
         cache: ``hot`` or ``cold``.
-        cache_bytes: size of the last-level cache, which a cold clock flushes.
+        cache_bytes: size of the last-level cache, which a cold clock flushes; the device's own if not given.
     """
     if cache == "cold":
-        return ColdCudaClock(cache_bytes) if device == "cuda" else ColdCpuClock(cache_bytes)
+        size = devices.cache_bytes(device) if cache_bytes is None else cache_bytes
+        return ColdCudaClock(size) if device == "cuda" else ColdCpuClock(size)
     return CudaClock() if device == "cuda" else CpuClock()
 
 

@@ -90,8 +90,9 @@ def _work(connection: Connection, settings: Settings) -> None:
         if os.getpid() != own_pid:
             os._exit(1)  # a case forked, and this is the copy: it may not answer as well
         measure.release()
-        worn = residue.is_worn(before, settings.memory_limit)
-        connection.send(Answer(result, residue.left_behind(before), worn))
+        after = residue.Residue.now()
+        worn = residue.is_worn(before, after, settings.memory_limit)
+        connection.send(Answer(result, residue.left_behind(before, after), worn))
 
 
 def _guarded(context: Context, target: str, arguments: tuple[Any, ...]) -> Any:
