@@ -75,6 +75,13 @@ def plan_chunks(key: Tensor, rows: int, log_weight: Callable[[Tensor], Tensor]) 
     return ChunkPlan(sizes, list(torch.split(_running_tops(pieces), 1, -2)))
 
 
+def unstabilised_chunks(key: Tensor, rows: int) -> ChunkPlan:
+    """Chunks of ``rows`` rows that compute with the weights as they are: every top is 0."""
+    sizes = [chunk.shape[-2] for chunk in torch.split(key, rows, -2)]
+    top = torch.zeros_like(key[..., :1, :], dtype=accumulator_dtype(key.dtype))
+    return ChunkPlan(sizes, [top] * len(sizes))
+
+
 def _running_tops(weights: list[Tensor]) -> Tensor:
     """The running maximum at each chunk's end, [batch, heads, chunks, head_dim]."""
     ends = torch.cat([weight.amax(-2, keepdim=True) for weight in weights], -2)

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from attention_impls.chunks import accumulator_dtype, chunk_rows, plan_chunks
-from attention_impls.hyperparameters import DISTANCE_SCALE, ORDER, check
+from attention_impls.chunks import accumulator_dtype, chunk_rows, plan_chunks, unstabilised_chunks
+from attention_impls.hyperparameters import DISTANCE_SCALE, ORDER, STABILISER, check
 from attention_impls.spec import Problem
 from attention_impls.validate import validate_qkv
 
@@ -53,6 +53,7 @@ def eager(
     causal: bool = False,
     order: int = 6,
     scale: float = 1.0,
+    stabiliser: bool = True,
 ) -> Tensor:
     """EA-series: element-wise attention through order + 1 moments per channel, in time linear in seq_len.
 
@@ -60,7 +61,6 @@ def eager(
     exp(-s q^2) cancels. With u_j = exp(-s k_j^2):
     S_n = sum_j u_j k_j^n v_j, Z_n = sum_j u_j k_j^n (prefix sums when causal),
     y = sum_n a_n q^n S_n / sum_n a_n q^n Z_n, a_n = (2 s)^n / n!. All products are element-wise.
-    u is computed relative to its maximum per channel, which cancels, so that it cannot underflow.
 
     Args:
         query, key, value: [batch, heads, seq_len, head_dim]; every channel is its own head.
@@ -68,6 +68,9 @@ def eager(
         order: t, the highest power, even: then T_t > 0 everywhere, the weights are positive and y stays
             between the least and the greatest value. An odd T_t has a zero, and y a pole.
         scale: s > 0; the same as scaling query and key by sqrt(s).
+        stabiliser: compute u relative to its maximum per channel, which cancels, so that it cannot
+            underflow. Without it a channel whose keys are all beyond |k| = 9 / sqrt(s) in float32 has no
+            weight left, and its output is not a number.
 
     Returns:
         [batch, heads, seq_len, head_dim], in the dtype of the query. Sums are kept in float32 for half
@@ -83,11 +86,11 @@ def eager(
     Paper: Feng 2025, arXiv 2501.05730 (from its abstract; the construction in moments, the stabiliser
     and the restriction to even orders are ours).
     """
-    _check(query, key, value, order, scale)
+    validate(query, key, value, order, scale, stabiliser)
     plain = Pieces(_moments, _ratio, _causal_chunk)
     if causal:
-        return _causal(query, key, value, order, scale, plain)
-    return _full(query, key, value, order, scale, plain, chunk_rows(query))
+        return _causal(query, key, value, order, scale, stabiliser, plain)
+    return _full(query, key, value, order, scale, stabiliser, plain, chunk_rows(query))
 
 
 def compiled(
@@ -98,13 +101,14 @@ def compiled(
     causal: bool = False,
     order: int = 6,
     scale: float = 1.0,
+    stabiliser: bool = True,
 ) -> Tensor:
     """EA-series with the work on each chunk compiled by torch.compile. Arguments and errors as ``eager``.
 
     The first call for a chunk's shape, order and mode compiles for some seconds; seq_len hardly matters,
     because long inputs are cut into chunks of one size.
     """
-    _check(query, key, value, order, scale)
+    validate(query, key, value, order, scale, stabiliser)
     # Past its limit dynamo would silently run uncompiled: raise the limit, and fail if it is reached.
     with torch._dynamo.config.patch(
         recompile_limit=MAX_COMPILED_FORMS,
@@ -112,9 +116,9 @@ def compiled(
         fail_on_recompile_limit_hit=True,
     ):
         if causal:
-            return _causal(query, key, value, order, scale, _compiled_pieces())
+            return _causal(query, key, value, order, scale, stabiliser, _compiled_pieces())
         rows = chunk_rows(query, COMPILED_ELEMENTS)
-        return _full(query, key, value, order, scale, _compiled_pieces(), rows)
+        return _full(query, key, value, order, scale, stabiliser, _compiled_pieces(), rows)
 
 
 def oracle(
@@ -125,9 +129,10 @@ def oracle(
     causal: bool = False,
     order: int = 6,
     scale: float = 1.0,
+    stabiliser: bool = True,
 ) -> Tensor:
     """The float64 truth: all [seq_len, seq_len, head_dim] weights exp(-s k^2) T_t(2 s q k), no moments."""
-    _check(query, key, value, order, scale)
+    validate(query, key, value, order, scale, stabiliser)
     query, key, value = query.double(), key.double(), value.double()
     product = 2 * scale * query[:, :, :, None] * key[:, :, None]
     term = polynomial = product.pow(0)
@@ -144,7 +149,13 @@ def oracle(
 
 
 def outside_band(
-    query: Tensor, key: Tensor, *, causal: bool = False, order: int = 6, scale: float = 1.0
+    query: Tensor,
+    key: Tensor,
+    *,
+    causal: bool = False,
+    order: int = 6,
+    scale: float = 1.0,
+    stabiliser: bool = True,
 ) -> float:
     """Share of the arguments x = 2 s q k, of pairs that see each other, where T_t(x) is off e^x by over 1 %."""
     argument = 2 * scale * query.double()[:, :, :, None] * key.double()[:, :, None]
@@ -170,7 +181,14 @@ def init_state(problem: Problem) -> State:
 
 
 def step(
-    query: Tensor, key: Tensor, value: Tensor, state: State, *, order: int = 6, scale: float = 1.0
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    state: State,
+    *,
+    order: int = 6,
+    scale: float = 1.0,
+    stabiliser: bool = True,
 ) -> tuple[Tensor, State]:
     """One token: tensors [batch, heads, head_dim] and the moments so far -> (output, new moments).
 
@@ -179,7 +197,7 @@ def step(
     wide = state.top.dtype
     key_row = key.to(wide)
     log_weight = -scale * key_row * key_row
-    top = torch.maximum(state.top, log_weight)
+    top = torch.maximum(state.top, log_weight) if stabiliser else torch.zeros_like(log_weight)
     decay = torch.exp(state.top - top)
     powers = torch.stack(_weighted_powers(torch.exp(log_weight - top), key_row, order))
     value_moments = decay * state.value_moments + powers * value.to(wide)
@@ -189,13 +207,20 @@ def step(
 
 
 def _full(
-    query: Tensor, key: Tensor, value: Tensor, order: int, scale: float, pieces: Pieces, rows: int
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    order: int,
+    scale: float,
+    stabiliser: bool,
+    pieces: Pieces,
+    rows: int,
 ) -> Tensor:
     """Moments of all keys, then the ratio at every query, a chunk at a time."""
     keys, values = torch.split(key, rows, -2), torch.split(value, rows, -2)
     with torch.no_grad():
         tops = [_log_weight(chunk, scale).amax(-2, keepdim=True) for chunk in keys]
-        top = torch.stack(tops).amax(0)
+        top = torch.stack(tops).amax(0) if stabiliser else torch.zeros_like(tops[0])
     parts = [pieces.moments(k, v, top, order, scale) for k, v in zip(keys, values, strict=True)]
     value_moments, key_moments = (_total(list(side)) for side in zip(*parts, strict=True))
     outputs = [
@@ -205,10 +230,21 @@ def _full(
     return torch.cat(outputs, -2)
 
 
-def _causal(query: Tensor, key: Tensor, value: Tensor, order: int, scale: float, pieces: Pieces) -> Tensor:
+def _causal(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    order: int,
+    scale: float,
+    stabiliser: bool,
+    pieces: Pieces,
+) -> Tensor:
     """Prefix sums chunk by chunk, carrying the moments relative to the running top."""
     rows = min(chunk_rows(query), query.shape[-2])
-    sizes, tops = plan_chunks(key, rows, lambda chunk: _log_weight(chunk, scale))
+    if stabiliser:
+        sizes, tops = plan_chunks(key, rows, lambda chunk: _log_weight(chunk, scale))
+    else:
+        sizes, tops = unstabilised_chunks(key, rows)
     zeros = torch.zeros_like(tops[0])
     value_moments = key_moments = [zeros] * (order + 1)
     chunks = (torch.split(x, sizes, -2) for x in (query, key, value))
@@ -298,7 +334,13 @@ def _compiled_pieces() -> Pieces:
     )
 
 
-def _check(query: Tensor, key: Tensor, value: Tensor, order: int, scale: float) -> None:
+def validate(query: Tensor, key: Tensor, value: Tensor, order: int, scale: float, stabiliser: bool) -> None:
+    """Refuse tensors and knobs that EA-series cannot honour.
+
+    Raises:
+        InvalidArgument: with the rule and what came.
+    """
     validate_qkv(query, key, value)
     check("ea-series", ORDER, order)
     check("ea-series", DISTANCE_SCALE, scale)
+    check("ea-series", STABILISER, stabiliser)

@@ -45,6 +45,11 @@ def refuse_scale(value: Any) -> str | None:
     return None
 
 
+def refuse_non_bool(value: Any) -> str | None:
+    """Why a switch is refused, or None when it is fine."""
+    return None if isinstance(value, bool) else "it is True or False"
+
+
 def refuse_optional_scale(value: Any) -> str | None:
     """Why a scale that may be None is refused, or None when it is fine."""
     return None if value is None else refuse_scale(value)
@@ -66,6 +71,9 @@ def _refuse_choice(value: Any, choices: tuple[str, ...]) -> str | None:
 
 ORDER = Hyperparameter("order", 6, "highest power t of the Taylor polynomial, even", refuse_order)
 DISTANCE_SCALE = Hyperparameter("scale", 1.0, "s in the weights exp(-s (q - k)^2)", refuse_scale)
+STABILISER = Hyperparameter(
+    "stabiliser", True, "weigh keys relative to the greatest weight, so that none underflows", refuse_non_bool
+)
 DOT_SCALE = Hyperparameter(
     "scale", None, "factor of the dot products; None is 1 / sqrt(head_dim)", refuse_optional_scale
 )

@@ -135,10 +135,16 @@ ATTENTIONS: Mapping[str, AttentionSpec] = {
         paper=Paper("Feng", 2025, "Element-wise Attention Is All You Need", "2501.05730"),
         formula="sum_n a_n q^n S_n / sum_n a_n q^n Z_n, a_n = (2 s)^n / n!, n = 0..t per channel",
         time="O(t L D)",
-        memory="O(L D) forward, O(t L D) with gradients",
+        memory="O(L D), in eager O(t L D) with gradients",
         growth="linear",
         causal_form="defined",
         backends={
+            "fused": Backend(
+                "attention_impls.ea_fused:fused",
+                "our kernels: vector code on a CPU, Triton on a GPU",
+                requirements.own_kernels,
+                workspace=workspaces.ea_series_fused,
+            ),
             "eager": Backend(
                 "attention_impls.ea_series:eager",
                 "plain PyTorch, chunked over positions",
@@ -153,7 +159,9 @@ ATTENTIONS: Mapping[str, AttentionSpec] = {
         oracle_target="attention_impls.ea_series:oracle",
         cost=costs.ea_series_cost,
         layer_params=costs.matrix_params,
-        hyperparameters=_knobs(hyperparameters.ORDER, hyperparameters.DISTANCE_SCALE),
+        hyperparameters=_knobs(
+            hyperparameters.ORDER, hyperparameters.DISTANCE_SCALE, hyperparameters.STABILISER
+        ),
         state_bytes=costs.ea_series_state_bytes,
         init_state_target="attention_impls.ea_series:init_state",
         step_target="attention_impls.ea_series:step",

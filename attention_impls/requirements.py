@@ -6,6 +6,7 @@ No torch is imported for a CPU problem.
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import sys
 import sysconfig
@@ -58,6 +59,25 @@ def no_float64_on_gpu(problem: Problem) -> list[str]:
     if problem.device == "cuda" and problem.dtype == "float64":
         return ["on cuda this kernel computes in float32; for float64 use eager"]
     return []
+
+
+def own_kernels(problem: Problem) -> list[str]:
+    """Our kernels: on a CPU llvmlite, on a GPU triton; float16 on a CPU that converts it by itself."""
+    if problem.device == "cuda":
+        return [] if find_spec("triton") else ["the fused kernel needs triton on cuda: pip install triton"]
+    if not find_spec("llvmlite"):
+        return ["the fused kernel needs llvmlite on the CPU: pip install llvmlite"]
+    if problem.dtype == "float16" and not _converts_float16():
+        return ["the fused kernel takes float16 on CPUs that convert it (x86: F16C); use eager"]
+    return []
+
+
+def _converts_float16() -> bool:
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return True
+    from attention_impls.kernels.jit import features
+
+    return features().get("f16c", False)
 
 
 def compiler(problem: Problem) -> list[str]:

@@ -27,6 +27,7 @@ BLOCK_ELEMENTS = {"cpu": 2**20, "cuda": 2**24}  # element_wise.py
 BLOCK_ROWS = 32  # element_wise.py
 SDPA_WIDTH = {"cpu": 2, "cuda": 8}  # element_wise.py
 MIN_CHUNK_ROWS = 64  # efficient.py, linear.py
+FUSED_BLOCK = {"cpu": 64, "cuda": 64}  # kernels/ea_cpu_code.py, kernels/ea_triton.py
 
 FLASH_TILES = ((768, 256), (192, 64), (0, 32))
 """Least seq_len -> queries of a tile of PyTorch's CPU flash kernel (FlashAttentionKernel.cpp)."""
@@ -191,6 +192,16 @@ def _ea_series_causal(problem: Problem, projected: bool) -> int:
     outputs = max(0, whole_chunks - 1) * chunk * n // w
     joined = 2 * n + 2 * (order + 1) * chunk if count > 1 else 0
     return _layer(problem, projected, max(prefixes * chunk + outputs, joined))
+
+
+def ea_series_fused(problem: Problem, projected: bool = False) -> int:
+    """The output and sums; with gradients the output, three gradients and, causal, the sums before every block."""
+    order, n = _order(problem), _narrow(problem)
+    sums = (2 * order + 3) * problem.batch * problem.dim * _wide_size(problem)
+    if not problem.backward:
+        return _layer(problem, projected, n + 2 * sums)
+    kept = _count(problem, FUSED_BLOCK[problem.device]) if problem.causal else 2
+    return _layer(problem, projected, 4 * n + kept * sums, train=3)
 
 
 def hadamard(problem: Problem, projected: bool = False) -> int:

@@ -1,0 +1,242 @@
+"""EA-series by kernels of our own: forward, backward and recurrent form as operators that torch knows.
+
+On a CPU the kernels are vector code (``kernels/ea_cpu.py``), on a GPU Triton's (``kernels/ea_triton.py``). They
+are registered with ``torch.library``, so that torch.compile and torch.export see three opaque operators with
+known shapes, and autograd the closed form of their gradients.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx
+
+from attention_impls.chunks import accumulator_dtype
+from attention_impls.ea_series import validate
+from attention_impls.hyperparameters import ORDER
+from attention_impls.kernels.layout import result_like
+from attention_impls.spec import Problem, Unsupported
+
+KERNELS = {"cpu": "attention_impls.kernels.ea_cpu", "cuda": "attention_impls.kernels.ea_triton"}
+"""Device -> module with ``forward``, ``backward``, ``extend`` and ``blocks``."""
+
+
+class State(NamedTuple):
+    """The tokens so far, in float32 (float64 for float64).
+
+    sums: S_0..S_t, Z_0..Z_t and the reference that they are relative to,
+        [2 (order + 1) + 1, batch, heads, head_dim].
+    """
+
+    sums: Tensor
+
+
+def fused(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    causal: bool = False,
+    order: int = 6,
+    scale: float = 1.0,
+    stabiliser: bool = True,
+) -> Tensor:
+    """EA-series in one or two passes over memory. Formula, arguments and errors as ``ea_series.eager``.
+
+    Backward is a closed form that computes again what it needs; gradients can be taken once, not twice.
+    Under autocast the inputs are rounded to its dtype first, as those of matrix products are.
+
+    Complexity: O(t L D) time. Memory beside the output: forward O(t D); with gradients these and, causal,
+    2 (order + 1) + 1 sums for every block of 64 positions (on a GPU: of a chunk).
+
+    Paper: Feng 2025, arXiv 2501.05730; kernels and gradients are ours, see ``docs/kernels.md``.
+    """
+    validate(query, key, value, order, scale, stabiliser)
+    query, key, value = _under_autocast(query, key, value)
+    keep = torch.is_grad_enabled() and (query.requires_grad or key.requires_grad or value.requires_grad)
+    output: Tensor = _forward(query, key, value, causal, order, float(scale), stabiliser, keep)[0]
+    return output
+
+
+def init_state(problem: Problem) -> State:
+    """The empty sums before the first token."""
+    order = problem.hyperparameters.get("order", ORDER.default)
+    dtype = accumulator_dtype(getattr(torch, problem.dtype))
+    shape = (2 * order + 3, problem.batch, problem.heads, problem.head_dim)
+    sums = torch.zeros(shape, dtype=dtype, device=problem.device)
+    sums[-1] = -torch.inf
+    return State(sums)
+
+
+def prefill(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    state: State | None = None,
+    *,
+    order: int = 6,
+    scale: float = 1.0,
+    stabiliser: bool = True,
+) -> tuple[Tensor, State]:
+    """The causal output of all tokens, [batch, heads, seq_len, head_dim], and the state after the last.
+
+    Args:
+        state: of the tokens before, if there are any; not changed.
+
+    Complexity: as ``fused``. Computes no gradients.
+    """
+    validate(query, key, value, order, scale, stabiliser)
+    if state is None:
+        batch, heads, seq_len, head_dim = query.shape
+        problem = Problem(
+            batch, heads, seq_len, head_dim, str(query.dtype).removeprefix("torch."), query.device.type,
+            hyperparameters={"order": order},
+        )  # fmt: skip
+        state = init_state(problem)
+    output, sums = _extend(query, key, value, state.sums, order, float(scale), stabiliser)
+    return output, State(sums)
+
+
+def step(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    state: State,
+    *,
+    order: int = 6,
+    scale: float = 1.0,
+    stabiliser: bool = True,
+) -> tuple[Tensor, State]:
+    """One token: tensors [batch, heads, head_dim] and the sums so far -> (output, new sums), in one call.
+
+    Complexity: O(t D) time and state, whatever the number of tokens. Computes no gradients.
+    """
+    row = (x.unsqueeze(2) for x in (query, key, value))
+    output, sums = _extend(*row, state.sums, order, float(scale), stabiliser)
+    return output.squeeze(2), State(sums)
+
+
+@torch.library.custom_op("attention_impls::ea_series", mutates_args=())
+def _forward(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    causal: bool,
+    order: int,
+    scale: float,
+    stabiliser: bool,
+    keep: bool,
+) -> tuple[Tensor, Tensor]:
+    """The output, and the moments that backward needs (none when causal without ``keep``)."""
+    knobs = {"order": order, "scale": scale, "stabiliser": stabiliser}
+    return _kernels(query).forward(query, key, value, causal=causal, keep=keep, **knobs)  # type: ignore[no-any-return]
+
+
+@_forward.register_fake
+def _(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    causal: bool,
+    order: int,
+    scale: float,
+    stabiliser: bool,
+    keep: bool,
+) -> tuple[Tensor, Tensor]:
+    slots = (_kernels(query).blocks(query) if keep else 0) if causal else 1
+    batch, heads, _, head_dim = query.shape
+    wide = accumulator_dtype(query.dtype)
+    moments = query.new_empty((slots, 2 * order + 3, batch, heads, head_dim), dtype=wide)
+    return result_like(query), moments
+
+
+@torch.library.custom_op("attention_impls::ea_series_backward", mutates_args=())
+def _backward(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    upstream: Tensor,
+    moments: Tensor,
+    causal: bool,
+    order: int,
+    scale: float,
+    stabiliser: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of query, key and value."""
+    knobs = {"order": order, "scale": scale, "stabiliser": stabiliser}
+    return _kernels(query).backward(query, key, value, upstream, moments, causal=causal, **knobs)  # type: ignore[no-any-return]
+
+
+@_backward.register_fake
+def _(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    upstream: Tensor,
+    moments: Tensor,
+    causal: bool,
+    order: int,
+    scale: float,
+    stabiliser: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return result_like(query), result_like(key), result_like(value)
+
+
+@torch.library.custom_op("attention_impls::ea_series_extend", mutates_args=())
+def _extend(
+    query: Tensor, key: Tensor, value: Tensor, sums: Tensor, order: int, scale: float, stabiliser: bool
+) -> tuple[Tensor, Tensor]:
+    """The causal output of further tokens, and the sums after them."""
+    knobs = {"order": order, "scale": scale, "stabiliser": stabiliser}
+    return _kernels(query).extend(query, key, value, sums, **knobs)  # type: ignore[no-any-return]
+
+
+@_extend.register_fake
+def _(
+    query: Tensor, key: Tensor, value: Tensor, sums: Tensor, order: int, scale: float, stabiliser: bool
+) -> tuple[Tensor, Tensor]:
+    return result_like(query), torch.empty_like(sums)
+
+
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    query, key, value, causal, order, scale, stabiliser, _ = inputs
+    ctx.save_for_backward(query, key, value, output[1])
+    ctx.knobs = causal, order, scale, stabiliser
+
+
+def _differentiate(ctx: Any, upstream: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
+    query, key, value, moments = ctx.saved_tensors
+    gradients = _backward(query, key, value, upstream, moments, *ctx.knobs)
+    return (*gradients, None, None, None, None, None)
+
+
+def _refuse_second(ctx: FunctionCtx, *upstream: Tensor) -> None:
+    raise Unsupported(
+        "ea-series/fused computes first gradients only, not gradients of gradients; use ea-series/eager for those"
+    )
+
+
+def _refuse_recurrent(ctx: FunctionCtx, *upstream: Tensor) -> None:
+    raise Unsupported(
+        "the recurrent form of ea-series/fused computes no gradients; train with the parallel form, "
+        "or step through ea-series/eager"
+    )
+
+
+_forward.register_autograd(_differentiate, setup_context=_remember)
+_backward.register_autograd(_refuse_second)
+_extend.register_autograd(_refuse_recurrent)
+
+
+def _under_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
+    device = tensors[0].device.type
+    if not torch.is_autocast_enabled(device) or tensors[0].dtype == torch.float64:
+        return tensors
+    return tuple(tensor.to(torch.get_autocast_dtype(device)) for tensor in tensors)
+
+
+def _kernels(tensor: Tensor) -> Any:
+    return import_module(KERNELS[tensor.device.type])

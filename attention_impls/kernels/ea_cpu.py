@@ -1,0 +1,271 @@
+"""EA-series on the CPU: sharing the work among threads, and the kernels of ``ea_cpu_code`` on torch tensors.
+
+Sums are packed as in ``ea_cpu_code``: [slots, 2 (order + 1) + 1, batch, heads, head_dim].
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache, partial
+from itertools import accumulate, pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attention_impls.chunks import accumulator_dtype
+from attention_impls.kernels import ea_cpu_code as code
+from attention_impls.kernels import jit, threads
+from attention_impls.kernels.layout import result_like, rows_of_channels
+from attention_impls.kernels.vectors import Lanes
+
+VECTOR_BYTES = {"avx512f": 64, "avx": 32}
+"""Bytes of a vector by feature of the CPU; 16 elsewhere."""
+
+LINE_BYTES = 64  # of a cache line: a segment of channels is no narrower
+
+FEWEST_ELEMENTS = 2**15
+"""Elements of a tensor, times (order + 1), below which one thread is faster than waking another (some 50 us)."""
+
+FEWEST_BLOCKS = 4
+"""Blocks of rows that a part has at least: each is passed over twice where causal rows are split."""
+
+
+@dataclass(frozen=True)
+class Knobs:
+    """What the attention is called with, beside its tensors."""
+
+    order: int
+    scale: float
+    stabiliser: bool
+
+
+def blocks(query: Tensor) -> int:
+    """How many sets of moments a causal forward pass keeps for backward."""
+    return -(-query.shape[-2] // code.BLOCK)
+
+
+def forward(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    causal: bool,
+    order: int,
+    scale: float,
+    stabiliser: bool,
+    keep: bool,
+) -> tuple[Tensor, Tensor]:
+    """The output, and the moments that ``backward`` needs.
+
+    Returns:
+        output like the query; moments [n, 2 (order + 1) + 1, batch, heads, head_dim]: those of all keys
+        (n = 1), or causal those before every block (n = blocks, with ``keep``; else none).
+    """
+    knobs = Knobs(order, scale, stabiliser)
+    work = _Work({"query": query, "key": key, "value": value}, knobs, output=result_like(query))
+    if not causal:
+        parts = work.empty_sums(work.parts)
+        work.run(code.MOMENTS, moments=parts)
+        moments = work.total(parts)
+        work.run(code.READ, moments=moments)
+        return work.tensors["output"], moments
+    kept = work.uninitialised(blocks(query) if keep else 0)
+    work.run(
+        code.CAUSAL_KEPT if keep else code.CAUSAL,
+        moments=work.before_each_part(work.empty_sums(1)),
+        kept=kept,
+    )
+    return work.tensors["output"], kept
+
+
+def backward(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    upstream: Tensor,
+    moments: Tensor,
+    *,
+    causal: bool,
+    order: int,
+    scale: float,
+    stabiliser: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of query, key and value from that of the output and the moments of ``forward``."""
+    knobs = Knobs(order, scale, stabiliser)
+    given = {"query": query, "key": key, "value": value, "upstream": upstream}
+    gradients = {f"{name}_gradient": result_like(given[name]) for name in ("query", "key", "value")}
+    work = _Work(given, knobs, **gradients)
+    if causal:
+        work.run(code.CAUSAL_GRADIENT, kept=moments, adjoint=work.after_each_part(moments))
+    else:
+        parts = work.empty_sums(work.parts)
+        work.run(code.QUERY_GRADIENT, moments=moments, adjoint=parts)
+        adjoint = parts.sum(0, keepdim=True)
+        adjoint[:, -1] = moments[:, -1]
+        work.run(code.KEY_GRADIENT, adjoint=adjoint)
+    return tuple(work.tensors[name] for name in gradients)  # type: ignore[return-value]
+
+
+def extend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    state: Tensor,
+    *,
+    order: int,
+    scale: float,
+    stabiliser: bool,
+) -> tuple[Tensor, Tensor]:
+    """The causal output of further tokens, and the state after them.
+
+    Args:
+        state: sums of the tokens before, [2 (order + 1) + 1, batch, heads, head_dim]; not modified.
+    """
+    knobs = Knobs(order, scale, stabiliser)
+    work = _Work({"query": query, "key": key, "value": value}, knobs, output=result_like(query))
+    moments = work.before_each_part(state[None].clone())
+    work.run(code.CAUSAL, moments=moments)
+    return work.tensors["output"], moments[-1]
+
+
+class _Work:
+    """One call: its tensors, and how its planes, channels and rows are shared among the threads.
+
+    parts: into how many ranges the rows are split, when planes and channels alone are too few.
+    """
+
+    def __init__(self, given: Mapping[str, Tensor], knobs: Knobs, **written: Tensor) -> None:
+        self.tensors = {**{name: rows_of_channels(x) for name, x in given.items()}, **written}
+        self.knobs = knobs
+        like = self.tensors["query"]
+        self._like, self._wide = like, accumulator_dtype(like.dtype)
+        batch, heads, self._rows, channels = like.shape
+        if all(_heads_are_side_by_side(tensor) for tensor in self.tensors.values()):
+            heads, channels = 1, heads * channels
+        self._heads, self._channels, self._columns = heads, channels, batch * heads * channels
+        small = like.numel() * (knobs.order + 1) < FEWEST_ELEMENTS
+        self._threads = 1 if small else torch.get_num_threads()
+        self._segment = _segment(batch * heads, channels, self._threads, LINE_BYTES // self._wide.itemsize)
+        self._units = batch * heads * -(-channels // self._segment)
+        most_parts = max(1, blocks(like) // FEWEST_BLOCKS)
+        self._ranges = _ranges(self._rows, min(-(-self._threads // self._units), most_parts))
+        self.parts = len(self._ranges)
+
+    def run(self, kernel: code.Kernel, **sums: Tensor) -> None:
+        """Run the kernel on all units and rows."""
+        function = _function(kernel, str(self._like.dtype).removeprefix("torch."), self._lanes, self.knobs)
+        numbers = self._numbers(kernel, sums)
+        calls = [
+            partial(function, numbers, self.knobs.scale, first_unit, last_unit, first_row, last_row, part)
+            for part, (first_row, last_row) in enumerate(self._ranges)
+            for first_unit, last_unit in _shares(self._units, -(-self._threads // self.parts))
+        ]
+        threads.run(calls)
+
+    def uninitialised(self, slots: int) -> Tensor:
+        """Room for sums."""
+        batch, heads, _, head_dim = self._like.shape
+        shape = (slots, 2 * self.knobs.order + 3, batch, heads, head_dim)
+        return torch.empty(shape, dtype=self._wide)
+
+    def empty_sums(self, slots: int) -> Tensor:
+        """Sums of nothing."""
+        sums = self.uninitialised(slots).zero_()
+        sums[:, -1] = -math.inf
+        return sums
+
+    def total(self, sums: Tensor, *, adjoint: bool = False) -> Tensor:
+        """The sums of all slots together, in one slot; ``adjoint`` sums refer to the lowest reference."""
+        if len(sums) == 1:
+            return sums
+        if not self.knobs.stabiliser:
+            return sums.sum(0, keepdim=True)
+        tops = sums[:, -1]
+        top = tops.amin(0) if adjoint else tops.amax(0)
+        total = (sums * torch.exp2(-(tops - top).abs())[:, None]).sum(0, keepdim=True)
+        total[:, -1] = top
+        return total
+
+    def before_each_part(self, state: Tensor) -> Tensor:
+        """For every part of the rows, the sums of the state [1, ...] and of the parts before."""
+        if self.parts == 1:
+            return state
+        own = self.empty_sums(self.parts)
+        self.run(code.MOMENTS, moments=own)
+        return torch.cat(list(accumulate([state, *torch.split(own[:-1], 1)], self._together)))
+
+    def after_each_part(self, kept: Tensor) -> Tensor:
+        """For every part of the rows, the adjoint sums of the parts after."""
+        own = self.empty_sums(self.parts)
+        own[:, -1] = math.inf
+        if self.parts == 1:
+            return own
+        nothing = own[-1:].clone()
+        self.run(code.CAUSAL_ADJOINT, kept=kept, adjoint=own)
+        together = partial(self._together, adjoint=True)
+        after = list(accumulate([nothing, *torch.split(own[1:].flip(0), 1)], together))
+        return torch.cat(after[::-1])
+
+    def _together(self, one: Tensor, other: Tensor, *, adjoint: bool = False) -> Tensor:
+        return self.total(torch.cat((one, other)), adjoint=adjoint)
+
+    @property
+    def _lanes(self) -> Lanes:
+        return _lanes(self._wide == torch.float64)
+
+    def _numbers(self, kernel: code.Kernel, sums: Mapping[str, Tensor]) -> Any:
+        segments = -(-self._channels // self._segment)
+        numbers = [self._heads, self._channels, self._segment, segments, self._columns]
+        for name in kernel.tensors:
+            tensor = self.tensors[name]
+            numbers += [tensor.data_ptr(), *tensor.stride()[:3]]
+        numbers += [sums[name].data_ptr() for name in kernel.sums]
+        return (ctypes.c_int64 * len(numbers))(*numbers)
+
+
+def _heads_are_side_by_side(tensor: Tensor) -> bool:
+    _, heads, _, head_dim = tensor.shape
+    return heads == 1 or (tensor.stride(1) == head_dim and tensor.stride(-1) == 1)
+
+
+def _segment(planes: int, channels: int, workers: int, least: int) -> int:
+    """Channels of a unit: all of a plane's, or fewer where that shares the work more evenly."""
+    segments = 1
+    while planes * segments % workers and planes * segments < 4 * workers and channels > least * segments:
+        segments += 1
+    return -(-channels // segments // least) * least if segments > 1 else channels
+
+
+def _ranges(rows: int, parts: int) -> list[tuple[int, int]]:
+    """Equal ranges of whole blocks."""
+    size = -(-rows // (parts * code.BLOCK)) * code.BLOCK
+    return [(first, min(first + size, rows)) for first in range(0, rows, size)]
+
+
+def _shares(units: int, workers: int) -> list[tuple[int, int]]:
+    """Neighbouring units of every worker."""
+    workers = min(units, workers)
+    edges = [units * worker // workers for worker in range(workers + 1)]
+    return list(pairwise(edges))
+
+
+@cache
+def _lanes(double: bool) -> Lanes:
+    found = jit.features()
+    size = next((size for feature, size in VECTOR_BYTES.items() if found.get(feature)), 16)
+    return Lanes(double, size // (8 if double else 4))
+
+
+def _function(kernel: code.Kernel, dtype: str, lanes: Lanes, knobs: Knobs) -> Any:
+    return _compiled(kernel, code.Form(dtype, lanes, knobs.order, knobs.stabiliser))
+
+
+@cache
+def _compiled(kernel: code.Kernel, form: code.Form) -> Any:
+    loaded = jit.load(code.write(kernel, form))
+    whole = ctypes.c_int64
+    return loaded.function(kernel.name, ctypes.c_void_p, ctypes.c_double, *[whole] * 5)
