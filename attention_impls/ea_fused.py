@@ -50,7 +50,7 @@ def fused(
     Under autocast the inputs are rounded to its dtype first, as those of matrix products are.
 
     Complexity: O(t L D) time. Memory beside the output: forward O(t D); with gradients these and, causal,
-    2 (order + 1) + 1 sums for every block of 64 positions (on a GPU: of a chunk).
+    2 (order + 1) + 1 sums for every block of 128 positions (on a GPU: of a chunk).
 
     Paper: Feng 2025, arXiv 2501.05730; kernels and gradients are ours, see ``docs/kernels.md``.
     """

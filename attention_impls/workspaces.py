@@ -27,7 +27,7 @@ BLOCK_ELEMENTS = {"cpu": 2**20, "cuda": 2**24}  # element_wise.py
 BLOCK_ROWS = 32  # element_wise.py
 SDPA_WIDTH = {"cpu": 2, "cuda": 8}  # element_wise.py
 MIN_CHUNK_ROWS = 64  # efficient.py, linear.py
-FUSED_BLOCK = {"cpu": 64, "cuda": 64}  # kernels/ea_cpu_code.py, kernels/ea_triton.py
+FUSED_BLOCK = {"cpu": 128, "cuda": 64}  # kernels/ea_cpu_code.py, kernels/ea_triton.py
 
 FLASH_TILES = ((768, 256), (192, 64), (0, 32))
 """Least seq_len -> queries of a tile of PyTorch's CPU flash kernel (FlashAttentionKernel.cpp)."""

@@ -20,6 +20,7 @@ from attention_impls.chunks import accumulator_dtype
 from attention_impls.kernels import ea_cpu_code as code
 from attention_impls.kernels import jit, threads
 from attention_impls.kernels.layout import result_like, rows_of_channels
+from attention_impls.kernels.pages import large
 from attention_impls.kernels.vectors import Lanes
 
 VECTOR_BYTES = {"avx512f": 64, "avx": 32}
@@ -66,7 +67,7 @@ def forward(
         (n = 1), or causal those before every block (n = blocks, with ``keep``; else none).
     """
     knobs = Knobs(order, scale, stabiliser)
-    work = _Work({"query": query, "key": key, "value": value}, knobs, output=result_like(query))
+    work = _Work({"query": query, "key": key, "value": value}, knobs, output=large(result_like(query)))
     if not causal:
         parts = work.empty_sums(work.parts)
         work.run(code.MOMENTS, moments=parts)
@@ -97,7 +98,7 @@ def backward(
     """Gradients of query, key and value from that of the output and the moments of ``forward``."""
     knobs = Knobs(order, scale, stabiliser)
     given = {"query": query, "key": key, "value": value, "upstream": upstream}
-    gradients = {f"{name}_gradient": result_like(given[name]) for name in ("query", "key", "value")}
+    gradients = {f"{name}_gradient": large(result_like(given[name])) for name in ("query", "key", "value")}
     work = _Work(given, knobs, **gradients)
     if causal:
         work.run(code.CAUSAL_GRADIENT, kept=moments, adjoint=work.after_each_part(moments))
@@ -126,7 +127,7 @@ def extend(
         state: sums of the tokens before, [2 (order + 1) + 1, batch, heads, head_dim]; not modified.
     """
     knobs = Knobs(order, scale, stabiliser)
-    work = _Work({"query": query, "key": key, "value": value}, knobs, output=result_like(query))
+    work = _Work({"query": query, "key": key, "value": value}, knobs, output=large(result_like(query)))
     moments = work.before_each_part(state[None].clone())
     work.run(code.CAUSAL, moments=moments)
     return work.tensors["output"], moments[-1]
@@ -170,7 +171,7 @@ class _Work:
         """Room for sums."""
         batch, heads, _, head_dim = self._like.shape
         shape = (slots, 2 * self.knobs.order + 3, batch, heads, head_dim)
-        return torch.empty(shape, dtype=self._wide)
+        return large(torch.empty(shape, dtype=self._wide))
 
     def empty_sums(self, slots: int) -> Tensor:
         """Sums of nothing."""

@@ -23,11 +23,11 @@ from llvmlite import ir
 
 from attention_impls.kernels.vectors import ELEMENT_SIZE, I64, POINTER, Code, Lanes, Variable, Vector
 
-BLOCK = 64
-"""Rows of a block: 16 KiB per tensor of 64 channels stay in the cache while its vectors take turns, and what
-backward needs of every block, 2 (order + 1) + 1 sums per channel, is a quarter of a tensor at order 6."""
+BLOCK = 128
+"""Rows of a block: 32 KiB per tensor of 64 channels stay in the second-level cache while its vectors take turns,
+and what backward needs of every block, 2 (order + 1) + 1 sums per channel, is an eighth of a tensor at order 6."""
 
-TILE = 4
+TILE = 2
 """Rows that are worked on side by side: one row's chain of dependent instructions leaves the units half idle."""
 
 MANY_TERMS = 16  # order from which a tile has one row: its code grows with rows * order, its use does not
