@@ -37,6 +37,14 @@ class State(NamedTuple):
     top: Tensor
 
 
+class Carry(NamedTuple):
+    """A state as the causal sweep carries it from chunk to chunk: tensors [batch, heads, 1, head_dim]."""
+
+    value_moments: Sums
+    key_moments: Sums
+    top: Tensor
+
+
 class Pieces(NamedTuple):
     """The three inner computations, plain or compiled; the loops over chunks around them are the same."""
 
@@ -86,7 +94,7 @@ def eager(
     _check(query, key, value, order, scale)
     plain = Pieces(_moments, _ratio, _causal_chunk)
     if causal:
-        return _causal(query, key, value, order, scale, plain)
+        return _causal(query, key, value, order, scale, plain)[0]
     return _full(query, key, value, order, scale, plain, chunk_rows(query))
 
 
@@ -112,7 +120,7 @@ def compiled(
         fail_on_recompile_limit_hit=True,
     ):
         if causal:
-            return _causal(query, key, value, order, scale, _compiled_pieces())
+            return _causal(query, key, value, order, scale, _compiled_pieces())[0]
         rows = chunk_rows(query, COMPILED_ELEMENTS)
         return _full(query, key, value, order, scale, _compiled_pieces(), rows)
 
@@ -169,6 +177,26 @@ def init_state(problem: Problem) -> State:
     return State(zeros, zeros.clone(), torch.full_like(zeros[0], -torch.inf))
 
 
+def prefill(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    state: State | None = None,
+    *,
+    order: int = 6,
+    scale: float = 1.0,
+) -> tuple[Tensor, State]:
+    """Many tokens at once: [batch, heads, seq_len, head_dim] -> (causal output, moments after the last).
+
+    With a state, the tokens follow those that it stands for. Arguments and errors as ``eager``.
+    """
+    _check(query, key, value, order, scale)
+    plain = Pieces(_moments, _ratio, _causal_chunk)
+    output, carry = _causal(query, key, value, order, scale, plain, _carried(state))
+    value_moments, key_moments = (torch.stack(side).squeeze(-2) for side in carry[:2])
+    return output, State(value_moments, key_moments, carry.top.squeeze(-2).clone())
+
+
 def step(
     query: Tensor, key: Tensor, value: Tensor, state: State, *, order: int = 6, scale: float = 1.0
 ) -> tuple[Tensor, State]:
@@ -205,14 +233,30 @@ def _full(
     return torch.cat(outputs, -2)
 
 
-def _causal(query: Tensor, key: Tensor, value: Tensor, order: int, scale: float, pieces: Pieces) -> Tensor:
-    """Prefix sums chunk by chunk, carrying the moments relative to the running top."""
+def _carried(state: State | None) -> Carry | None:
+    if state is None:
+        return None
+    value_moments, key_moments, top = (part.unsqueeze(-2) for part in state)
+    return Carry(list(value_moments), list(key_moments), top)
+
+
+def _causal(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    order: int,
+    scale: float,
+    pieces: Pieces,
+    carry: Carry | None = None,
+) -> tuple[Tensor, Carry]:
+    """Prefix sums chunk by chunk, carrying the moments relative to the running top; and what is carried out."""
     rows = min(chunk_rows(query), query.shape[-2])
-    sizes, tops = plan_chunks(key, rows, lambda chunk: _log_weight(chunk, scale))
-    zeros = torch.zeros_like(tops[0])
-    value_moments = key_moments = [zeros] * (order + 1)
+    before = carry.top if carry else None
+    sizes, tops = plan_chunks(key, rows, lambda chunk: _log_weight(chunk, scale), before)
+    zeros = [torch.zeros_like(tops[0])] * (order + 1)
+    value_moments, key_moments, old_top = carry or Carry(zeros, zeros, tops[0])
     chunks = (torch.split(x, sizes, -2) for x in (query, key, value))
-    outputs, old_top = [], tops[0]
+    outputs = []
     for q, k, v, top in zip(*chunks, tops, strict=True):
         # A chunk cut short has a length of its own: not worth compiling for.
         form = pieces.causal_chunk if k.shape[-2] == rows else _causal_chunk
@@ -221,7 +265,7 @@ def _causal(query: Tensor, key: Tensor, value: Tensor, order: int, scale: float,
         )
         outputs.append(output)
         old_top = top
-    return torch.cat(outputs, -2)
+    return torch.cat(outputs, -2), Carry(value_moments, key_moments, old_top)
 
 
 def _moments(key: Tensor, value: Tensor, top: Tensor, order: int, scale: float) -> tuple[Sums, Sums]:

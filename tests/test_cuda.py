@@ -75,7 +75,11 @@ def test_step_equals_the_parallel_causal_form(name: str) -> None:
     for token in range(problem.seq_len):
         output, state = spec.step(query[:, :, token], key[:, :, token], value[:, :, token], state)
         outputs.append(output)
-    assert relative_error(torch.stack(outputs, 2), spec.op(query, key, value, causal=True).double()) <= 1e-4
+    truth = spec.op(query, key, value, causal=True).double()
+    assert relative_error(torch.stack(outputs, 2), truth) <= 1e-4
+    (q1, q2), (k1, k2), (v1, v2) = (torch.split(x, [5, 4], 2) for x in (query, key, value))
+    _, state = spec.prefill(q1, k1, v1)
+    assert relative_error(spec.prefill(q2, k2, v2, state)[0], truth[:, :, 5:]) <= 1e-4
 
 
 def test_peak_memory_is_exact_to_the_allocators_block() -> None:
