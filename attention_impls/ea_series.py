@@ -216,6 +216,17 @@ def step(
     return output, State(value_moments, key_moments, top)
 
 
+def merge(earlier: State, later: State) -> State:
+    """The moments after the tokens of one state and then of another, neither empty."""
+    top = torch.maximum(earlier.top, later.top)
+    before, after = torch.exp(earlier.top - top), torch.exp(later.top - top)
+    return State(
+        before * earlier.value_moments + after * later.value_moments,
+        before * earlier.key_moments + after * later.key_moments,
+        top,
+    )
+
+
 def _full(
     query: Tensor, key: Tensor, value: Tensor, order: int, scale: float, pieces: Pieces, rows: int
 ) -> Tensor:

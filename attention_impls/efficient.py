@@ -143,6 +143,17 @@ def step(
     return (weights[..., None, :] @ new.context).squeeze(-2).to(query.dtype), new
 
 
+def merge(earlier: State, later: State) -> State:
+    """The sums after the tokens of one state and then of another, neither empty."""
+    tokens = earlier.tokens + later.tokens
+    if not earlier.top.numel():
+        return State(earlier.context + later.context, earlier.normaliser, earlier.top, tokens)
+    top = torch.maximum(earlier.top, later.top)
+    before, after = torch.exp(earlier.top - top), torch.exp(later.top - top)
+    context = before[..., None] * earlier.context + after[..., None] * later.context
+    return State(context, before * earlier.normaliser + after * later.normaliser, top, tokens)
+
+
 def _causal_scaling(
     query: Tensor, key: Tensor, value: Tensor, state: State | None = None
 ) -> tuple[Tensor, State]:

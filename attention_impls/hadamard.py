@@ -154,6 +154,13 @@ def step(
     return (weights * value.to(wide)).to(query.dtype), state
 
 
+def merge(earlier: State, later: State) -> State:
+    """The denominator after the tokens of one state and then of another, neither empty."""
+    top = torch.maximum(earlier.top, later.top)
+    before, after = torch.exp(earlier.top - top), torch.exp(later.top - top)
+    return State(top, before * earlier.total + after * later.total)
+
+
 def _softmax_over_channels(scores: Tensor) -> Tensor:
     """Softmax over heads and head_dim together, so that heads only reshape the channels."""
     flat = scores.transpose(1, 2).flatten(2)

@@ -101,6 +101,11 @@ def step(query: Tensor, key: Tensor, value: Tensor, state: State) -> tuple[Tenso
     return (weighted / (total + EPSILON)).to(query.dtype), State(context, normaliser)
 
 
+def merge(earlier: State, later: State) -> State:
+    """The sums after the tokens of one state and then of another."""
+    return State(earlier.context + later.context, earlier.normaliser + later.normaliser)
+
+
 def _features(x: Tensor) -> Tensor:
     return F.elu(x) + 1
 

@@ -29,7 +29,7 @@ def _knobs(*knobs: Hyperparameter) -> Mapping[str, Hyperparameter]:
 
 def _recurrence(module: str) -> Recurrence:
     """The recurrent form of a family file, under the names that they all use."""
-    return Recurrence(f"{module}:init_state", f"{module}:prefill", f"{module}:step")
+    return Recurrence(f"{module}:init_state", f"{module}:prefill", f"{module}:step", f"{module}:merge")
 
 
 ATTENTIONS: Mapping[str, AttentionSpec] = {

@@ -141,11 +141,14 @@ class Recurrence:
             those that it stands for.
         step_target: of (query, key, value, state, **hyperparameters) -> (output, new state), tensors
             [batch, heads, head_dim].
+        merge_target: of (earlier, later) -> the state after the tokens of the one and then of the other,
+            neither empty; None where two states cannot be merged.
     """
 
     init_state_target: str
     prefill_target: str
     step_target: str
+    merge_target: str | None = None
 
     @cached_property
     def init_state(self) -> Callable[[Problem], Any]:
@@ -164,6 +167,14 @@ class Recurrence:
         """The callable itself."""
         step: Callable[..., tuple[Tensor, Any]] = pkgutil.resolve_name(self.step_target)
         return step
+
+    @cached_property
+    def merge(self) -> Callable[[Any, Any], Any] | None:
+        """The callable itself, or None."""
+        if self.merge_target is None:
+            return None
+        merge: Callable[[Any, Any], Any] = pkgutil.resolve_name(self.merge_target)
+        return merge
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from attention_impls import Cost
 from elattn_bench.cases import Case
 from elattn_bench.stats import FEWEST_SAMPLES, Budget
 from elattn_bench.units import Seconds
@@ -22,8 +23,12 @@ PASSES = 3  # first call, warm-up and memory pass, each at least one call
 
 def call_seconds(case: Case) -> Seconds:
     """A guess of one call's time from its cost."""
+    return _seconds(case, case.cost)
+
+
+def _seconds(case: Case, cost: Cost) -> Seconds:
     flops = (ELEMENTWISE_FLOPS if case.spec.per_channel else MATMUL_FLOPS)[case.device]
-    return case.cost.flops / flops + case.cost.bytes / BANDWIDTH[case.device]
+    return cost.flops / flops + cost.bytes / BANDWIDTH[case.device]
 
 
 def case_seconds(case: Case, budget: Budget, timeout: Seconds) -> Seconds:
@@ -33,7 +38,8 @@ def case_seconds(case: Case, budget: Budget, timeout: Seconds) -> Seconds:
         min(max(budget.min_time, budget.min_samples * call), budget.max_time), FEWEST_SAMPLES * call
     )
     compiling = COMPILE if case.backend == "compile" else 0.0
-    return min(timeout, OVERHEAD + PASSES * call + sampling + compiling)
+    filling = _seconds(case, case.context_cost)
+    return min(timeout, OVERHEAD + filling + PASSES * call + sampling + compiling)
 
 
 def sweep_seconds(cases: Sequence[Case], budget: Budget, timeout: Seconds) -> Seconds:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import attention_impls
-from attention_impls import Problem, Unsupported, chunks
+from attention_impls import Problem, Recurrence, Unsupported, chunks
 
 from .support import DTYPES, SHAPE, Form, decoding_forms, draw, error, rounding
 
@@ -24,20 +24,26 @@ def tensors(state: tuple[object, ...]) -> list[Tensor]:
     return [part for part in state if isinstance(part, Tensor)]
 
 
+def recurrence(form: Form) -> Recurrence:
+    found = form.spec.backends[form.backend].recurrence
+    assert found is not None
+    return found
+
+
 def empty_state(form: Form, dtype: torch.dtype) -> Any:
-    return form.spec.init_state(form.problem(dtype=str(dtype).removeprefix("torch.")))
+    return recurrence(form).init_state(form.problem(dtype=str(dtype).removeprefix("torch.")))
 
 
 def prefill(form: Form, inputs: Sequence[Tensor], state: Any = None) -> tuple[Tensor, Any]:
     query, key, value = inputs
-    return form.spec.prefill(query, key, value, state, **form.hyperparameters)
+    return recurrence(form).prefill(query, key, value, state, **form.hyperparameters)
 
 
 def step_through(form: Form, inputs: Sequence[Tensor], state: Any) -> tuple[Tensor, Any]:
     """The outputs of one step per token, and the state after the last."""
     outputs = []
     for query, key, value in zip(*(x.unbind(2) for x in inputs), strict=True):
-        output, state = form.spec.step(query, key, value, state, **form.hyperparameters)
+        output, state = recurrence(form).step(query, key, value, state, **form.hyperparameters)
         outputs.append(output)
     return torch.stack(outputs, 2), state
 
@@ -110,6 +116,20 @@ def assert_alike(form: Form, dtype: torch.dtype, state: Any, expected: Any) -> N
 
 
 @every_decoder
+@every_dtype
+@pytest.mark.parametrize("context", [1, 20])
+def test_two_states_merge_into_that_of_all_their_tokens(form: Form, dtype: torch.dtype, context: int) -> None:
+    inputs = draw(dtype=dtype)
+    merge = recurrence(form).merge
+    assert merge is not None
+    earlier = prefill(form, [x[:, :, :context] for x in inputs])[1]
+    later = prefill(form, [x[:, :, context:] for x in inputs])[1]
+    before = [x.clone() for x in tensors(earlier) + tensors(later)]
+    assert_alike(form, dtype, merge(earlier, later), prefill(form, inputs)[1])
+    assert all(map(torch.equal, tensors(earlier) + tensors(later), before))
+
+
+@every_decoder
 def test_filling_in_from_the_empty_state_is_filling_in_from_none(form: Form) -> None:
     inputs = draw()
     from_none, from_empty = prefill(form, inputs), prefill(form, inputs, empty_state(form, torch.float64))
@@ -135,12 +155,12 @@ def test_state_bytes_are_what_the_state_holds_after_any_number_of_tokens(
 ) -> None:
     problem = form.problem(dtype=dtype)
     inputs = draw(dtype=getattr(torch, dtype))
-    state = prefill(form, inputs)[1] if filled else form.spec.init_state(problem)
+    state = prefill(form, inputs)[1] if filled else recurrence(form).init_state(problem)
     assert form.spec.state_bytes is not None
     for position in range(3):
         assert form.spec.state_bytes(problem) == sum(x.numel() * x.element_size() for x in tensors(state))
         query, key, value = (x[:, :, position] for x in inputs)
-        _, state = form.spec.step(query, key, value, state, **form.hyperparameters)
+        _, state = recurrence(form).step(query, key, value, state, **form.hyperparameters)
 
 
 @every_decoder
@@ -162,6 +182,16 @@ def test_one_great_key_does_not_ruin_the_state(name: str) -> None:
         _, state = prefill(form, [x[:, :, :context] for x in (query, key, value)])
         rest, _ = prefill(form, [x[:, :, context:] for x in (query, key, value)], state)
         assert error(rest, truth[:, :, context:]) <= rounding(form, torch.float32, value)
+
+
+def test_the_spec_s_own_functions_are_those_of_the_eager_form() -> None:
+    form = Form("linear", "eager", {})
+    query, key, value = draw()
+    output, state = form.spec.prefill(query, key, value)
+    assert torch.equal(output, prefill(form, (query, key, value))[0])
+    token = query[:, :, 0], key[:, :, 0], value[:, :, 0]
+    assert torch.equal(form.spec.step(*token, state)[0], recurrence(form).step(*token, state)[0])
+    assert form.spec.init_state(form.problem()).context.shape == state.context.shape
 
 
 def test_an_attention_without_a_recurrent_form_says_so() -> None:

@@ -121,6 +121,10 @@ def test_every_recurrent_form_takes_what_the_table_says(spec: AttentionSpec, rec
         assert [each.name for each in parameters if each.kind is not each.KEYWORD_ONLY] == first
         assert keywords == ({} if first == ["problem"] else knobs)
         assert function.__doc__
+    assert recurrence.merge is None or list(inspect.signature(recurrence.merge).parameters) == [
+        "earlier",
+        "later",
+    ]
 
 
 DECODE = Problem(1, 2, 64, 8, decode=True)
