@@ -234,8 +234,11 @@ class Case(Labelled):
 
     @property
     def context_cost(self) -> Cost:
-        """Minimal work before the first call: filling in the context in mode ``decode``, else none."""
-        return self.spec.cost(self.problem) if self.decodes and self.cost != NO_COST else NO_COST
+        """Minimal work before the first call: of a context that has to be filled in token by token."""
+        backend = self.spec.backends.get(self.backend)
+        recurrence = backend.recurrence if backend and self.decodes else None
+        # States that merge fill in a context of any length in no time.
+        return self.spec.cost(self.problem) if recurrence and not recurrence.merge_target else NO_COST
 
     @property
     def state_bytes(self) -> int | None:

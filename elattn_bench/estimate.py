@@ -18,12 +18,15 @@ ELEMENTWISE_FLOPS = {
 BANDWIDTH = {"cpu": 1e10, "cuda": 1e12}
 OVERHEAD: Seconds = 0.3  # gate, inputs, warm-up of a short call, memory pass
 COMPILE: Seconds = 20.0  # torch.compile on a CPU, forward and backward, for the gate's and the case's shape
+LAUNCHES: Seconds = (
+    1e-4  # of the dozens of operations of a step in plain PyTorch; its arithmetic is nothing to it
+)
 PASSES = 3  # first call, warm-up and memory pass, each at least one call
 
 
 def call_seconds(case: Case) -> Seconds:
     """A guess of one call's time from its cost."""
-    return _seconds(case, case.cost)
+    return _seconds(case, case.cost) + (LAUNCHES if case.decodes else 0)
 
 
 def _seconds(case: Case, cost: Cost) -> Seconds:

@@ -61,8 +61,8 @@ def in_order(cases: Sequence[Case], seed: int) -> list[Case]:
     """The cases in seeded random order within increasing cost.
 
     Random, so that a drift of the machine does not become a trend; increasing, so that results come
-    early and running out of memory is met from below. Filling in a context counts as cost: a step takes the
-    same time after any, but only a long context can run out of time.
+    early and running out of memory is met from below. Filling in a context counts as cost: the step after
+    it takes the same time whatever its length.
     """
     shuffled = list(cases)
     random.Random(seed).shuffle(shuffled)
