@@ -93,7 +93,8 @@ def test_decoding_is_swept_compared_and_drawn(tmp_path: Path) -> None:
     run = tmp_path / "run"
     done = elattn(
         "sweep", "-i", "softmax,linear,ea-series", "--mode", "decode", "--causal", "--no-causal", "--order", "2",
-        "--seq-len", "64,1024k", "--dim", "16", "--heads", "2", "--device", "cpu", "--threads", "1", "--quick", "-o", run,
+        "--seq-len", "64,1024k", "--dim", "16", "--heads", "2", "--device", "cpu",
+        "--threads", "1", "--quick", "-o", run,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = {(row["attention"], row["seq_len"]): row for row in rows(run)}

@@ -264,7 +264,7 @@ class TestSummaryAndLists:
         report = attentions_report(attentions())
         lines = text_of(report, "table", 80).splitlines()
         rows = sum(len(table.rows) for table in report.tables)
-        headings, gaps, notes = 2 * 3, 1, 3
+        headings, gaps, notes = 2 * 3, 1, 4
         assert len(lines) <= rows + headings + gaps + notes + 1
 
     def test_an_environment_is_a_list_of_facts(self) -> None:
