@@ -103,10 +103,10 @@ def build(case: Case, seed: int = 0, std: float = 1.0, context: Any = None) -> W
 def fill_context(case: Case, seed: int = 0, std: float = 1.0) -> Any:
     """The recurrent state of a decode case after its seq_len tokens; None in other modes.
 
-    A context longer than ``SEGMENT`` elements repeats its first segment: no step is faster or slower for
-    the values in its state. So a million tokens are one segment drawn and filled in, and its state merged
-    with itself twenty times: milliseconds. Where states cannot be merged, every repetition is filled in.
-    Nothing but the state outlives the call.
+    Filling in must not take longer than measuring: a context of more than ``SEGMENT`` elements is its first
+    segment again and again, drawn and filled in once, and the segment's state is merged with itself, by
+    doubling. Where states cannot be merged, every repetition is filled in. No step is faster or slower for
+    the values in its state. Nothing but the state outlives the call.
     """
     if not case.decodes:
         return None

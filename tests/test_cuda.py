@@ -108,6 +108,18 @@ def test_the_worker_measures_on_the_gpu_and_survives_its_memory_running_out() ->
         assert isinstance(worker.measure(CASE, timeout=120), Measurement)
 
 
+def test_a_step_after_a_long_context_is_measured_on_the_gpu() -> None:
+    with Worker(Settings("cuda", BUDGETS["quick"])) as worker:
+        for name in attention_impls.names():
+            if not attention_impls.get(name).has_decode:
+                continue
+            order = 6 if name == "ea-series" else None
+            case = Case(name, "eager", "op", "decode", "bfloat16", "cuda", True, 8, 8, 2**20, 512, order)
+            outcome = worker.measure(case, timeout=120)
+            assert isinstance(outcome, Measurement), outcome
+            assert (outcome.peak_memory_bytes or 0) >= (case.analytic_memory_bytes or 0) > 0
+
+
 def test_a_cold_clock_flushes_the_l2_cache() -> None:
     clock = clock_for("cuda", "cold", device.cache_bytes("cuda"))
     small = torch.randn(2**20, device="cuda")  # 4 MiB: within the L2 of any GPU that torch supports

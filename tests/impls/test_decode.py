@@ -61,7 +61,9 @@ def test_stepping_through_the_tokens_is_the_parallel_causal_form(form: Form, dty
 @every_dtype
 def test_filling_in_the_tokens_at_once_is_the_causal_op(form: Form, dtype: torch.dtype) -> None:
     inputs = draw(dtype=dtype)
-    assert torch.equal(prefill(form, inputs)[0], form(*inputs, causal=True))
+    output, _ = prefill(form, inputs)
+    assert output.dtype == dtype
+    assert error(output, form(*inputs, causal=True).double()) <= rounding(form, dtype, inputs[2])
 
 
 @every_decoder
@@ -121,7 +123,8 @@ def assert_alike(form: Form, dtype: torch.dtype, state: Any, expected: Any) -> N
 def test_two_states_merge_into_that_of_all_their_tokens(form: Form, dtype: torch.dtype, context: int) -> None:
     inputs = draw(dtype=dtype)
     merge = recurrence(form).merge
-    assert merge is not None
+    if merge is None:
+        pytest.skip("its states cannot be merged")
     earlier = prefill(form, [x[:, :, :context] for x in inputs])[1]
     later = prefill(form, [x[:, :, context:] for x in inputs])[1]
     before = [x.clone() for x in tensors(earlier) + tensors(later)]
