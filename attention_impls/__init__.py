@@ -17,6 +17,7 @@ from attention_impls.spec import (
     InvalidArgument,
     Paper,
     Problem,
+    Recurrence,
     UnknownAttention,
     Unsupported,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "InvalidArgument",
     "Paper",
     "Problem",
+    "Recurrence",
     "UnknownAttention",
     "Unsupported",
     "get",

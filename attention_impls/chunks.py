@@ -52,27 +52,36 @@ def accumulator_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 @torch.no_grad()
-def plan_chunks(key: Tensor, rows: int, log_weight: Callable[[Tensor], Tensor]) -> ChunkPlan:
+def plan_chunks(
+    key: Tensor, rows: int, log_weight: Callable[[Tensor], Tensor], before: Tensor | None = None
+) -> ChunkPlan:
     """Chunks of at most ``rows`` rows within which no top rises by more than ``MAX_RISE``.
+
+    Args:
+        key: [batch, heads, seq_len, head_dim].
+        rows: at most so many in a chunk.
+        log_weight: of a chunk of keys.
+        before: running maximum of the rows before the first, [batch, heads, 1, head_dim], if there are any.
 
     On a GPU this waits for the device once, because the cuts depend on the data.
     """
     chunks = torch.split(key, rows, -2)
     weights = [log_weight(chunk) for chunk in chunks]
-    tops = _running_tops(weights)
+    tops = _running_tops(weights, before)
     limit = MAX_RISE[weights[0].dtype]
     first = torch.cat([weight[..., :1, :] for weight in weights], -2)
-    entering = torch.maximum(first, torch.cat((first[..., :1, :], tops[..., :-1, :]), -2))
+    earlier = first[..., :1, :] if before is None else before
+    entering = torch.maximum(first, torch.cat((earlier, tops[..., :-1, :]), -2))
     too_steep = ((tops - entering).amax((0, 1, 3)) > limit).tolist()
     if not any(too_steep):
         return ChunkPlan([chunk.shape[-2] for chunk in chunks], list(torch.split(tops, 1, -2)))
 
     sizes: list[int] = []
     for number, (weight, steep) in enumerate(zip(weights, too_steep, strict=True)):
-        before = entering[..., number : number + 1, :]
-        sizes += _cut(weight, before, limit) if steep else [weight.shape[-2]]
+        own = entering[..., number : number + 1, :]
+        sizes += _cut(weight, own, limit) if steep else [weight.shape[-2]]
     pieces = [log_weight(piece) for piece in torch.split(key, sizes, -2)]
-    return ChunkPlan(sizes, list(torch.split(_running_tops(pieces), 1, -2)))
+    return ChunkPlan(sizes, list(torch.split(_running_tops(pieces, before), 1, -2)))
 
 
 def unstabilised_chunks(key: Tensor, rows: int) -> ChunkPlan:
@@ -82,10 +91,11 @@ def unstabilised_chunks(key: Tensor, rows: int) -> ChunkPlan:
     return ChunkPlan(sizes, [top] * len(sizes))
 
 
-def _running_tops(weights: list[Tensor]) -> Tensor:
+def _running_tops(weights: list[Tensor], before: Tensor | None) -> Tensor:
     """The running maximum at each chunk's end, [batch, heads, chunks, head_dim]."""
     ends = torch.cat([weight.amax(-2, keepdim=True) for weight in weights], -2)
-    return torch.cummax(ends, -2).values
+    tops = torch.cummax(ends, -2).values
+    return tops if before is None else torch.maximum(tops, before)
 
 
 def _cut(weight: Tensor, entering: Tensor, limit: float) -> list[int]:

@@ -2,7 +2,8 @@
 
 Conventions: a multiply-add counts two operations; exp, division, comparison and sum one each. Traffic
 is what a perfect fused kernel moves: every input is read once and every output written once. With
-``problem.backward`` a cost holds the forward and the backward pass.
+``problem.backward`` a cost holds the forward and the backward pass. A decode cost is that of one step,
+whatever seq_len: the state is read once and written once.
 
 Pairs of positions are L^2, and L (L + 1) / 2 when causal: causal halves the quadratic attentions and
 leaves the linear ones as they are, for prefix sums cost what sums do (``ea-series`` backward excepted).
@@ -81,6 +82,34 @@ def hadamard_cost(problem: Problem) -> Cost:
     return Cost(per_element * problem.elements, _core_bytes(problem))
 
 
+def efficient_decode_cost(problem: Problem) -> Cost:
+    """Counts the two products of a token (4 head_dim per element), and with softmax normalisation the
+    rescaling of the key-value sums (head_dim). The softmaxes are left out."""
+    per_element = (4 if _is_scaling(problem) else 5) * problem.head_dim
+    return Cost(per_element * _token(problem), _step_bytes(problem, efficient_state_bytes(problem)))
+
+
+def linear_decode_cost(problem: Problem) -> Cost:
+    """Counts the two products of a token (4 head_dim per element); feature map and normaliser are left out."""
+    flops = 4 * problem.head_dim * _token(problem)
+    return Cost(flops, _step_bytes(problem, linear_state_bytes(problem)))
+
+
+def ea_series_decode_cost(problem: Problem) -> Cost:
+    """Counts 11 t + 10 operations per element: those of a position forward (9 t + 6), the difference and
+    the exp of the stabiliser (2) and the rescaling of all moments by it (2 t + 2)."""
+    order: int = problem.hyperparameters.get("order", ORDER.default)
+    flops = (11 * order + 10) * _token(problem)
+    return Cost(flops, _step_bytes(problem, ea_series_state_bytes(problem)))
+
+
+def hadamard_decode_cost(problem: Problem) -> Cost:
+    """Counts 11 operations per element: those of a position forward (8), and the difference, exp and
+    product that rescale the sum so far; without the three where the softmax runs over channels."""
+    per_element = 8 if _is_over_channels(problem) else 11
+    return Cost(per_element * _token(problem), _step_bytes(problem, hadamard_state_bytes(problem)))
+
+
 def projection_cost(problem: Problem, projection: Literal["matrix", "array"]) -> Cost:
     """Counts what the projections of an ``AttentionLayer`` add to its core.
 
@@ -122,8 +151,7 @@ def array_params(dim: int, bias: bool) -> int:
 
 def efficient_state_bytes(problem: Problem) -> int:
     """Key-value sums of every head; with softmax normalisation also a sum and a maximum per channel."""
-    scaling = problem.hyperparameters.get("normalisation", NORMALISATION.default) == "scaling"
-    numbers = problem.batch * problem.dim * (problem.head_dim + (0 if scaling else 2))
+    numbers = problem.batch * problem.dim * (problem.head_dim + (0 if _is_scaling(problem) else 2))
     return numbers * _accumulator_size(problem)
 
 
@@ -140,9 +168,17 @@ def ea_series_state_bytes(problem: Problem) -> int:
 
 def hadamard_state_bytes(problem: Problem) -> int:
     """Running maximum and sum per channel; nothing when the softmax runs over channels."""
-    if problem.hyperparameters.get("axis", AXIS.default) == "channels":
+    if _is_over_channels(problem):
         return 0
     return 2 * problem.batch * problem.dim * _accumulator_size(problem)
+
+
+def _is_scaling(problem: Problem) -> bool:
+    return bool(problem.hyperparameters.get("normalisation", NORMALISATION.default) == "scaling")
+
+
+def _is_over_channels(problem: Problem) -> bool:
+    return bool(problem.hyperparameters.get("axis", AXIS.default) == "channels")
 
 
 def _pairs(problem: Problem) -> int:
@@ -159,6 +195,15 @@ def _with_matmul_gradients(problem: Problem, forward: int) -> int:
 def _core_bytes(problem: Problem) -> int:
     tensors = FORWARD_TENSORS + (BACKWARD_TENSORS if problem.backward else 0)
     return tensors * problem.elements * problem.element_size
+
+
+def _token(problem: Problem) -> int:
+    """Elements of one token's query, over the batch."""
+    return problem.batch * problem.dim
+
+
+def _step_bytes(problem: Problem, state_bytes: int) -> int:
+    return FORWARD_TENSORS * _token(problem) * problem.element_size + 2 * state_bytes
 
 
 def _accumulator_size(problem: Problem) -> int:

@@ -7,6 +7,7 @@ known shapes, and autograd the closed form of their gradients.
 
 from __future__ import annotations
 
+import math
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from attention_impls.kernels.layout import result_like
 from attention_impls.spec import Problem, Unsupported
 
 KERNELS = {"cpu": "attention_impls.kernels.ea_cpu", "cuda": "attention_impls.kernels.ea_triton"}
-"""Device -> module with ``forward``, ``backward``, ``extend`` and ``blocks``."""
+"""Device -> module with ``forward``, ``backward``, ``extend``, ``blocks`` and ``TOP_BASE``."""
 
 
 class State(NamedTuple):
@@ -117,6 +118,17 @@ def step(
     row = (x.unsqueeze(2) for x in (query, key, value))
     output, sums = _extend(*row, state.sums, order, float(scale), stabiliser)
     return output.squeeze(2), State(sums)
+
+
+def merge(earlier: State, later: State) -> State:
+    """The sums after the tokens of one state and then of another, neither empty."""
+    both = torch.stack((earlier.sums, later.sums))
+    tops = both[:, -1]
+    top = tops.amax(0)
+    base = math.log(_kernels(top).TOP_BASE)
+    merged = (both * torch.exp(base * (tops - top))[:, None]).sum(0)
+    merged[-1] = top
+    return State(merged)
 
 
 @torch.library.custom_op("attention_impls::ea_series", mutates_args=())

@@ -37,6 +37,14 @@ class State(NamedTuple):
     top: Tensor
 
 
+class Carry(NamedTuple):
+    """A state as the causal sweep carries it from chunk to chunk: tensors [batch, heads, 1, head_dim]."""
+
+    value_moments: Sums
+    key_moments: Sums
+    top: Tensor
+
+
 class Pieces(NamedTuple):
     """The three inner computations, plain or compiled; the loops over chunks around them are the same."""
 
@@ -89,7 +97,7 @@ def eager(
     validate(query, key, value, order, scale, stabiliser)
     plain = Pieces(_moments, _ratio, _causal_chunk)
     if causal:
-        return _causal(query, key, value, order, scale, stabiliser, plain)
+        return _causal(query, key, value, order, scale, stabiliser, plain)[0]
     return _full(query, key, value, order, scale, stabiliser, plain, chunk_rows(query))
 
 
@@ -116,7 +124,7 @@ def compiled(
         fail_on_recompile_limit_hit=True,
     ):
         if causal:
-            return _causal(query, key, value, order, scale, stabiliser, _compiled_pieces())
+            return _causal(query, key, value, order, scale, stabiliser, _compiled_pieces())[0]
         rows = chunk_rows(query, COMPILED_ELEMENTS)
         return _full(query, key, value, order, scale, stabiliser, _compiled_pieces(), rows)
 
@@ -180,6 +188,27 @@ def init_state(problem: Problem) -> State:
     return State(zeros, zeros.clone(), torch.full_like(zeros[0], -torch.inf))
 
 
+def prefill(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    state: State | None = None,
+    *,
+    order: int = 6,
+    scale: float = 1.0,
+    stabiliser: bool = True,
+) -> tuple[Tensor, State]:
+    """Many tokens at once: [batch, heads, seq_len, head_dim] -> (causal output, moments after the last).
+
+    With a state, the tokens follow those that it stands for. Arguments and errors as ``eager``.
+    """
+    validate(query, key, value, order, scale, stabiliser)
+    plain = Pieces(_moments, _ratio, _causal_chunk)
+    output, carry = _causal(query, key, value, order, scale, stabiliser, plain, _carried(state))
+    value_moments, key_moments = (torch.stack(side).squeeze(-2) for side in carry[:2])
+    return output, State(value_moments, key_moments, carry.top.squeeze(-2).clone())
+
+
 def step(
     query: Tensor,
     key: Tensor,
@@ -206,6 +235,17 @@ def step(
     return output, State(value_moments, key_moments, top)
 
 
+def merge(earlier: State, later: State) -> State:
+    """The moments after the tokens of one state and then of another, neither empty."""
+    top = torch.maximum(earlier.top, later.top)
+    before, after = torch.exp(earlier.top - top), torch.exp(later.top - top)
+    return State(
+        before * earlier.value_moments + after * later.value_moments,
+        before * earlier.key_moments + after * later.key_moments,
+        top,
+    )
+
+
 def _full(
     query: Tensor,
     key: Tensor,
@@ -230,6 +270,13 @@ def _full(
     return torch.cat(outputs, -2)
 
 
+def _carried(state: State | None) -> Carry | None:
+    if state is None:
+        return None
+    value_moments, key_moments, top = (part.unsqueeze(-2) for part in state)
+    return Carry(list(value_moments), list(key_moments), top)
+
+
 def _causal(
     query: Tensor,
     key: Tensor,
@@ -238,17 +285,19 @@ def _causal(
     scale: float,
     stabiliser: bool,
     pieces: Pieces,
-) -> Tensor:
-    """Prefix sums chunk by chunk, carrying the moments relative to the running top."""
+    carry: Carry | None = None,
+) -> tuple[Tensor, Carry]:
+    """Prefix sums chunk by chunk, carrying the moments relative to the running top; and what is carried out."""
     rows = min(chunk_rows(query), query.shape[-2])
     if stabiliser:
-        sizes, tops = plan_chunks(key, rows, lambda chunk: _log_weight(chunk, scale))
+        before = carry.top if carry else None
+        sizes, tops = plan_chunks(key, rows, lambda chunk: _log_weight(chunk, scale), before)
     else:
         sizes, tops = unstabilised_chunks(key, rows)
-    zeros = torch.zeros_like(tops[0])
-    value_moments = key_moments = [zeros] * (order + 1)
+    zeros = [torch.zeros_like(tops[0])] * (order + 1)
+    value_moments, key_moments, old_top = carry or Carry(zeros, zeros, tops[0])
     chunks = (torch.split(x, sizes, -2) for x in (query, key, value))
-    outputs, old_top = [], tops[0]
+    outputs = []
     for q, k, v, top in zip(*chunks, tops, strict=True):
         # A chunk cut short has a length of its own: not worth compiling for.
         form = pieces.causal_chunk if k.shape[-2] == rows else _causal_chunk
@@ -257,7 +306,7 @@ def _causal(
         )
         outputs.append(output)
         old_top = top
-    return torch.cat(outputs, -2)
+    return torch.cat(outputs, -2), Carry(value_moments, key_moments, old_top)
 
 
 def _moments(key: Tensor, value: Tensor, top: Tensor, order: int, scale: float) -> tuple[Sums, Sums]:

@@ -64,7 +64,7 @@ def eager(
     if causal:
         wide = accumulator_dtype(query.dtype)
         form = _causal_softmax if normalisation == "softmax" else _causal_scaling
-        return form(query.to(wide), key.to(wide), value.to(wide)).to(query.dtype)
+        return form(query.to(wide), key.to(wide), value.to(wide))[0].to(query.dtype)
     if normalisation == "scaling":
         root = math.sqrt(query.shape[-2])
         return (query / root) @ ((key / root).transpose(-1, -2) @ value)
@@ -103,6 +103,23 @@ def init_state(problem: Problem) -> State:
     return State(context, normaliser, torch.full_like(normaliser, -math.inf), 0)
 
 
+def prefill(
+    query: Tensor, key: Tensor, value: Tensor, state: State | None = None, *, normalisation: str = "softmax"
+) -> tuple[Tensor, State]:
+    """Many tokens at once: [batch, heads, seq_len, head_dim] -> (causal output, sums after the last).
+
+    With a state, the tokens follow those that it stands for. Arguments and errors as ``eager``.
+    """
+    _check(query, key, value, normalisation)
+    wide = accumulator_dtype(query.dtype)
+    form = _causal_softmax if normalisation == "softmax" else _causal_scaling
+    output, after = form(query.to(wide), key.to(wide), value.to(wide), state)
+    # Views would keep a chunk alive for as long as the state lives.
+    return output.to(query.dtype), State(
+        after.context, after.normaliser.clone(), after.top.clone(), after.tokens
+    )
+
+
 def step(
     query: Tensor, key: Tensor, value: Tensor, state: State, *, normalisation: str = "softmax"
 ) -> tuple[Tensor, State]:
@@ -126,25 +143,48 @@ def step(
     return (weights[..., None, :] @ new.context).squeeze(-2).to(query.dtype), new
 
 
-def _causal_scaling(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    length = query.shape[-2]
-    context = query.new_zeros(*query.shape[:2], query.shape[-1], query.shape[-1])
+def merge(earlier: State, later: State) -> State:
+    """The sums after the tokens of one state and then of another, neither empty."""
+    tokens = earlier.tokens + later.tokens
+    if not earlier.top.numel():
+        return State(earlier.context + later.context, earlier.normaliser, earlier.top, tokens)
+    top = torch.maximum(earlier.top, later.top)
+    before, after = torch.exp(earlier.top - top), torch.exp(later.top - top)
+    context = before[..., None] * earlier.context + after[..., None] * later.context
+    return State(context, before * earlier.normaliser + after * later.normaliser, top, tokens)
+
+
+def _causal_scaling(
+    query: Tensor, key: Tensor, value: Tensor, state: State | None = None
+) -> tuple[Tensor, State]:
+    length, head_dim = query.shape[-2:]
+    nothing = query.new_zeros(0)
+    context, _, _, tokens = state or State(
+        query.new_zeros(*query.shape[:2], head_dim, head_dim), nothing, nothing, 0
+    )
     outputs = []
     for q, k, v in zip(*(torch.split(x, _rows(query), -2) for x in (query, key, value)), strict=True):
         outputs.append((q @ k.transpose(-1, -2)).tril() @ v + q @ context)
         context = context + k.transpose(-1, -2) @ v
-    seen = torch.arange(1, length + 1, dtype=query.dtype, device=query.device)
-    return torch.cat(outputs, -2) / seen[:, None]
+    seen = torch.arange(tokens + 1, tokens + length + 1, dtype=query.dtype, device=query.device)
+    return torch.cat(outputs, -2) / seen[:, None], State(context, nothing, nothing, tokens + length)
 
 
-def _causal_softmax(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+def _causal_softmax(
+    query: Tensor, key: Tensor, value: Tensor, state: State | None = None
+) -> tuple[Tensor, State]:
     """Chunk by chunk, with exponentials relative to the running maximum at the chunk's end."""
-    sizes, tops = plan_chunks(key, _rows(query), lambda chunk: chunk)
+    before = state.top[:, :, None] if state else None
+    sizes, tops = plan_chunks(key, _rows(query), lambda chunk: chunk, before)
     query_weights = torch.softmax(query, -1)
-    context = query.new_zeros(*query.shape[:2], query.shape[-1], query.shape[-1])
-    normaliser = query.new_zeros(*query.shape[:2], 1, query.shape[-1])
+    if state:
+        context, normaliser, old_top = state.context, state.normaliser[:, :, None], state.top[:, :, None]
+    else:
+        context = query.new_zeros(*query.shape[:2], query.shape[-1], query.shape[-1])
+        normaliser = query.new_zeros(*query.shape[:2], 1, query.shape[-1])
+        old_top = tops[0]
     chunks = (torch.split(x, sizes, -2) for x in (query_weights, key, value))
-    outputs, old_top = [], tops[0]
+    outputs = []
     for q, k, v, top in zip(*chunks, tops, strict=True):
         weights = torch.exp(k - top)
         decay = torch.exp(old_top - top)
@@ -154,7 +194,8 @@ def _causal_softmax(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         outputs.append((scaled @ weights.transpose(-1, -2)).tril() @ v + scaled @ context)
         context = context + weights.transpose(-1, -2) @ v
         normaliser = totals[..., -1:, :]
-    return torch.cat(outputs, -2)
+    tokens = query.shape[-2] + (state.tokens if state else 0)
+    return torch.cat(outputs, -2), State(context, normaliser.squeeze(2), old_top.squeeze(2), tokens)
 
 
 def _rows(query: Tensor) -> int:

@@ -108,6 +108,33 @@ def init_state(problem: Problem) -> State:
     return State(torch.full_like(zeros, -torch.inf), zeros)
 
 
+def prefill(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    state: State | None = None,
+    *,
+    axis: str = "positions",
+    scale: float = 1.0,
+) -> tuple[Tensor, State]:
+    """Many tokens at once: [batch, heads, seq_len, head_dim] -> (causal output, denominator after the last).
+
+    With a state, the tokens follow those that it stands for. Arguments and errors as ``eager``.
+    """
+    if axis == "channels":
+        output = eager(query, key, value, axis=axis, scale=scale)
+        return output, state or State(*query.new_empty(2, 0, dtype=accumulator_dtype(query.dtype)))
+    _check(query, key, value, axis, scale)
+    wide = accumulator_dtype(query.dtype)
+    scores = scale * query.to(wide) * key.to(wide)
+    totals, top = torch.logcumsumexp(scores, -2), scores.amax(-2)
+    if state:
+        earlier = state.top + torch.log(state.total)
+        totals, top = torch.logaddexp(totals, earlier[:, :, None]), torch.maximum(top, state.top)
+    output = (torch.exp(scores - totals) * value.to(wide)).to(query.dtype)
+    return output, State(top, torch.exp(totals[:, :, -1] - top))
+
+
 def step(
     query: Tensor, key: Tensor, value: Tensor, state: State, *, axis: str = "positions", scale: float = 1.0
 ) -> tuple[Tensor, State]:
@@ -125,6 +152,13 @@ def step(
         state = State(top, state.total * torch.exp(state.top - top) + now)
         weights = now / state.total
     return (weights * value.to(wide)).to(query.dtype), state
+
+
+def merge(earlier: State, later: State) -> State:
+    """The denominator after the tokens of one state and then of another, neither empty."""
+    top = torch.maximum(earlier.top, later.top)
+    before, after = torch.exp(earlier.top - top), torch.exp(later.top - top)
+    return State(top, before * earlier.total + after * later.total)
 
 
 def _softmax_over_channels(scores: Tensor) -> Tensor:

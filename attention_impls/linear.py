@@ -51,8 +51,9 @@ def eager(query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False) ->
     validate_qkv(query, key, value)
     wide = accumulator_dtype(query.dtype)
     query_features, key_features = _features(query.to(wide)), _features(key.to(wide))
-    form = _causal if causal else _full
-    return form(query_features, key_features, value.to(wide)).to(query.dtype)
+    if causal:
+        return _causal(query_features, key_features, value.to(wide))[0].to(query.dtype)
+    return _full(query_features, key_features, value.to(wide)).to(query.dtype)
 
 
 def oracle(query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False) -> Tensor:
@@ -74,6 +75,18 @@ def init_state(problem: Problem) -> State:
     return State(zeros, zeros[..., 0].clone())
 
 
+def prefill(query: Tensor, key: Tensor, value: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    """Many tokens at once: [batch, heads, seq_len, head_dim] -> (causal output, sums after the last).
+
+    With a state, the tokens follow those that it stands for. Errors as ``eager``.
+    """
+    validate_qkv(query, key, value)
+    wide = accumulator_dtype(query.dtype)
+    query_features, key_features = _features(query.to(wide)), _features(key.to(wide))
+    output, after = _causal(query_features, key_features, value.to(wide), state)
+    return output.to(query.dtype), after
+
+
 def step(query: Tensor, key: Tensor, value: Tensor, state: State) -> tuple[Tensor, State]:
     """One token: tensors [batch, heads, head_dim] and the sums so far -> (output, new sums).
 
@@ -88,6 +101,11 @@ def step(query: Tensor, key: Tensor, value: Tensor, state: State) -> tuple[Tenso
     return (weighted / (total + EPSILON)).to(query.dtype), State(context, normaliser)
 
 
+def merge(earlier: State, later: State) -> State:
+    """The sums after the tokens of one state and then of another."""
+    return State(earlier.context + later.context, earlier.normaliser + later.normaliser)
+
+
 def _features(x: Tensor) -> Tensor:
     return F.elu(x) + 1
 
@@ -98,17 +116,18 @@ def _full(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return weighted / (total + EPSILON)
 
 
-def _causal(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+def _causal(query: Tensor, key: Tensor, value: Tensor, state: State | None = None) -> tuple[Tensor, State]:
     length, head_dim = query.shape[-2:]
     # A chunk as long as the head is wide keeps all chunk states together at L * D elements.
     rows = min(length, max(MIN_CHUNK_ROWS, head_dim))
     query, key, value = (_chunked(x, rows) for x in (query, key, value))
-    contexts = _before(key.transpose(-1, -2) @ value)
-    normalisers = _before(key.sum(-2, keepdim=True))
+    contexts, context = _before(key.transpose(-1, -2) @ value, state and state.context)
+    normalisers, normaliser = _before(key.sum(-2, keepdim=True), state and state.normaliser[:, :, None])
     inside = (query @ key.transpose(-1, -2)).tril()
     weighted = inside @ value + query @ contexts
     total = inside.sum(-1, keepdim=True) + (query * normalisers).sum(-1, keepdim=True)
-    return (weighted / (total + EPSILON)).flatten(2, 3)[:, :, :length]
+    output = (weighted / (total + EPSILON)).flatten(2, 3)[:, :, :length]
+    return output, State(context, normaliser.squeeze(2))
 
 
 def _chunked(x: Tensor, rows: int) -> Tensor:
@@ -116,6 +135,10 @@ def _chunked(x: Tensor, rows: int) -> Tensor:
     return torch.unflatten(F.pad(x, (0, 0, 0, -x.shape[-2] % rows)), 2, (-1, rows))
 
 
-def _before(chunk_sums: Tensor) -> Tensor:
-    """For every chunk the sum of all chunks before it."""
-    return F.pad(chunk_sums.cumsum(2)[:, :, :-1], (0, 0, 0, 0, 1, 0))
+def _before(chunk_sums: Tensor, earlier: Tensor | None) -> tuple[Tensor, Tensor]:
+    """For every chunk the sum of all before it, from an earlier sum on; and the sum of everything."""
+    running = chunk_sums.cumsum(2)
+    before, everything = F.pad(running[:, :, :-1], (0, 0, 0, 0, 1, 0)), running[:, :, -1].clone()
+    if earlier is None:
+        return before, everything
+    return before + earlier[:, :, None], everything + earlier

@@ -17,6 +17,7 @@ from attention_impls.spec import (
     Backend,
     Hyperparameter,
     Paper,
+    Recurrence,
     UnknownAttention,
     nearest,
 )
@@ -24,6 +25,11 @@ from attention_impls.spec import (
 
 def _knobs(*knobs: Hyperparameter) -> Mapping[str, Hyperparameter]:
     return {knob.name: knob for knob in knobs}
+
+
+def _recurrence(module: str) -> Recurrence:
+    """The recurrent form of a family file, under the names that they all use."""
+    return Recurrence(f"{module}:init_state", f"{module}:prefill", f"{module}:step", f"{module}:merge")
 
 
 ATTENTIONS: Mapping[str, AttentionSpec] = {
@@ -89,16 +95,18 @@ ATTENTIONS: Mapping[str, AttentionSpec] = {
         causal_form="extension",
         backends={
             "eager": Backend(
-                "attention_impls.efficient:eager", "plain PyTorch", workspace=workspaces.efficient
+                "attention_impls.efficient:eager",
+                "plain PyTorch",
+                workspace=workspaces.efficient,
+                recurrence=_recurrence("attention_impls.efficient"),
             )
         },
         oracle_target="attention_impls.efficient:oracle",
         cost=costs.efficient_cost,
         layer_params=costs.matrix_params,
         hyperparameters=_knobs(hyperparameters.NORMALISATION),
+        decode_cost=costs.efficient_decode_cost,
         state_bytes=costs.efficient_state_bytes,
-        init_state_target="attention_impls.efficient:init_state",
-        step_target="attention_impls.efficient:step",
         notes="The causal form is our extension: every key channel is normalised over the positions seen.",
     ),
     "element-wise": AttentionSpec(
@@ -144,11 +152,13 @@ ATTENTIONS: Mapping[str, AttentionSpec] = {
                 "our kernels: vector code on a CPU, Triton on a GPU",
                 requirements.own_kernels,
                 workspace=workspaces.ea_series_fused,
+                recurrence=_recurrence("attention_impls.ea_fused"),
             ),
             "eager": Backend(
                 "attention_impls.ea_series:eager",
                 "plain PyTorch, chunked over positions",
                 workspace=workspaces.ea_series_eager,
+                recurrence=_recurrence("attention_impls.ea_series"),
             ),
             "compile": Backend(
                 "attention_impls.ea_series:compiled",
@@ -162,9 +172,8 @@ ATTENTIONS: Mapping[str, AttentionSpec] = {
         hyperparameters=_knobs(
             hyperparameters.ORDER, hyperparameters.DISTANCE_SCALE, hyperparameters.STABILISER
         ),
+        decode_cost=costs.ea_series_decode_cost,
         state_bytes=costs.ea_series_state_bytes,
-        init_state_target="attention_impls.ea_series:init_state",
-        step_target="attention_impls.ea_series:step",
         approximates=Approximation("element-wise", "attention_impls.ea_series:outside_band"),
         per_channel=True,
         notes="Even orders only. Approximates element-wise where |2 s q k| is small, not at any width.",
@@ -179,15 +188,19 @@ ATTENTIONS: Mapping[str, AttentionSpec] = {
         growth="linear",
         causal_form="extension",
         backends={
-            "eager": Backend("attention_impls.hadamard:eager", "plain PyTorch", workspace=workspaces.hadamard)
+            "eager": Backend(
+                "attention_impls.hadamard:eager",
+                "plain PyTorch",
+                workspace=workspaces.hadamard,
+                recurrence=_recurrence("attention_impls.hadamard"),
+            )
         },
         oracle_target="attention_impls.hadamard:oracle",
         cost=costs.hadamard_cost,
         layer_params=costs.array_params,
         hyperparameters=_knobs(hyperparameters.AXIS, hyperparameters.PRODUCT_SCALE),
+        decode_cost=costs.hadamard_decode_cost,
         state_bytes=costs.hadamard_state_bytes,
-        init_state_target="attention_impls.hadamard:init_state",
-        step_target="attention_impls.hadamard:step",
         per_channel=True,
         averages=False,
         position_local=True,
@@ -204,14 +217,18 @@ ATTENTIONS: Mapping[str, AttentionSpec] = {
         growth="linear",
         causal_form="defined",
         backends={
-            "eager": Backend("attention_impls.linear:eager", "plain PyTorch", workspace=workspaces.linear)
+            "eager": Backend(
+                "attention_impls.linear:eager",
+                "plain PyTorch",
+                workspace=workspaces.linear,
+                recurrence=_recurrence("attention_impls.linear"),
+            )
         },
         oracle_target="attention_impls.linear:oracle",
         cost=costs.linear_cost,
         layer_params=costs.matrix_params,
+        decode_cost=costs.linear_decode_cost,
         state_bytes=costs.linear_state_bytes,
-        init_state_target="attention_impls.linear:init_state",
-        step_target="attention_impls.linear:step",
     ),
 }
 """Name -> everything there is to know of that attention, in the order in which lists show them."""

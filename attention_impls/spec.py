@@ -51,6 +51,7 @@ class Problem:
         device: ``cpu`` or ``cuda``.
         causal: whether position i sees positions j <= i only.
         backward: whether the gradients of query, key and value are computed too.
+        decode: whether the call is one step of the recurrent form, a token after seq_len others.
         hyperparameters: the attention's own knobs, for example ``{"order": 6}``.
     """
 
@@ -62,6 +63,7 @@ class Problem:
     device: str = "cpu"
     causal: bool = False
     backward: bool = False
+    decode: bool = False
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -127,6 +129,55 @@ def no_reasons(problem: Problem) -> list[str]:
 
 
 @dataclass(frozen=True)
+class Recurrence:
+    """An attention one token at a time: a state of fixed size stands for all tokens so far.
+
+    A state is a tensor, or a tuple of tensors and numbers; nobody changes one that was passed in.
+
+    Args:
+        init_state_target: ``module:function`` of (problem) -> the empty state before the first token.
+        prefill_target: of (query, key, value, state=None, **hyperparameters) -> (causal output, state after
+            the last token), tensors [batch, heads, seq_len, head_dim]. With a state, the tokens follow
+            those that it stands for.
+        step_target: of (query, key, value, state, **hyperparameters) -> (output, new state), tensors
+            [batch, heads, head_dim].
+        merge_target: of (earlier, later) -> the state after the tokens of the one and then of the other,
+            neither empty; None where two states cannot be merged.
+    """
+
+    init_state_target: str
+    prefill_target: str
+    step_target: str
+    merge_target: str | None = None
+
+    @cached_property
+    def init_state(self) -> Callable[[Problem], Any]:
+        """The callable itself; importing it imports torch."""
+        init_state: Callable[[Problem], Any] = pkgutil.resolve_name(self.init_state_target)
+        return init_state
+
+    @cached_property
+    def prefill(self) -> Callable[..., tuple[Tensor, Any]]:
+        """The callable itself."""
+        prefill: Callable[..., tuple[Tensor, Any]] = pkgutil.resolve_name(self.prefill_target)
+        return prefill
+
+    @cached_property
+    def step(self) -> Callable[..., tuple[Tensor, Any]]:
+        """The callable itself."""
+        step: Callable[..., tuple[Tensor, Any]] = pkgutil.resolve_name(self.step_target)
+        return step
+
+    @cached_property
+    def merge(self) -> Callable[[Any, Any], Any] | None:
+        """The callable itself, or None."""
+        if self.merge_target is None:
+            return None
+        merge: Callable[[Any, Any], Any] = pkgutil.resolve_name(self.merge_target)
+        return merge
+
+
+@dataclass(frozen=True)
 class Backend:
     """One way to compute an attention.
 
@@ -137,12 +188,14 @@ class Backend:
             problem it must not import torch.
         workspace: (problem, projected) -> bytes that one call holds at its peak above its inputs; with
             ``projected`` an ``AttentionLayer``'s call. None where no formula is known. Imports no torch.
+        recurrence: the backend's recurrent form, or None.
     """
 
     target: str
     summary: str
     requires: Callable[[Problem], list[str]] = no_reasons
     workspace: Callable[[Problem, bool], int] | None = None
+    recurrence: Recurrence | None = None
 
     @cached_property
     def op(self) -> Callable[..., Tensor]:
@@ -181,8 +234,8 @@ class AttentionSpec:
         oracle_target: the same attention written plainly in float64.
         cost: minimal work of a core call (with the gradients when ``problem.backward``).
         layer_params: parameters of an ``AttentionLayer``, from (dim, bias).
+        decode_cost: minimal work of one step, or None where there is no recurrent form.
         state_bytes: size of the recurrent state, or None where there is none.
-        step_target, init_state_target: the recurrent form, or None.
         per_channel: heads only reshape it; every channel is its own head.
         averages: every output is a weighted mean of values with weights that sum to one.
         position_local: value j contributes to output j alone, so permuting keys changes the result.
@@ -203,9 +256,8 @@ class AttentionSpec:
     cost: Callable[[Problem], Cost]
     layer_params: Callable[[int, bool], int]
     hyperparameters: Mapping[str, Hyperparameter] = field(default_factory=dict)
+    decode_cost: Callable[[Problem], Cost] | None = None
     state_bytes: Callable[[Problem], int] | None = None
-    init_state_target: str | None = None
-    step_target: str | None = None
     per_channel: bool = False
     averages: bool = True
     position_local: bool = False
@@ -226,25 +278,38 @@ class AttentionSpec:
 
     @property
     def has_decode(self) -> bool:
-        """Whether a recurrent form exists."""
-        return self.step_target is not None
+        """Whether the eager form has a recurrent one."""
+        eager = self.backends.get("eager")
+        return eager is not None and eager.recurrence is not None
 
     def init_state(self, problem: Problem) -> Any:
-        """The empty state before the first token."""
-        return self._resolve_decode(self.init_state_target)(problem)
+        """The empty state before the first token, of the eager recurrent form."""
+        return self._recurrence.init_state(problem)
 
-    def step(self, query: Tensor, key: Tensor, value: Tensor, state: Any, **hyperparameters: Any) -> Any:
+    def prefill(
+        self, query: Tensor, key: Tensor, value: Tensor, state: Any = None, **hyperparameters: Any
+    ) -> tuple[Tensor, Any]:
+        """Many tokens at once: [batch, heads, seq_len, head_dim] -> (causal output, state after the last).
+
+        With a state, the tokens follow those that it stands for. It is not changed.
+        """
+        return self._recurrence.prefill(query, key, value, state, **hyperparameters)
+
+    def step(
+        self, query: Tensor, key: Tensor, value: Tensor, state: Any, **hyperparameters: Any
+    ) -> tuple[Tensor, Any]:
         """One token: tensors [batch, heads, head_dim] and a state -> (output, new state).
 
         The state passed in is not changed.
         """
-        return self._resolve_decode(self.step_target)(query, key, value, state, **hyperparameters)
+        return self._recurrence.step(query, key, value, state, **hyperparameters)
 
-    def _resolve_decode(self, target: str | None) -> Callable[..., Any]:
-        if target is None:
+    @property
+    def _recurrence(self) -> Recurrence:
+        recurrence = self.backends["eager"].recurrence
+        if recurrence is None:
             raise Unsupported(f"{self.name} has no recurrent form")
-        function: Callable[..., Any] = pkgutil.resolve_name(target)
-        return function
+        return recurrence
 
     def backend(self, name: str) -> Backend:
         """The backend of that name.
@@ -262,7 +327,17 @@ class AttentionSpec:
 
     def unsupported_reasons(self, backend: str, problem: Problem) -> list[str]:
         """All reasons why the backend cannot run the problem here, for people; empty when it can."""
-        return dtype_reasons(problem) + self.backend(backend).requires(problem)
+        reasons = dtype_reasons(problem) + self.backend(backend).requires(problem)
+        return reasons + self._decode_reasons(backend) if problem.decode else reasons
+
+    def _decode_reasons(self, backend: str) -> list[str]:
+        """Why the backend cannot decode; empty when it can."""
+        if self.backend(backend).recurrence is not None:
+            return []
+        others = [name for name, known in self.backends.items() if known.recurrence is not None]
+        if others:
+            return [f"{self.name}/{backend} has no recurrent form; use {' or '.join(others)}"]
+        return [f"{self.name} has no recurrent form: no state of fixed size stands for the tokens so far"]
 
     def best_backend(self, problem: Problem) -> str:
         """The preferred backend among those that can run the problem, else the first of all."""

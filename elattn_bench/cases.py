@@ -14,13 +14,16 @@ from elattn_bench.errors import UsageError
 from elattn_bench.units import KIBI
 
 LEVELS = ("op", "layer")
-MODES = ("forward", "train")
+MODES = ("forward", "train", "decode")
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 CACHES = ("hot", "cold")
 LARGEST_VALUE = (
     2**30
 )  # an axis value beyond this is a slip of the finger: it would need over 4 GB per channel
 LARGEST_AXIS = 10_000  # values on one axis; more is a slip too
+
+NO_COST = Cost(0, 0)
+"""Of a call whose work nobody knows; a row leaves it empty."""
 
 _NUMBER = re.compile(r"(\d+)(k?)")
 
@@ -157,7 +160,10 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class Case(Labelled):
-    """One point of the grid: everything that fixes what is measured."""
+    """One point of the grid: everything that fixes what is measured.
+
+    In mode ``decode`` seq_len is the length of the context, and the call is the step of one more token.
+    """
 
     attention: str
     backend: str
@@ -199,12 +205,26 @@ class Case(Labelled):
             device=self.device,
             causal=self.causal,
             backward=self.mode == "train",
+            decode=self.decodes,
             hyperparameters={} if self.order is None else {"order": self.order},
         )
 
     @property
+    def decodes(self) -> bool:
+        """Whether the call is one step of a recurrent form."""
+        return self.mode == "decode"
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens a call takes, over the batch."""
+        return self.batch if self.decodes else self.batch * self.seq_len
+
+    @property
     def cost(self) -> Cost:
-        """Minimal work of one call: the core, and its projections at level ``layer``."""
+        """Minimal work of one call: the core, and its projections at level ``layer``; 0 where nobody knows."""
+        if self.decodes:
+            step = self.spec.decode_cost
+            return step(self.problem) if step and self.level == "op" else NO_COST
         core = self.spec.cost(self.problem)
         if self.level == "op":
             return core
@@ -213,8 +233,28 @@ class Case(Labelled):
         return core + projection_cost(self.problem, self.spec.projection)
 
     @property
+    def context_cost(self) -> Cost:
+        """Minimal work before the first call: of a context that has to be filled in token by token."""
+        backend = self.spec.backends.get(self.backend)
+        recurrence = backend.recurrence if backend and self.decodes else None
+        # States that merge fill in a context of any length in no time.
+        return self.spec.cost(self.problem) if recurrence and not recurrence.merge_target else NO_COST
+
+    @property
+    def state_bytes(self) -> int | None:
+        """Size of the recurrent state, where the attention has one."""
+        size = self.spec.state_bytes
+        return size(self.problem) if size else None
+
+    @property
     def analytic_memory_bytes(self) -> int | None:
-        """What one call holds above its inputs by formula; None where the backend has none."""
+        """What one call holds above its inputs by formula; None where the backend has none.
+
+        In mode ``decode`` what it must hold at least, whatever the backend: the new state and the output.
+        """
+        if self.decodes:
+            output = self.batch * self.dim * self.problem.element_size
+            return None if self.state_bytes is None else self.state_bytes + output
         backend = self.spec.backends.get(self.backend)
         if backend is None or backend.workspace is None:
             return None
@@ -227,7 +267,10 @@ class Case(Labelled):
 
     def unsupported_reasons(self) -> list[str]:
         """All reasons why the case cannot run here; empty when it can."""
-        return self.spec.unsupported_reasons(self.backend, self.problem)
+        reasons = self.spec.unsupported_reasons(self.backend, self.problem)
+        if self.decodes and self.level == "layer":
+            reasons.append("mode decode steps the core alone, without projections; use --level op")
+        return reasons
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +331,8 @@ class Grid:
                 impl,
                 Case(
                     impl.attention, impl.backend or "", level, mode, dtype, self.device,
-                    causal, batch, heads, seq_len, dim, order, cache,
+                    # A token sees what came before it: a decode case is causal, and there once.
+                    causal or mode == "decode", batch, heads, seq_len, dim, order, cache,
                 ),
             )  # fmt: skip
 

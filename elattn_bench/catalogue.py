@@ -38,7 +38,7 @@ def _entry(spec: AttentionSpec, backend: str, problem: Problem) -> dict[str, Any
         "time": spec.time,
         "memory": spec.memory,
         "causal": spec.causal_form,
-        "recurrent": spec.has_decode,
+        "recurrent": spec.backends[backend].recurrence is not None,
         "hyperparameters": {name: knob.default for name, knob in spec.hyperparameters.items()},
         "paper": str(spec.paper),
         "arxiv": spec.paper.arxiv,

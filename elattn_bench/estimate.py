@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from attention_impls import Cost
 from elattn_bench.cases import Case
 from elattn_bench.stats import FEWEST_SAMPLES, Budget
 from elattn_bench.units import Seconds
@@ -17,13 +18,20 @@ ELEMENTWISE_FLOPS = {
 BANDWIDTH = {"cpu": 1e10, "cuda": 1e12}
 OVERHEAD: Seconds = 0.3  # gate, inputs, warm-up of a short call, memory pass
 COMPILE: Seconds = 20.0  # torch.compile on a CPU, forward and backward, for the gate's and the case's shape
+LAUNCHES: Seconds = (
+    1e-4  # of the dozens of operations of a step in plain PyTorch; its arithmetic is nothing to it
+)
 PASSES = 3  # first call, warm-up and memory pass, each at least one call
 
 
 def call_seconds(case: Case) -> Seconds:
     """A guess of one call's time from its cost."""
+    return _seconds(case, case.cost) + (LAUNCHES if case.decodes else 0)
+
+
+def _seconds(case: Case, cost: Cost) -> Seconds:
     flops = (ELEMENTWISE_FLOPS if case.spec.per_channel else MATMUL_FLOPS)[case.device]
-    return case.cost.flops / flops + case.cost.bytes / BANDWIDTH[case.device]
+    return cost.flops / flops + cost.bytes / BANDWIDTH[case.device]
 
 
 def case_seconds(case: Case, budget: Budget, timeout: Seconds) -> Seconds:
@@ -33,7 +41,8 @@ def case_seconds(case: Case, budget: Budget, timeout: Seconds) -> Seconds:
         min(max(budget.min_time, budget.min_samples * call), budget.max_time), FEWEST_SAMPLES * call
     )
     compiling = COMPILE if case.backend == "compile" else 0.0
-    return min(timeout, OVERHEAD + PASSES * call + sampling + compiling)
+    filling = _seconds(case, case.context_cost)
+    return min(timeout, OVERHEAD + filling + PASSES * call + sampling + compiling)
 
 
 def sweep_seconds(cases: Sequence[Case], budget: Budget, timeout: Seconds) -> Seconds:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from elattn_bench.analysis import Setting, by_setting, select
-from elattn_bench.figures_header import describe, draw_header, header_height, mark_legend
+from elattn_bench.figures_header import describe, draw_header, header_height, mark_legend, unsupported_legend
 from elattn_bench.figures_legend import draw_legend, legend_height
 from elattn_bench.figures_panel import (
     DIMS,
@@ -18,9 +18,11 @@ from elattn_bench.figures_panel import (
     Across,
     Quantity,
     Series,
+    across_in,
     draw_panel,
     find_limits,
     label_axes,
+    quantity_in,
     series_of,
 )
 from elattn_bench.figures_style import GREY, WIDTH, Style, assign_styles, evenly
@@ -55,6 +57,11 @@ class Grid:
         """``Latency against sequence length``."""
         return f"{self.quantity.title} against {self.across.name}"
 
+    def in_mode(self, mode: str) -> Grid:
+        """The grid with what a figure of that mode shows."""
+        quantity, across = quantity_in(mode, self.quantity), across_in(mode, self.across)
+        return replace(self, quantity=quantity, across=across)
+
 
 LATENCY_GRID = Grid("latency", LATENCY, LENGTHS, columns="dim")
 MEMORY_GRID = Grid("memory", MEMORY, LENGTHS, columns="dim")
@@ -72,7 +79,7 @@ def draw_grids(grid: Grid, run: Run) -> Iterator[tuple[str, Figure]]:
     for setting, rows in by_setting(usable).items():
         heads = sorted({row.heads for row in rows})
         for count in heads:
-            page = make_page(grid, setting, select(rows, heads=count))
+            page = make_page(grid.in_mode(setting.mode), setting, select(rows, heads=count))
             if has_data(page):
                 suffix = f"-heads{count}" if len(heads) > 1 else ""
                 yield f"{grid.stem}-{file_part(setting)}{suffix}", draw_page(page, run, styles)
@@ -125,7 +132,7 @@ def _failed(rows: Sequence[Row]) -> list[str]:
 
 def has_data(page: Page) -> bool:
     """Whether there is a measured line, of two places at least where orders or dims vary along it."""
-    fewest = 1 if page.grid.across is LENGTHS else 2
+    fewest = 1 if page.grid.across.axis == LENGTHS.axis else 2
     return any(
         sum(1 for row in series.rows if row.ok and page.grid.quantity.value(row)) >= fewest
         for panel in page.panels.values()
@@ -202,7 +209,13 @@ def draw_page(page: Page, run: Run, styles: Mapping[str, Style]) -> Figure:
 
 
 def _labels(page: Page) -> list[str]:
-    return [line.label for line in sorted({s.line for panel in page.panels.values() for s in panel})]
+    drawn = {
+        series.line
+        for panel in page.panels.values()
+        for series in panel
+        if any(row.status != "unsupported" for row in series.rows)
+    }
+    return [line.label for line in sorted(drawn)]
 
 
 def _header_lines(page: Page, run: Run) -> list[str]:
@@ -211,9 +224,9 @@ def _header_lines(page: Page, run: Run) -> list[str]:
         sizes.append(f"batch {page.rows[0]}")
     if len(page.columns) == 1:
         sizes.append(_column_name(page, page.columns[0]))
-    return describe(
-        run, page.setting, sizes, [page.grid.quantity.caption, mark_legend(_rows(page)), *page.notes]
-    )
+    rows = _rows(page)
+    remarks = [page.grid.quantity.caption, mark_legend(rows), unsupported_legend(rows), *page.notes]
+    return describe(run, page.setting, sizes, remarks)
 
 
 def _rows(page: Page) -> list[Row]:

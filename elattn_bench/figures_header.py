@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,15 @@ def mark_legend(rows: Iterable[Row]) -> str:
     lost = {short_status(row.status) for row in rows}
     meanings = {"oom": "Open marks: out of memory.", "timeout": "Crossed marks: over the time limit."}
     return " ".join(meaning for status, meaning in meanings.items() if status in lost)
+
+
+def unsupported_legend(rows: Iterable[Row]) -> str:
+    """Which lines have no point because nothing of them runs here, if any."""
+    statuses: defaultdict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        statuses[row.label].add(row.status)
+    absent = [label for label, found in statuses.items() if found == {"unsupported"}]
+    return f"Unsupported: {', '.join(absent)}." if absent else ""
 
 
 def header_height(lines: Sequence[str]) -> float:

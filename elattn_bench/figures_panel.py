@@ -6,7 +6,7 @@ import itertools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from elattn_bench.analysis import short_status
@@ -64,6 +64,10 @@ MEMORY = Quantity(
     "Peak memory", "peak memory above the inputs", lambda row: row.peak_memory_bytes or None,
     lambda row: None, memory_ticks, memory_tick, "",
 )  # fmt: skip
+STEP = replace(LATENCY, title="Latency per token", label="latency of one step")
+STATE = replace(
+    MEMORY, title="Recurrent state", label="recurrent state", value=lambda row: row.state_bytes or None
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +86,19 @@ class Across:
 
 
 LENGTHS = Across("seq_len", "sequence length", "sequence length L (tokens)", Line.of, ((1, "L"), (2, "L²")))
+CONTEXTS = replace(LENGTHS, name="context length", label="context length L (tokens)", guides=((1, "L"),))
 DIMS = Across("dim", "dim", "dim D (channels, all heads)", Line.of, ((1, "D"), (2, "D²")))
 ORDERS = Across("order", "Taylor order", "Taylor order t", Line.at_length, ((1, "t"), (2, "t²")))
+
+
+def quantity_in(mode: str, quantity: Quantity) -> Quantity:
+    """What a figure of that mode shows: in decoding the time of a step, and the memory that outlives it."""
+    return {LATENCY: STEP, MEMORY: STATE}.get(quantity, quantity) if mode == "decode" else quantity
+
+
+def across_in(mode: str, across: Across) -> Across:
+    """What a figure of that mode calls the axis: in decoding seq_len is the context's length."""
+    return CONTEXTS if mode == "decode" and across is LENGTHS else across
 
 
 @dataclass(frozen=True, slots=True)

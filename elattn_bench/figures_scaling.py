@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from elattn_bench.analysis import Facet, by_facet
-from elattn_bench.figures_header import describe, draw_header, header_height, mark_legend
+from elattn_bench.figures_header import describe, draw_header, header_height, mark_legend, unsupported_legend
 from elattn_bench.figures_legend import draw_legend, legend_height, spread_out
 from elattn_bench.figures_panel import (
     LATENCY,
@@ -16,10 +16,12 @@ from elattn_bench.figures_panel import (
     Limits,
     Quantity,
     Series,
+    across_in,
     draw_panel,
     failures,
     find_limits,
     label_axes,
+    quantity_in,
     series_of,
 )
 from elattn_bench.figures_style import WIDTH, Line, Style, assign_styles, ink
@@ -70,10 +72,13 @@ def draw_figure(run: Run, facet: Facet, rows: Sequence[Row], styles: Mapping[str
     """Two panels, or one where memory was not measured."""
     from matplotlib.figure import Figure
 
-    panel = series_of(rows, LENGTHS)
+    across = across_in(facet.mode, LENGTHS)
+    panel = series_of(rows, across)
     labels = [series.line.label for series in panel]
-    quantities = [item for item in (LATENCY, MEMORY) if any(row.ok and item.value(row) for row in rows)]
-    lines = describe(run, facet.setting, _sizes(facet), [LATENCY.caption, mark_legend(rows)])
+    shown = [quantity_in(facet.mode, item) for item in (LATENCY, MEMORY)]
+    quantities = [item for item in shown if any(row.ok and item.value(row) for row in rows)]
+    remarks = [LATENCY.caption, mark_legend(rows), unsupported_legend(rows)]
+    lines = describe(run, facet.setting, _sizes(facet), remarks)
     named = (len(labels) - 1) * NAME_POINTS <= PANEL_HEIGHT * 72
     below = TICKS + (0 if named else legend_height(labels))
     names = max(map(len, labels)) * LETTER + NAME_OFFSET / 72 + 0.1 if named else 0.1
@@ -84,15 +89,15 @@ def draw_figure(run: Run, facet: Facet, rows: Sequence[Row], styles: Mapping[str
     for index, quantity in enumerate(quantities):
         place = ((index * pitch + LEFT) / WIDTH, below / height, width / WIDTH, PANEL_HEIGHT / height)
         axes = figure.add_axes(place)
-        limits = find_limits([panel], quantity, LENGTHS, PANEL_HEIGHT * 72)
-        draw_panel(axes, panel, quantity, LENGTHS, styles, limits)
-        label_axes(axes, [panel], quantity, LENGTHS, limits, width)
+        limits = find_limits([panel], quantity, across, PANEL_HEIGHT * 72)
+        draw_panel(axes, panel, quantity, across, styles, limits)
+        label_axes(axes, [panel], quantity, across, limits, width)
         axes.set_title(quantity.label, loc="left", pad=5, fontweight="bold")
-        axes.set_xlabel(LENGTHS.label)
+        axes.set_xlabel(across.label)
         if named:
             _name_lines(axes, panel, quantity, styles, limits)
     title = " and ".join(quantity.title.lower() for quantity in quantities)
-    draw_header(figure, f"{title.capitalize()} against sequence length", lines)
+    draw_header(figure, f"{title.capitalize()} against {across.name}", lines)
     if not named:
         draw_legend(figure, labels, styles)
     return figure

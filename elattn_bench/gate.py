@@ -11,6 +11,7 @@ from torch import Tensor
 import attention_impls
 from elattn_bench.cases import Case
 from elattn_bench.results import Skipped
+from elattn_bench.workload import not_a_step, recurrence_of, tensors_of
 
 GATE_LENGTH = 64  # long enough for several chunks' worth of terms, short enough for an L x L x D oracle
 TOLERANCES = {"float64": 1e-9, "float32": 2e-4, "float16": 2e-2, "bfloat16": 1e-1}
@@ -61,11 +62,13 @@ class Gate:
     _known: dict[Case, GateError] = field(default_factory=dict)
 
     def check(self, case: Case) -> GateError:
-        """The errors of the case's kind at a small length."""
-        length = min(case.seq_len, GATE_LENGTH)
+        """The errors of the case's kind at a small length; in mode ``decode`` those of a step after it."""
+        # In decoding the token comes on top of the context.
+        length = min(case.seq_len, GATE_LENGTH - case.decodes)
         kind = replace(case, level="op", batch=1, seq_len=length, cache="hot")
         if kind not in self._known:
-            self._known[kind] = _compare(kind, _draw(kind, self.input_std))
+            compare = _compare_step if case.decodes else _compare
+            self._known[kind] = compare(kind, _draw(kind, self.input_std))
         return self._known[kind]
 
     def refusal(self, case: Case) -> Skipped | None:
@@ -79,7 +82,7 @@ class Gate:
 def _draw(case: Case, std: float) -> list[Tensor]:
     """Query, key, value and the upstream gradient."""
     problem = case.problem
-    shape = (1, problem.heads, problem.seq_len, problem.head_dim)
+    shape = (1, problem.heads, problem.seq_len + case.decodes, problem.head_dim)
     generator = torch.Generator(device=case.device).manual_seed(SEED)
     dtype = getattr(torch, case.dtype)
     drawn = [torch.randn(*shape, generator=generator, device=case.device) for _ in range(4)]
@@ -100,6 +103,31 @@ def _compare(case: Case, drawn: Sequence[Tensor]) -> GateError:
         max_abs=float((output.double() - truth).abs().max()),
         rel_rms=_relative_rms(output, truth),
         gradient_rel_rms=max(map(_relative_rms, mine, true), default=None),
+        approximation_rel_rms=approximation,
+        outside_band=outside,
+    )
+
+
+def _compare_step(case: Case, drawn: Sequence[Tensor]) -> GateError:
+    """The step after a context, filled in as two parts like a long one, against the oracle's last row."""
+    recurrence, knobs = recurrence_of(case), case.problem.hyperparameters
+    query, key, value, _ = drawn
+    state = None
+    with torch.no_grad():
+        for part in torch.arange(case.seq_len).tensor_split(2):
+            if len(part):
+                _, state = recurrence.prefill(*(x[:, :, part] for x in (query, key, value)), state, **knobs)
+        given = [x[:, :, -1].clone() for x in (query, key, value)]
+        before = [x.clone() for x in (*given, *tensors_of(state))]
+        result = recurrence.step(*given, state, **knobs)
+    if broken := not_a_step(result) or _broken(result[:1], [*given, *tensors_of(state)], before):
+        return GateError(broken=broken)
+    doubles = [x.double() for x in (query, key, value)]
+    truth = case.spec.oracle(*doubles, causal=True, **knobs)
+    approximation, outside = _approximation(case, doubles, truth)
+    return GateError(
+        max_abs=float((result[0].double() - truth[:, :, -1]).abs().max()),
+        rel_rms=_relative_rms(result[0], truth[:, :, -1]),
         approximation_rel_rms=approximation,
         outside_band=outside,
     )
@@ -128,8 +156,9 @@ def _approximation(
     approximates = case.spec.approximates
     if approximates is None:
         return None, None
-    exact = attention_impls.get(approximates.attention).oracle(*inputs, causal=case.causal)
-    outside = approximates.outside_band(*inputs[:2], causal=case.causal, **case.problem.hyperparameters)
+    causal = case.causal or case.decodes
+    exact = attention_impls.get(approximates.attention).oracle(*inputs, causal=causal)
+    outside = approximates.outside_band(*inputs[:2], causal=causal, **case.problem.hyperparameters)
     return _relative_rms(truth, exact), float(outside)
 
 

@@ -95,12 +95,16 @@ def attentions_report(entries: Sequence[Mapping[str, Any]]) -> Report:
     about = [[name, *(entry[key] for key in _ABOUT)] for name, entry in attentions.items()]
     backends = [[f"{entry['attention']}/{entry['backend']}", *_runs_here(entry)] for entry in entries]
     headings = ("runs here", "what it is, or why it does not run")
+    decoding = list(dict.fromkeys(entry["attention"] for entry in entries if entry["recurrent"]))
     return Report(
         [
             Table("Attentions", [Column("attention"), *(Column(key, wraps=True) for key in _ABOUT)], about),
             Table("Backends", [Column("impl"), *(Column(key, wraps=True) for key in headings)], backends),
         ],
-        notes=["L: seq_len, D: dim, H: heads, t: order. A bare attention name means its default backend."],
+        notes=[
+            "L: seq_len, D: dim, H: heads, t: order. A bare attention name means its default backend.",
+            f"With a recurrent form, for --mode decode: {', '.join(decoding)}.",
+        ],
     )
 
 

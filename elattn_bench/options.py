@@ -57,7 +57,7 @@ SeqLen = Annotated[
     Option(
         "--seq-len",
         metavar="AXIS",
-        help=f"Sequence lengths: {AXIS}.",
+        help=f"Sequence lengths, of the context when decoding: {AXIS}.",
         show_default=AXIS_DEFAULTS["seq-len"],
         rich_help_panel=_GRID,
     ),
@@ -117,7 +117,7 @@ Causal = Annotated[
     Option(
         "--causal/--no-causal",
         metavar="",
-        help="Give both to measure both.",
+        help="Give both to measure both. Decoding is causal.",
         show_default="no-causal",
         rich_help_panel=_GRID,
     ),
@@ -127,7 +127,7 @@ Mode = Annotated[
     Option(
         "--mode",
         metavar="NAMES",
-        help="forward, train (forward + backward).",
+        help="forward, train (forward + backward), decode (one token after seq-len others).",
         show_default=AXIS_DEFAULTS["mode"],
         rich_help_panel=_GRID,
     ),

@@ -50,19 +50,21 @@ def compare(
     # Once more, because another process may have tried them out; what has passed is remembered.
     if refusal := context.gate.refusal(a) or context.gate.refusal(b):
         return refusal
+    makers = _maker(context, a), _maker(context, b)
     budget = PairBudget(context.settings.budget, precision, time_limit - (clock.now() - start))
     order = Random(f"{context.settings.seed} {a.case_id} {b.case_id}")
     before = CpuTimes.read()
     with Monitor(clock, a.device) as monitor:
-        found = sample_pairs((_maker(context, a), _maker(context, b)), monitor, budget, order, first_calls)
+        found = sample_pairs(makers, monitor, budget, order, first_calls)
     others = others_share(before, CpuTimes.read()) if a.device == "cpu" else 0.0
     return replace(found, others_share=others, throttled=monitor.observed.throttled)
 
 
 def _maker(context: Context, case: Case) -> Make:
     seed, std = context.settings.seed, context.settings.input_std
+    filled = workload.fill_context(case, seed, std)  # once: every round makes a copy of its own
 
     def make() -> Call:
-        return workload.build(case, seed, std).call
+        return workload.build(case, seed, std, filled).call
 
     return make

@@ -136,7 +136,12 @@ class Predictor:
 
 
 def input_bytes(case: Case) -> Bytes:
-    """What the case holds before its call: activations, parameters, in training the upstream gradient."""
+    """What the case holds before its call: activations, parameters, in training the upstream gradient.
+
+    In mode ``decode`` the token's query, key and value, and the state; the context is gone by then.
+    """
+    if case.decodes:
+        return 3 * case.batch * case.dim * case.problem.element_size + (case.state_bytes or 0)
     activations = (3 if case.level == "op" else 1) + (case.mode == "train")
     return (activations * case.problem.elements + case.params) * case.problem.element_size
 

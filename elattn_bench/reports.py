@@ -43,8 +43,9 @@ def comparison_report(comparisons: Sequence[Comparison], metrics: Sequence[str] 
         tables += _overview_tables(lines)
     if "params" in metrics:
         tables += _params_tables(comparisons)
+    notes = [*_unsupported_notes(lines), *_notes(tables)]
     about = {"comparison": "reference", "faster_from": _faster_from_records(lines)}
-    return Report(tables, [_comparison_record(item, metrics) for item in comparisons], _notes(tables), about)
+    return Report(tables, [_comparison_record(item, metrics) for item in comparisons], notes, about)
 
 
 Lines = Mapping[str, Sequence[Comparison]]
@@ -58,8 +59,21 @@ def _lines(comparisons: Iterable[Comparison]) -> dict[Facet, dict[str, list[Comp
 
 
 def _reference_label(lines: Lines) -> str | None:
-    items = (item for line in lines.values() for item in line)
-    return next((item.reference.label for item in items if item.reference), None)
+    """The line that is the reference; None where it cannot run at any size."""
+    references = [item.reference for line in lines.values() for item in line if item.reference]
+    return next((row.label for row in references if row.status != "unsupported"), None)
+
+
+def _unsupported_notes(lines: Mapping[Facet, Lines]) -> list[str]:
+    """Where the reference cannot run, and why."""
+    sentences = [
+        f"{facet.setting.text}: {row.label} is unsupported ({row.reason}); name another with --reference."
+        for facet, facet_lines in lines.items()
+        if _reference_label(facet_lines) is None
+        for line in facet_lines.values()
+        for row in [item.reference for item in line if item.reference]
+    ]
+    return list(dict.fromkeys(sentences))
 
 
 def _speed_up_table(facet: Facet, reference: str, lines: Lines) -> Table:

@@ -207,15 +207,14 @@ def make_row(
         case_s: how long the whole case took, gate and memory pass included.
     """
     cost = case.cost
-    state_bytes = case.spec.state_bytes
     known: dict[str, Any] = {
         "schema": SCHEMA_VERSION,
         "case_id": case.case_id,
         **{name: getattr(case, name) for name in _CASE_COLUMNS},
         "params": case.params,
-        "state_bytes": state_bytes(case.problem) if state_bytes else None,
-        "flops": cost.flops,
-        "bytes_moved": cost.bytes,
+        "state_bytes": case.state_bytes,
+        "flops": cost.flops or None,
+        "bytes_moved": cost.bytes or None,
         "analytic_memory_bytes": case.analytic_memory_bytes,
         "case_s": case_s,
     }
@@ -239,8 +238,8 @@ _AS_MEASURED = (
 def _measured(case: Case, measurement: Measurement, ceilings: Ceilings) -> dict[str, Any]:
     latency = stats.summarise(measurement.latency_ms, measurement.visits)
     seconds = latency.p50 / 1e3
-    tokens = case.batch * case.seq_len
-    roof = ceilings.roof(case.dtype, case.cost, cache=case.cache, passes=passes(case.level, case.mode))
+    cost = case.cost
+    roof = ceilings.roof(case.dtype, cost, cache=case.cache, passes=passes(case.level, case.mode))
     warnings = [*measurement.warnings, roof.implausible(seconds) if roof else None]
     return {
         **{name: getattr(measurement, name) for name in _AS_MEASURED},
@@ -253,10 +252,10 @@ def _measured(case: Case, measurement: Measurement, ceilings: Ceilings) -> dict[
         "latency_ms_ci_high": latency.ci_high,
         "samples": len(measurement.latency_ms),
         "visits": max(1, len(measurement.visits)),
-        "tokens_per_s": tokens / seconds,
-        "gflops_per_s": case.cost.flops / seconds / 1e9,
-        "gbytes_per_s": case.cost.bytes / seconds / 1e9,
+        "tokens_per_s": case.tokens / seconds,
+        "gflops_per_s": cost.flops / seconds / 1e9 or None,
+        "gbytes_per_s": cost.bytes / seconds / 1e9 or None,
         "ceiling_fraction": roof.fraction(seconds) if roof else None,
-        "energy_j_per_token": None if measurement.energy_j is None else measurement.energy_j / tokens,
+        "energy_j_per_token": None if measurement.energy_j is None else measurement.energy_j / case.tokens,
         "warnings": WARNING_SEPARATOR.join(filter(None, warnings)) or None,
     }

@@ -61,7 +61,8 @@ def in_order(cases: Sequence[Case], seed: int) -> list[Case]:
     """The cases in seeded random order within increasing cost.
 
     Random, so that a drift of the machine does not become a trend; increasing, so that results come
-    early and running out of memory is met from below.
+    early and running out of memory is met from below. Filling in a context counts as cost: the step after
+    it takes the same time whatever its length.
     """
     shuffled = list(cases)
     random.Random(seed).shuffle(shuffled)
@@ -79,7 +80,8 @@ def in_visits(cases: Sequence[Case], run_dir: RunDir, visits: int, seed: int) ->
 
 
 def _cost_bucket(case: Case) -> int:
-    return int(math.log2(max(2, case.cost.flops + case.cost.bytes)))
+    cost = case.cost + case.context_cost
+    return int(math.log2(max(2, cost.flops + cost.bytes)))
 
 
 @dataclass

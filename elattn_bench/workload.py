@@ -2,34 +2,46 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from attention_impls import AttentionLayer
+from attention_impls import AttentionLayer, Recurrence, Unsupported
 from elattn_bench.cases import Case
 from elattn_bench.units import Bytes
+
+SEGMENT = 2**20  # elements of query, key and value that a context is made of: 4 MiB each in float32
+LEAST_ROWS = 16  # of a segment, however wide it is
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
     """One call of a case, ready to be timed: nothing but the attention runs inside ``call``.
 
-    inputs: every tensor that exists before the call: activations, parameters, upstream gradient.
+    inputs: every tensor that exists before the call: activations, parameters, upstream gradient, state.
+    decodes: whether the call returns an output and a new state.
     """
 
     call: Callable[[], object]
     inputs: Sequence[Tensor]
+    decodes: bool = False
 
     def broken(self, result: object, versions: Sequence[int]) -> str | None:
         """How a result of the call breaks its contract, or None.
 
         Args:
-            result: the output, or in training the gradients of the inputs.
+            result: the output, in training the gradients of the inputs, in decoding output and new state.
             versions: of the inputs before the call.
         """
+        if self.decodes:
+            if broken := not_a_step(result):
+                return f"at the case's own length {broken}"
+            (result, _) = result  # type: ignore[misc]
         results = result if isinstance(result, tuple) else (result,)
         for found, like in zip(results, self.inputs, strict=False):
             if not isinstance(found, Tensor) or found.shape != like.shape or found.dtype != like.dtype:
@@ -57,18 +69,101 @@ class Workload:
         return sum(tensor.numel() * tensor.element_size() for tensor in self.inputs)
 
 
-def build(case: Case, seed: int = 0, std: float = 1.0) -> Workload:
+def not_a_step(result: object) -> str | None:
+    """How a step's result is no output and new state; None when it is."""
+    if isinstance(result, tuple) and len(result) == 2:
+        return None
+    return f"a step returns a {type(result).__name__}, not an output and a state"
+
+
+def build(case: Case, seed: int = 0, std: float = 1.0, context: Any = None) -> Workload:
     """The workload of a case, its inputs drawn from N(0, std^2) on the case's device.
 
     Mode ``forward`` runs without autograd. Mode ``train`` makes a fresh graph, runs forward and backward
-    and returns the gradients; nothing is accumulated into ``.grad``.
+    and returns the gradients; nothing is accumulated into ``.grad``. Mode ``decode`` steps one token on
+    from the state that ``fill_context`` makes, without autograd; every call starts from the same state.
+
+    Args:
+        case: what to call.
+        seed: of the inputs.
+        std: their standard deviation.
+        context: a state that ``fill_context`` made, to be copied rather than made again.
     """
     generator = torch.Generator(device=case.device).manual_seed(seed)
+    if case.decodes:
+        state = fill_context(case, seed, std) if context is None else copy.deepcopy(context)
+        return _step(case, generator, std, state)
     forward, inputs = (_op if case.level == "op" else _layer)(case, generator, std)
     if case.mode == "forward":
         return Workload(_without_autograd(forward), inputs)
     upstream = _draw(case, tuple(inputs[0].shape), generator, 1.0)
     return Workload(_with_gradients(forward, inputs, upstream), [*inputs, upstream])
+
+
+def fill_context(case: Case, seed: int = 0, std: float = 1.0) -> Any:
+    """The recurrent state of a decode case after its seq_len tokens; None in other modes.
+
+    Filling in must not take longer than measuring: a context of more than ``SEGMENT`` elements is its first
+    segment again and again, drawn and filled in once, and the segment's state is merged with itself, by
+    doubling. Where states cannot be merged, every repetition is filled in. No step is faster or slower for
+    the values in its state. Nothing but the state outlives the call.
+    """
+    if not case.decodes:
+        return None
+    generator = torch.Generator(device=case.device).manual_seed(seed + 1)  # other tokens than the one to come
+    problem, recurrence = case.problem, recurrence_of(case)
+    rows = min(problem.seq_len, max(LEAST_ROWS, SEGMENT // (problem.batch * problem.dim)))
+    shape = (problem.batch, problem.heads, rows, problem.head_dim)
+    segment = [_draw(case, shape, generator, std) for _ in range(3)]
+
+    def fill(rows: int, state: Any) -> Any:
+        query, key, value = (tensor[:, :, :rows] for tensor in segment)
+        return recurrence.prefill(query, key, value, state, **problem.hyperparameters)[1]
+
+    times, rest = divmod(problem.seq_len, rows)
+    with torch.no_grad():
+        if recurrence.merge:
+            state = _repeated(fill(rows, None), times, recurrence.merge)
+        else:
+            state = functools.reduce(lambda state, _: fill(rows, state), range(times), None)
+        return fill(rest, state) if rest else state
+
+
+def _repeated(state: Any, times: int, merge: Callable[[Any, Any], Any]) -> Any:
+    """The state merged with itself to stand for its tokens so many times, by doubling."""
+    if times == 1:
+        return state
+    half = _repeated(state, times // 2, merge)
+    whole = merge(half, half)
+    return merge(whole, state) if times % 2 else whole
+
+
+def recurrence_of(case: Case) -> Recurrence:
+    """The recurrent form of the case's backend.
+
+    Raises:
+        Unsupported: it has none.
+    """
+    recurrence = case.spec.backend(case.backend).recurrence
+    if recurrence is None:
+        raise Unsupported("; ".join(case.unsupported_reasons()))
+    return recurrence
+
+
+def tensors_of(state: Any) -> list[Tensor]:
+    """The tensors in a state: itself, or those in a tuple."""
+    if isinstance(state, Tensor):
+        return [state]
+    return [part for part in state if isinstance(part, Tensor)]
+
+
+def _step(case: Case, generator: torch.Generator, std: float, state: Any) -> Workload:
+    problem, step = case.problem, recurrence_of(case).step
+    shape = (problem.batch, problem.heads, problem.head_dim)
+    query, key, value = (_draw(case, shape, generator, std) for _ in range(3))
+    keywords = dict(problem.hyperparameters)
+    call = _without_autograd(lambda: step(query, key, value, state, **keywords))
+    return Workload(call, [query, key, value, *tensors_of(state)], decodes=True)
 
 
 def _op(case: Case, generator: torch.Generator, std: float) -> tuple[Callable[[], Tensor], list[Tensor]]:
@@ -100,8 +195,8 @@ def _draw(case: Case, shape: Sequence[int], generator: torch.Generator, std: flo
     return (drawn if std == 1 else drawn.mul_(std)).to(dtype)
 
 
-def _without_autograd(forward: Callable[[], Tensor]) -> Callable[[], object]:
-    def call() -> Tensor:
+def _without_autograd(forward: Callable[[], object]) -> Callable[[], object]:
+    def call() -> object:
         with torch.no_grad():
             return forward()
 

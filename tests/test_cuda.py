@@ -75,7 +75,11 @@ def test_step_equals_the_parallel_causal_form(name: str) -> None:
     for token in range(problem.seq_len):
         output, state = spec.step(query[:, :, token], key[:, :, token], value[:, :, token], state)
         outputs.append(output)
-    assert relative_error(torch.stack(outputs, 2), spec.op(query, key, value, causal=True).double()) <= 1e-4
+    truth = spec.op(query, key, value, causal=True).double()
+    assert relative_error(torch.stack(outputs, 2), truth) <= 1e-4
+    (q1, q2), (k1, k2), (v1, v2) = (torch.split(x, [5, 4], 2) for x in (query, key, value))
+    _, state = spec.prefill(q1, k1, v1)
+    assert relative_error(spec.prefill(q2, k2, v2, state)[0], truth[:, :, 5:]) <= 1e-4
 
 
 def test_peak_memory_is_exact_to_the_allocators_block() -> None:
@@ -102,6 +106,18 @@ def test_the_worker_measures_on_the_gpu_and_survives_its_memory_running_out() ->
         assert isinstance(huge, Skipped)
         assert huge.status == "oom", huge
         assert isinstance(worker.measure(CASE, timeout=120), Measurement)
+
+
+def test_a_step_after_a_long_context_is_measured_on_the_gpu() -> None:
+    with Worker(Settings("cuda", BUDGETS["quick"])) as worker:
+        for name in attention_impls.names():
+            if not attention_impls.get(name).has_decode:
+                continue
+            order = 6 if name == "ea-series" else None
+            case = Case(name, "eager", "op", "decode", "bfloat16", "cuda", True, 8, 8, 2**20, 512, order)
+            outcome = worker.measure(case, timeout=120)
+            assert isinstance(outcome, Measurement), outcome
+            assert (outcome.peak_memory_bytes or 0) >= (case.analytic_memory_bytes or 0) > 0
 
 
 def test_a_cold_clock_flushes_the_l2_cache() -> None:

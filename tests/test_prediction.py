@@ -215,6 +215,14 @@ def test_predicted_inputs_are_what_the_workload_holds(level: str, mode: str, imp
     assert input_bytes(case) == workload.build(case).input_bytes
 
 
+@pytest.mark.parametrize("impl", ["linear/eager", "hadamard/eager", "efficient/eager", "ea-series/eager"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
+def test_before_a_step_there_is_a_token_and_a_state(impl: str, dtype: str) -> None:
+    order = 2 if impl.startswith("ea-series") else None
+    case = made_up.case(impl, mode="decode", batch=3, dtype=dtype, order=order)
+    assert input_bytes(case) == workload.build(case).input_bytes
+
+
 def test_predicting_needs_no_torch() -> None:
     code = (
         "import sys; import elattn_bench.sweep; from elattn_bench.cases import Case; "

@@ -74,6 +74,26 @@ class TestComparison:
         assert len(overviews) == 4
         assert [column.title for column in overviews[0].columns][:3] == ["impl", "B1 D64", "B1 D128"]
 
+    def test_where_the_reference_cannot_run_there_is_its_reason_and_no_table(self, tmp_path: Path) -> None:
+        impls, step = ("softmax/sdpa", "linear/eager"), {"mode": "decode", "causal": True}
+        outcomes = {
+            **{case: made_up.measured(1.0) for case in made_up.cases(impls, [128])},
+            made_up.case("softmax/sdpa", **step): made_up.UNSUPPORTED,
+            made_up.case("linear/eager", **step): made_up.measured(0.1),
+        }
+        run = made_up.write_run(tmp_path / "run", outcomes)
+        report = comparison_report(compare_to_reference(run))
+        assert [table.title.partition(": ")[2].split(", ")[1] for table in report.tables] == ["forward"] * 2
+        assert report.notes[0] == (
+            "op, decode, float32, causal: softmax/sdpa is unsupported (flash needs a GPU); "
+            "name another with --reference."
+        )
+        other = comparison_report(compare_to_reference(run, "linear"))
+        assert [table.title.partition(": ")[2].split(", ")[1] for table in other.tables] == [
+            *["forward"] * 2,
+            *["decode"] * 2,
+        ]
+
     def test_only_the_metrics_asked_for_are_shown(self, run: Run) -> None:
         report = comparison_report(compare_to_reference(run, metrics=["memory"]), ["memory"])
         assert [table.title.split()[0] for table in report.tables] == ["Peak"]
@@ -231,11 +251,20 @@ class TestSummaryAndLists:
             assert f"{entry['attention']}/{entry['backend']}" in text
             assert all(reason in " ".join(text.split()) for reason in entry["reasons"])
 
+    def test_the_list_says_which_attentions_decode(self) -> None:
+        report = attentions_report(attentions())
+        assert report.notes[-1].endswith("--mode decode: efficient, ea-series, hadamard, linear.")
+        decoding = {
+            f"{entry['attention']}/{entry['backend']}" for entry in attentions() if entry["recurrent"]
+        }
+        assert {"ea-series/eager", "linear/eager"} <= decoding
+        assert "ea-series/compile" not in decoding
+
     def test_the_list_fits_a_narrow_terminal_without_folding_a_line(self) -> None:
         report = attentions_report(attentions())
         lines = text_of(report, "table", 80).splitlines()
         rows = sum(len(table.rows) for table in report.tables)
-        headings, gaps, notes = 2 * 3, 1, 3
+        headings, gaps, notes = 2 * 3, 1, 4
         assert len(lines) <= rows + headings + gaps + notes + 1
 
     def test_an_environment_is_a_list_of_facts(self) -> None:

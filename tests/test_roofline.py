@@ -81,6 +81,10 @@ def test_training_goes_back_and_a_layer_goes_through_projections_core_and_output
     assert [passes(level, mode) for level in ("op", "layer") for mode in ("forward", "train")] == [1, 2, 3, 6]
 
 
+def test_a_step_goes_through_its_state_once() -> None:
+    assert passes("op", "decode") == 1
+
+
 def test_arithmetic_in_a_wider_type_counts_when_that_is_faster() -> None:
     flops = Cost(flops=800 * GFLOP, bytes=1)
     assert least_time(flops, "float16") == least_time(flops, "bfloat16") == pytest.approx(1.0)

@@ -23,6 +23,8 @@ from attention_impls.kernels.layout import result_like, rows_of_channels
 from attention_impls.kernels.pages import large
 from attention_impls.kernels.vectors import Lanes
 
+TOP_BASE = 2.0  # of the logarithm that sums keep as their reference
+
 VECTOR_BYTES = {"avx512f": 64, "avx": 32}
 """Bytes of a vector by feature of the CPU; 16 elsewhere."""
 

@@ -77,8 +77,8 @@ def eager_forms() -> list[Form]:
 
 
 def decoding_forms() -> list[Form]:
-    """Every variant that has a recurrent form."""
-    return [form for form in eager_forms() if form.spec.has_decode]
+    """Every variant on every backend that has a recurrent form."""
+    return [form for form in forms() if form.spec.backends[form.backend].recurrence]
 
 
 def draw(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -104,3 +105,48 @@ def test_the_state_of_ea_series_at_dim_512_is_as_small_as_claimed(order: int) ->
     moments = {2: 12 * 1024, 6: 28 * 1024}[order]
     assert state_bytes(problem) == moments + 512 * 4  # and one stabiliser per channel
     assert state_bytes(dataclasses.replace(problem, seq_len=2**20)) == state_bytes(problem)
+
+
+def decode_cost(name: str, **changes: Any) -> Cost:
+    cost = attention_impls.get(name).decode_cost
+    assert cost is not None
+    return cost(dataclasses.replace(PROBLEM, **changes))
+
+
+every_decoder = pytest.mark.parametrize(
+    "name", [name for name in attention_impls.names() if attention_impls.get(name).has_decode]
+)
+
+
+@every_decoder
+def test_a_step_costs_the_same_after_any_context(name: str) -> None:
+    assert decode_cost(name) == decode_cost(name, seq_len=2**20)
+
+
+@every_decoder
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_step_reads_its_token_and_moves_the_state_in_and_out(name: str, dtype: str) -> None:
+    state_bytes = attention_impls.get(name).state_bytes
+    assert state_bytes is not None
+    problem = dataclasses.replace(PROBLEM, dtype=dtype)
+    token = 2 * 3 * 4 * problem.element_size
+    assert decode_cost(name, dtype=dtype).bytes == 4 * token + 2 * state_bytes(problem)
+
+
+@pytest.mark.parametrize(
+    ("name", "hyperparameters", "per_element"),
+    [
+        ("linear", {}, 4 * 4),
+        ("efficient", {}, 5 * 4),
+        ("efficient", {"normalisation": "scaling"}, 4 * 4),
+        ("ea-series", {"order": 2}, 32),
+        ("ea-series", {"order": 6}, 76),
+        ("hadamard", {}, 11),
+        ("hadamard", {"axis": "channels"}, 8),
+    ],
+    ids=str,
+)
+def test_a_step_does_so_many_operations_per_element(
+    name: str, hyperparameters: dict[str, Any], per_element: int
+) -> None:
+    assert decode_cost(name, hyperparameters=hyperparameters).flops == per_element * 2 * 3 * 4

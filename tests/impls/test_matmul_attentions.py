@@ -122,3 +122,15 @@ def test_a_rise_at_a_chunk_s_first_row_needs_no_cut() -> None:
     weights = torch.zeros(1, 1, 8, 1)
     weights[:, :, 4:] = 1000.0
     assert chunks.plan_chunks(weights, 4, lambda chunk: chunk).sizes == [4, 4]
+
+
+def test_what_came_before_the_first_row_counts_as_seen() -> None:
+    weights = torch.zeros(1, 1, 8, 1)
+    weights[:, :, 2:] = 31.0
+    low, high = (torch.full((1, 1, 1, 1), top) for top in (5.0, 40.0))
+    steep, flat = (chunks.plan_chunks(weights, 4, lambda chunk: chunk, before) for before in (-low, high))
+    assert steep.sizes == [2, 2, 4]
+    assert [float(top) for top in steep.tops] == [0.0, 31.0, 31.0]
+    assert chunks.plan_chunks(weights, 4, lambda chunk: chunk, low).sizes == [4, 4]  # a rise by 26 only
+    assert flat.sizes == [4, 4]
+    assert [float(top) for top in flat.tops] == [40.0, 40.0]

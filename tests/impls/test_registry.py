@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import subprocess
 import sys
@@ -9,7 +10,15 @@ import sys
 import pytest
 
 import attention_impls
-from attention_impls import AttentionSpec, InvalidArgument, Problem, UnknownAttention, requirements
+from attention_impls import (
+    AttentionSpec,
+    InvalidArgument,
+    Problem,
+    Recurrence,
+    UnknownAttention,
+    requirements,
+)
+from attention_impls.registry import ATTENTIONS
 
 every_spec = pytest.mark.parametrize(
     "spec", [attention_impls.get(name) for name in attention_impls.names()], ids=lambda spec: spec.name
@@ -28,6 +37,7 @@ def test_the_public_names_are_these() -> None:
         "InvalidArgument",
         "Paper",
         "Problem",
+        "Recurrence",
         "UnknownAttention",
         "Unsupported",
         "get",
@@ -53,12 +63,15 @@ def test_the_attentions_are_these() -> None:
 def test_specs_costs_and_reasons_are_there_without_torch() -> None:
     script = """
 import sys, attention_impls
+from dataclasses import replace
 problem = attention_impls.Problem(1, 2, 64, 8)
 for name in attention_impls.names():
     spec = attention_impls.get(name)
     spec.cost(problem), spec.layer_params(64, True), spec.best_backend(problem), str(spec.paper)
     [spec.unsupported_reasons(backend, problem) for backend in spec.backends]
     spec.state_bytes and spec.state_bytes(problem)
+    spec.decode_cost and spec.decode_cost(problem)
+    [spec.unsupported_reasons(backend, replace(problem, decode=True)) for backend in spec.backends]
     spec.check_hyperparameters({knob.name: knob.default for knob in spec.hyperparameters.values()})
 assert "torch" not in sys.modules, "torch was imported"
 attention_impls.AttentionLayer
@@ -80,7 +93,60 @@ def test_every_named_callable_exists_and_takes_what_the_table_says(spec: Attenti
         assert keywords == {"causal": False, **knobs}
         assert op.__doc__
     assert spec.op is spec.backends["eager"].op
-    assert spec.has_decode == (spec.state_bytes is not None) == (spec.init_state_target is not None)
+    assert spec.has_decode == (spec.state_bytes is not None) == (spec.decode_cost is not None)
+
+
+every_recurrence = pytest.mark.parametrize(
+    ("spec", "recurrence"),
+    [
+        pytest.param(spec, backend.recurrence, id=f"{name}/{label}")
+        for name, spec in ATTENTIONS.items()
+        for label, backend in spec.backends.items()
+        if backend.recurrence
+    ],
+)
+
+
+@every_recurrence
+def test_every_recurrent_form_takes_what_the_table_says(spec: AttentionSpec, recurrence: Recurrence) -> None:
+    knobs = {name: knob.default for name, knob in spec.hyperparameters.items()}
+    token = ["query", "key", "value", "state"]
+    for function, first in (
+        (recurrence.init_state, ["problem"]),
+        (recurrence.prefill, token),
+        (recurrence.step, token),
+    ):
+        parameters = inspect.signature(function).parameters.values()
+        keywords = {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
+        assert [each.name for each in parameters if each.kind is not each.KEYWORD_ONLY] == first
+        assert keywords == ({} if first == ["problem"] else knobs)
+        assert function.__doc__
+    assert recurrence.merge is None or list(inspect.signature(recurrence.merge).parameters) == [
+        "earlier",
+        "later",
+    ]
+
+
+DECODE = Problem(1, 2, 64, 8, decode=True)
+
+
+def test_an_attention_without_a_recurrent_form_cannot_decode_and_says_why() -> None:
+    for name in ("softmax", "element-wise"):
+        spec = attention_impls.get(name)
+        for backend in spec.backends:
+            assert f"{name} has no recurrent form" in spec.unsupported_reasons(backend, DECODE)[-1]
+
+
+def test_a_backend_without_a_recurrent_form_names_one_that_has_it() -> None:
+    (*_, reason) = attention_impls.get("ea-series").unsupported_reasons("compile", DECODE)
+    assert reason == "ea-series/compile has no recurrent form; use fused or eager"
+
+
+def test_the_best_backend_to_decode_is_one_that_can() -> None:
+    spec = attention_impls.get("ea-series")
+    reversed_spec = dataclasses.replace(spec, backends=dict(reversed([*spec.backends.items()])))
+    assert next(iter(reversed_spec.backends)) == "compile"
+    assert reversed_spec.best_backend(DECODE) == "eager"
 
 
 @every_spec

@@ -1,0 +1,319 @@
+"""Mode decode in the harness: one step after a context, gated, measured and reported as that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import made_up
+import pytest
+import torch
+
+from attention_impls import Unsupported, linear
+from elattn_bench import config, gate, sweep, workload
+from elattn_bench.cases import Case, Grid, Impl
+from elattn_bench.defaults import AXIS_DEFAULTS, RUN_DEFAULTS
+from elattn_bench.estimate import call_seconds
+from elattn_bench.gate import Gate
+from elattn_bench.prediction import Predictor
+from elattn_bench.results import Measurement, Skipped, make_row
+from elattn_bench.stats import BUDGETS
+from elattn_bench.worker import Settings, Worker
+
+EVERY = ["efficient/eager", "ea-series/eager", "hadamard/eager", "linear/eager"]
+every_impl = pytest.mark.parametrize("impl", EVERY)
+LONG = 2**20
+
+
+def case(impl: str = "linear/eager", **axes: Any) -> Case:
+    order = 6 if impl.startswith("ea-series") else None
+    usual = {"mode": "decode", "causal": True, "order": order, "heads": 2, "dim": 16, "seq_len": 100}
+    return made_up.case(impl, **{**usual, **axes})
+
+
+def faulty(name: str, **axes: Any) -> Case:
+    return case(f"faulty_steps:{name}/eager", **axes)
+
+
+def output(result: Any) -> torch.Tensor:
+    found, _ = result
+    assert isinstance(found, torch.Tensor)
+    return found
+
+
+class TestCases:
+    def grid(self, impl: str = "linear/eager", **axes: Any) -> list[Case]:
+        usual: dict[str, Any] = {
+            "seq_len": (64,), "dim": (16,), "order": (6,), "batch": (1,), "heads": (2,), "dtype": ("float32",),
+            "causal": (False, True), "mode": ("decode",), "level": ("op",), "device": "cpu",
+        }  # fmt: skip
+        return Grid(impls=(Impl.parse(impl),), **{**usual, **axes}).cases()
+
+    @pytest.mark.parametrize("causal", [(False,), (True,), (False, True)], ids=str)
+    def test_a_decode_case_is_causal_and_there_once(self, causal: tuple[bool, ...]) -> None:
+        (only,) = self.grid(causal=causal)
+        assert only.causal
+        assert only.case_id == "linear/eager:op:decode:float32:causal:b1:h2:L64:D16"
+
+    def test_other_modes_keep_both_masks(self) -> None:
+        modes = [(each.mode, each.causal) for each in self.grid(mode=("forward", "decode"))]
+        assert modes == [("forward", False), ("forward", True), ("decode", True)]
+
+    @every_impl
+    def test_a_bare_attention_decodes_with_a_backend_that_can(self, impl: str) -> None:
+        (found,) = self.grid(impl.split("/")[0])
+        assert found.unsupported_reasons() == []
+
+    @pytest.mark.parametrize(
+        ("impl", "axes", "reason"),
+        [
+            ("softmax/sdpa", {}, "softmax has no recurrent form"),
+            ("element-wise/eager", {}, "element-wise has no recurrent form"),
+            ("ea-series/compile", {}, "ea-series/compile has no recurrent form; use fused or eager"),
+            ("linear/eager", {"level": "layer"}, "use --level op"),
+        ],
+    )
+    def test_what_cannot_decode_says_why(self, impl: str, axes: dict[str, Any], reason: str) -> None:
+        found = case(impl, **axes)
+        assert reason in found.unsupported_reasons()[-1]
+        assert Gate().refusal(found) == Skipped("unsupported", "; ".join(found.unsupported_reasons()))
+
+    @every_impl
+    def test_a_step_costs_the_same_after_any_context(self, impl: str) -> None:
+        short, long = case(impl), case(impl, seq_len=LONG)
+        assert short.cost == long.cost
+        assert 0 < short.cost.flops < replace(short, mode="forward").cost.flops
+        assert short.analytic_memory_bytes == long.analytic_memory_bytes
+        assert call_seconds(short) == call_seconds(long)
+
+
+class TestWorkload:
+    @every_impl
+    def test_inputs_are_the_token_and_the_state(self, impl: str) -> None:
+        of = case(impl, dtype="bfloat16")
+        load = workload.build(of)
+        assert of.state_bytes is not None
+        assert load.input_bytes == 3 * 16 * 2 + of.state_bytes
+
+    @every_impl
+    def test_every_call_is_the_same_step(self, impl: str) -> None:
+        load = workload.build(case(impl))
+        versions, result = load.versions(), load.call()
+        assert load.broken(result, versions) is None
+        first, again = output(result), output(load.call())
+        assert torch.equal(first, again)
+        assert not first.requires_grad
+        assert list(first.shape) == [1, 2, 8]
+
+    @every_impl
+    @pytest.mark.parametrize("length", [1, 7, 32, 33, 77])
+    def test_a_long_context_is_its_first_segment_again_and_again(
+        self, impl: str, length: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        of = case(impl, seq_len=length, dtype="float64")
+        whole = workload.fill_context(replace(of, seq_len=16))
+        monkeypatch.setattr(workload, "SEGMENT", 16 * of.dim)
+        assert all(map(torch.equal, workload.tensors_of(whole), self.state(replace(of, seq_len=16))))
+        recurrence, generator = workload.recurrence_of(of), torch.Generator().manual_seed(1)
+        shape = (1, 2, min(length, 16), 8)
+        segment = [workload._draw(of, shape, generator, 1.0) for _ in range(3)]
+        query, key, value = (torch.cat([x] * 5, 2)[:, :, :length] for x in segment)
+        _, expected = recurrence.prefill(query, key, value, **of.problem.hyperparameters)
+        for found, like in zip(self.state(of), workload.tensors_of(expected), strict=True):
+            torch.testing.assert_close(found, like, rtol=1e-12, atol=1e-12)
+
+    def state(self, of: Case) -> list[torch.Tensor]:
+        return workload.tensors_of(workload.fill_context(of))
+
+    def test_states_that_cannot_be_merged_are_filled_in_to_the_same_end(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(workload, "SEGMENT", 16 * 16)
+        merged, filled = (
+            self.state(of)
+            for of in (
+                case(seq_len=77, dtype="float64"),
+                faulty("right_without_merging", seq_len=77, dtype="float64"),
+            )
+        )
+        for one, other in zip(merged, filled, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+    def test_a_million_tokens_take_a_segment_s_work(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        rows: list[int] = []
+        prefill = linear.prefill
+
+        def counted(query: torch.Tensor, *rest: Any, **knobs: Any) -> Any:
+            rows.append(query.shape[2])
+            return prefill(query, *rest, **knobs)
+
+        recurrence = workload.recurrence_of(case())
+        monkeypatch.setitem(recurrence.__dict__, "prefill", counted)
+        context = workload.fill_context(case(seq_len=LONG, dim=512, heads=8))
+        assert sum(rows) == workload.SEGMENT // 512
+        assert float(context.normaliser.min()) > LONG / 10  # of a feature map above 0
+
+    def test_a_copy_of_a_context_lies_elsewhere_and_steps_alike(self) -> None:
+        context = workload.fill_context(case())
+        made, copied = workload.build(case()), workload.build(case(), context=context)
+        assert torch.equal(output(made.call()), output(copied.call()))
+        pointers = {x.data_ptr() for x in workload.tensors_of(context)}
+        assert not pointers & {x.data_ptr() for x in copied.inputs}
+
+    def test_only_decode_cases_have_a_context(self) -> None:
+        assert workload.fill_context(case(mode="forward")) is None
+
+    def test_a_backend_without_a_recurrent_form_has_no_workload(self) -> None:
+        with pytest.raises(Unsupported, match="softmax has no recurrent form"):
+            workload.build(case("softmax/sdpa"))
+
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            ("without_a_state", "a step returns a Tensor, not an output and a state"),
+            ("with_a_sequence", r"the result is \[2, 2, 1, 8\] torch.float32, expected \[2, 2, 8\]"),
+            ("changes_its_state_later", "the call modifies its inputs"),
+        ],
+    )
+    def test_what_breaks_the_contract_at_the_case_s_own_size_is_named(self, name: str, message: str) -> None:
+        load = workload.build(faulty(name, batch=2))
+        versions = load.versions()
+        with pytest.raises(AssertionError, match=f"at the case's own length {message}"):
+            raise AssertionError(load.broken(load.call(), versions))
+
+
+class TestGate:
+    @every_impl
+    @pytest.mark.parametrize("seq_len", [1, 2, 63, 4096])
+    @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
+    def test_a_right_step_passes_after_any_context(self, impl: str, seq_len: int, dtype: str) -> None:
+        of = case(impl, seq_len=seq_len, dtype=dtype)
+        checked = Gate()
+        assert checked.refusal(of) is None
+        assert checked.check(of).rel_rms is not None
+
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            ("off_by_one_per_cent", "output differs from the float64 oracle: relative RMS error 0.01"),
+            ("without_the_context", "output differs from the float64 oracle"),
+            ("changes_its_state", "the call modifies its inputs"),
+            ("without_a_state", "a step returns a Tensor, not an output and a state"),
+            ("with_a_sequence", "output has shape [1, 2, 1, 8], the inputs have [1, 2, 8]"),
+        ],
+    )
+    def test_a_step_that_misbehaves_is_refused(self, name: str, message: str) -> None:
+        refused = Gate().refusal(faulty(name))
+        assert refused is not None
+        assert refused.status == "error"
+        assert message in refused.reason
+
+    def test_contexts_of_all_lengths_are_one_kind(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        kinds: list[Case] = []
+        compare = gate._compare_step
+
+        def noted(kind: Case, drawn: Sequence[torch.Tensor]) -> gate.GateError:
+            kinds.append(kind)
+            return compare(kind, drawn)
+
+        monkeypatch.setattr(gate, "_compare_step", noted)
+        checked = Gate()
+        for seq_len in (64, 4096, LONG):
+            checked.check(case(seq_len=seq_len))
+        assert [kind.seq_len for kind in kinds] == [gate.GATE_LENGTH - 1]
+
+    def test_the_price_of_the_order_is_that_of_the_causal_form(self) -> None:
+        step = Gate().check(case("ea-series/eager"))
+        causal = Gate().check(case("ea-series/eager", mode="forward"))
+        assert step.approximation_rel_rms == causal.approximation_rel_rms
+        assert step.outside_band == causal.outside_band
+
+
+class TestRows:
+    def test_a_step_makes_one_token_per_sequence_of_the_batch(self) -> None:
+        row = make_row(case(batch=4), made_up.measured(2.0))
+        assert row.tokens_per_s == pytest.approx(4 / 2e-3)
+        assert row.state_bytes == case(batch=4).state_bytes
+        energy = replace(made_up.measured(2.0), energy_j=8.0)
+        assert make_row(case(batch=4), energy).energy_j_per_token == pytest.approx(2.0)
+
+    def test_work_is_that_of_the_step(self) -> None:
+        row = make_row(case(seq_len=LONG), made_up.measured(1.0))
+        state = 16 * (8 + 1) * 4
+        assert (row.flops, row.bytes_moved) == (4 * 8 * 16, 4 * 16 * 4 + 2 * state)
+        assert row.analytic_memory_bytes == state + 16 * 4
+        assert row.gflops_per_s == pytest.approx(4 * 8 * 16 / 1e-3 / 1e9)
+
+    def test_what_cannot_decode_has_no_work(self) -> None:
+        row = make_row(case("softmax/sdpa"), made_up.UNSUPPORTED)
+        assert (row.flops, row.bytes_moved, row.state_bytes, row.analytic_memory_bytes) == (None,) * 4
+
+
+class TestSweep:
+    def test_no_context_is_too_long_to_fit(self) -> None:
+        assert Predictor(memory_limit=2**20).verdict(case(seq_len=2**30)) is None
+
+    def test_a_state_that_cannot_fit_is_foreseen(self) -> None:
+        verdict = Predictor(memory_limit=2**20).verdict(case(heads=1, dim=1024))
+        assert verdict is not None
+        assert verdict.status == "predicted_oom"
+
+    def test_a_context_that_has_to_be_filled_in_counts_where_cases_are_ordered(self) -> None:
+        lengths = [2**n for n in range(4, 21, 4)]
+        ordered = sweep.in_order([faulty("right_without_merging", seq_len=length) for length in lengths], 0)
+        assert [each.seq_len for each in ordered] == lengths
+        merged = {
+            tuple(each.seq_len for each in sweep.in_order([case(seq_len=length) for length in lengths], seed))
+            for seed in range(5)
+        }
+        assert len(merged) > 1
+
+    def test_what_ran_out_of_time_after_a_context_is_not_tried_after_a_longer_one(self) -> None:
+        exhausted = sweep.Exhausted()
+        exhausted.note(case(seq_len=1024), "timeout")
+        assert exhausted.verdict(case(seq_len=512)) is None
+        assert exhausted.verdict(case(seq_len=2048)) is not None
+        assert exhausted.verdict(case(seq_len=2048, mode="forward")) is None
+
+    def test_the_default_sweep_does_not_decode(self) -> None:
+        settings = {**AXIS_DEFAULTS, **RUN_DEFAULTS, "device": "cpu"}
+        assert {each.mode for each in config.make_plan(settings).cases} == {"forward", "train"}
+
+
+@pytest.fixture(scope="module")
+def worker() -> Iterator[Worker]:
+    with Worker(Settings("cpu", BUDGETS["quick"], threads=1)) as worker:
+        yield worker
+
+
+@every_impl
+def test_a_step_comes_back_measured(worker: Worker, impl: str) -> None:
+    of = case(impl, seq_len=LONG, dim=256)
+    outcome = worker.measure(of, timeout=60)
+    assert isinstance(outcome, Measurement), outcome
+    assert outcome.rel_rms_error is not None
+    assert 0 < outcome.rel_rms_error < 1e-5
+    assert outcome.warnings == ()
+    least, peak = of.analytic_memory_bytes, outcome.peak_memory_bytes
+    assert least is not None
+    assert peak is not None
+    assert of.state_bytes is not None
+    # The new state and the output, and of temporaries no more than a few states.
+    assert least <= peak <= 4 * least
+    assert outcome.total_memory_bytes == peak + of.state_bytes + 3 * 256 * 4
+
+
+def test_what_cannot_decode_comes_back_unsupported(worker: Worker) -> None:
+    outcome = worker.measure(case("softmax/sdpa"), timeout=60)
+    assert isinstance(outcome, Skipped)
+    assert (outcome.status, outcome.reason[:29]) == ("unsupported", "softmax has no recurrent form")
+
+
+def test_two_steps_are_timed_in_turns(worker: Worker) -> None:
+    from elattn_bench.pairs import Paired
+
+    a, b = case(seq_len=LONG), case("hadamard/eager", seq_len=LONG)
+    firsts = tuple(worker.call("elattn_bench.pair_task:try_out", each, timeout=60) for each in (a, b))
+    found = worker.call("elattn_bench.pair_task:compare", a, b, firsts, 0.1, 50.0, timeout=60)
+    assert isinstance(found, Paired), found
