@@ -55,8 +55,8 @@ def fused(
 
     Paper: Feng 2025, arXiv 2501.05730; kernels and gradients are ours, see ``docs/kernels.md``.
     """
-    validate(query, key, value, order, scale, stabiliser)
     query, key, value = _under_autocast(query, key, value)
+    validate(query, key, value, order, scale, stabiliser)
     keep = torch.is_grad_enabled() and (query.requires_grad or key.requires_grad or value.requires_grad)
     output: Tensor = _forward(query, key, value, causal, order, float(scale), stabiliser, keep)[0]
     return output
