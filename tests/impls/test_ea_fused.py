@@ -282,8 +282,8 @@ def test_a_sum_of_a_million_terms_is_as_exact_as_its_blocks_allow() -> None:
 def test_a_context_filled_in_piece_by_piece_is_the_whole(pieces: list[int]) -> None:
     inputs = draw(2, 2, sum(pieces), 5, dtype=torch.float32)
     whole, state, outputs = FUSED(*inputs, causal=True), None, []
-    for piece in zip(*(x.split(pieces, 2) for x in inputs), strict=True):
-        output, state = ea_fused.prefill(*piece, state)
+    for query, key, value in zip(*(torch.split(x, pieces, 2) for x in inputs), strict=True):
+        output, state = ea_fused.prefill(query, key, value, state)
         outputs.append(output)
     assert error(torch.cat(outputs, 2), whole.double()) <= rounding(FUSED, torch.float32, inputs[2])
 
@@ -291,9 +291,10 @@ def test_a_context_filled_in_piece_by_piece_is_the_whole(pieces: list[int]) -> N
 @pytest.mark.usefixtures("many_parts")
 def test_a_context_filled_in_by_several_threads_is_the_whole() -> None:
     inputs = draw(1, 1, 4 * 128, 8)
-    first, rest = ([x[:, :, part] for x in inputs] for part in (slice(100), slice(100, None)))
-    _, state = ea_fused.prefill(*first)
-    output, _ = ea_fused.prefill(*rest, state)
+    query, key, value = (x[:, :, :100] for x in inputs)
+    _, state = ea_fused.prefill(query, key, value)
+    query, key, value = (x[:, :, 100:] for x in inputs)
+    output, _ = ea_fused.prefill(query, key, value, state)
     expected = FUSED(*inputs, causal=True)[:, :, 100:]
     assert error(output, expected) <= rounding(FUSED, torch.float64, inputs[2])
 
@@ -302,13 +303,13 @@ def test_a_step_is_the_eager_step_and_a_batch_of_sequences_is_one_call() -> None
     problem = Problem(5, 2, 1, 9)
     state, eager_state = ea_fused.init_state(problem), None
     for position in range(4):
-        token = tuple(x[:, :, 0] for x in draw(5, 2, 1, 9, dtype=torch.float32, seed=position))
-        output, state = ea_fused.step(*token, state)
+        query, key, value = (x[:, :, 0] for x in draw(5, 2, 1, 9, dtype=torch.float32, seed=position))
+        output, state = ea_fused.step(query, key, value, state)
         if eager_state is None:
             eager_state = attention_impls.get("ea-series").init_state(problem)
         assert isinstance(eager_state, EagerState)
-        expected, eager_state = eager_step(*token, eager_state)
-        assert error(output, expected.double()) <= rounding(FUSED, torch.float32, token[2])
+        expected, eager_state = eager_step(query, key, value, eager_state)
+        assert error(output, expected.double()) <= rounding(FUSED, torch.float32, value)
 
 
 # An operator of torch's
@@ -386,8 +387,8 @@ def test_gradients_of_gradients_are_refused_with_a_way_out() -> None:
 
 
 def test_gradients_through_a_step_are_refused_with_a_way_out() -> None:
-    leaves = tracked(*(x[:, :, 0] for x in draw()))
-    output, _ = ea_fused.step(*leaves, ea_fused.init_state(Problem(2, 3, 1, 4, "float64")))
+    query, key, value = leaves = tracked(*(x[:, :, 0] for x in draw()))
+    output, _ = ea_fused.step(query, key, value, ea_fused.init_state(Problem(2, 3, 1, 4, "float64")))
     with pytest.raises(Unsupported, match=r"no gradients.*ea-series/eager"):
         torch.autograd.grad(output.sum(), leaves)
 
