@@ -8,6 +8,7 @@ known shapes, and autograd the closed form of their gradients.
 from __future__ import annotations
 
 import math
+from functools import cache
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from attention_impls.chunks import accumulator_dtype
 from attention_impls.ea_series import validate
 from attention_impls.hyperparameters import ORDER
 from attention_impls.kernels.layout import result_like
-from attention_impls.spec import Problem, Unsupported
+from attention_impls.spec import InvalidArgument, Problem, Unsupported
 
 KERNELS = {"cpu": "attention_impls.kernels.ea_cpu", "cuda": "attention_impls.kernels.ea_triton"}
 """Device -> module with ``forward``, ``backward``, ``extend``, ``blocks`` and ``TOP_BASE``."""
@@ -97,8 +98,7 @@ def prefill(
             hyperparameters={"order": order},
         )  # fmt: skip
         state = init_state(problem)
-    output, sums = _extend(query, key, value, state.sums, order, float(scale), stabiliser)
-    return output, State(sums)
+    return _extended(query, key, value, state, order, scale, stabiliser)
 
 
 def step(
@@ -115,9 +115,31 @@ def step(
 
     Complexity: O(t D) time and state, whatever the number of tokens. Computes no gradients.
     """
-    row = (x.unsqueeze(2) for x in (query, key, value))
-    output, sums = _extend(*row, state.sums, order, float(scale), stabiliser)
-    return output.squeeze(2), State(sums)
+    query, key, value = query.unsqueeze(2), key.unsqueeze(2), value.unsqueeze(2)
+    validate(query, key, value, order, scale, stabiliser)
+    output, after = _extended(query, key, value, state, order, scale, stabiliser)
+    return output.squeeze(2), after
+
+
+def _extended(
+    query: Tensor, key: Tensor, value: Tensor, state: State, order: int, scale: float, stabiliser: bool
+) -> tuple[Tensor, State]:
+    batch, heads, _, head_dim = query.shape
+    expected = (2 * order + 3, batch, heads, head_dim), accumulator_dtype(query.dtype), query.device
+    found = tuple(state.sums.shape), state.sums.dtype, state.sums.device
+    if found != expected:
+        raise InvalidArgument(f"the state must be of {_described(*expected)}; it is of {_described(*found)}")
+    if torch.is_grad_enabled() and (query.requires_grad or key.requires_grad or value.requires_grad):
+        raise Unsupported(
+            "the recurrent form of ea-series/fused computes no gradients; call it under torch.no_grad(), "
+            "train with the parallel form, or step through ea-series/eager"
+        )
+    output, sums = _extend(query, key, value, state.sums, order, float(scale), stabiliser)
+    return output, State(sums)
+
+
+def _described(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> str:
+    return f"shape {list(shape)}, {dtype}, on {device}"
 
 
 def merge(earlier: State, later: State) -> State:
@@ -197,8 +219,7 @@ def _(
     return result_like(query), result_like(key), result_like(value)
 
 
-@torch.library.custom_op("attention_impls::ea_series_extend", mutates_args=())
-def _extend(
+def _extend_by_kernel(
     query: Tensor, key: Tensor, value: Tensor, sums: Tensor, order: int, scale: float, stabiliser: bool
 ) -> tuple[Tensor, Tensor]:
     """The causal output of further tokens, and the sums after them."""
@@ -206,11 +227,22 @@ def _extend(
     return _kernels(query).extend(query, key, value, sums, **knobs)  # type: ignore[no-any-return]
 
 
-@_extend.register_fake
-def _(
+def _extend_shapes(
     query: Tensor, key: Tensor, value: Tensor, sums: Tensor, order: int, scale: float, stabiliser: bool
 ) -> tuple[Tensor, Tensor]:
-    return result_like(query), torch.empty_like(sums)
+    return result_like(query), torch.empty_like(sums, memory_format=torch.contiguous_format)
+
+
+# A step takes microseconds: registered without the layers that ``custom_op`` adds, three times as long.
+_LIBRARY: Any = torch.library.Library("attention_impls", "FRAGMENT")  # type: ignore[no-untyped-call]
+_LIBRARY.define(
+    "ea_series_extend(Tensor query, Tensor key, Tensor value, Tensor sums, int order, float scale, "
+    "bool stabiliser) -> (Tensor, Tensor)"
+)
+for _device in KERNELS:
+    _LIBRARY.impl("ea_series_extend", _extend_by_kernel, _device.upper())
+torch.library.register_fake("attention_impls::ea_series_extend", _extend_shapes, lib=_LIBRARY)
+_extend = torch.ops.attention_impls.ea_series_extend.default
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -231,16 +263,8 @@ def _refuse_second(ctx: FunctionCtx, *upstream: Tensor) -> None:
     )
 
 
-def _refuse_recurrent(ctx: FunctionCtx, *upstream: Tensor) -> None:
-    raise Unsupported(
-        "the recurrent form of ea-series/fused computes no gradients; train with the parallel form, "
-        "or step through ea-series/eager"
-    )
-
-
 _forward.register_autograd(_differentiate, setup_context=_remember)
 _backward.register_autograd(_refuse_second)
-_extend.register_autograd(_refuse_recurrent)
 
 
 def _under_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -251,4 +275,9 @@ def _under_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 
 def _kernels(tensor: Tensor) -> Any:
-    return import_module(KERNELS[tensor.device.type])
+    return _module(tensor.device.type)
+
+
+@cache
+def _module(device: str) -> Any:
+    return import_module(KERNELS[device])

@@ -9,7 +9,7 @@ import ctypes
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -30,8 +30,8 @@ VECTOR_BYTES = {"avx512f": 64, "avx": 32}
 
 LINE_BYTES = 64  # of a cache line: a segment of channels is no narrower
 
-FEWEST_ELEMENTS = 2**15
-"""Elements of a tensor, times (order + 1), below which one thread is faster than waking another (some 50 us)."""
+FEWEST_TERMS = 2**19
+"""Elements of a tensor, times (order + 1), below which one thread is done before others are awake (some 50 us)."""
 
 FEWEST_BLOCKS = 4
 """Blocks of rows that a part has at least: each is passed over twice where causal rows are split."""
@@ -130,49 +130,67 @@ def extend(
     """
     knobs = Knobs(order, scale, stabiliser)
     work = _Work({"query": query, "key": key, "value": value}, knobs, output=large(result_like(query)))
-    moments = work.before_each_part(state[None].clone())
+    moments = work.before_each_part(state[None].clone(memory_format=torch.contiguous_format))
     work.run(code.CAUSAL, moments=moments)
     return work.tensors["output"], moments[-1]
 
 
-class _Work:
-    """One call: its tensors, and how its planes, channels and rows are shared among the threads.
+@dataclass(frozen=True)
+class _Plan:
+    """How the planes, channels and rows of a call are shared among threads.
 
-    parts: into how many ranges the rows are split, when planes and channels alone are too few.
+    sizes: the first numbers of a kernel, ``code.SIZES``.
+    parts: into how many ranges the rows are split, where planes and channels alone are too few.
+    tasks: what each call of a kernel takes: first and last unit, first and last row, part.
     """
+
+    sizes: tuple[int, ...]
+    parts: int
+    tasks: tuple[tuple[int, ...], ...]
+
+
+@lru_cache(maxsize=1024)
+def _plan(batch: int, heads: int, rows: int, channels: int, workers: int, least: int) -> _Plan:
+    planes = batch * heads
+    segment = _segment(planes, channels, workers, least)
+    segments = -(-channels // segment)
+    units = planes * segments
+    most_parts = max(1, -(-rows // code.BLOCK) // FEWEST_BLOCKS)
+    ranges = _ranges(rows, min(-(-workers // units), most_parts))
+    tasks = tuple(
+        (*some_units, *some_rows, part)
+        for part, some_rows in enumerate(ranges)
+        for some_units in _shares(units, -(-workers // len(ranges)))
+    )
+    return _Plan((heads, channels, segment, segments, planes * channels), len(ranges), tasks)
+
+
+class _Work:
+    """One call: its tensors, and what is done with them."""
 
     def __init__(self, given: Mapping[str, Tensor], knobs: Knobs, **written: Tensor) -> None:
         self.tensors = {**{name: rows_of_channels(x) for name, x in given.items()}, **written}
-        self.knobs = knobs
-        like = self.tensors["query"]
-        self._like, self._wide = like, accumulator_dtype(like.dtype)
-        batch, heads, self._rows, channels = like.shape
-        if all(_heads_are_side_by_side(tensor) for tensor in self.tensors.values()):
+        self._like, self._knobs = self.tensors["query"], knobs
+        self._wide = accumulator_dtype(self._like.dtype)
+        batch, heads, rows, channels = self._like.shape
+        if heads > 1 and all(map(_heads_are_side_by_side, self.tensors.values())):
             heads, channels = 1, heads * channels
-        self._heads, self._channels, self._columns = heads, channels, batch * heads * channels
-        small = like.numel() * (knobs.order + 1) < FEWEST_ELEMENTS
-        self._threads = 1 if small else torch.get_num_threads()
-        self._segment = _segment(batch * heads, channels, self._threads, LINE_BYTES // self._wide.itemsize)
-        self._units = batch * heads * -(-channels // self._segment)
-        most_parts = max(1, blocks(like) // FEWEST_BLOCKS)
-        self._ranges = _ranges(self._rows, min(-(-self._threads // self._units), most_parts))
-        self.parts = len(self._ranges)
+        is_small = self._like.numel() * (knobs.order + 1) < FEWEST_TERMS
+        workers = 1 if is_small else torch.get_num_threads()
+        self._plan = _plan(batch, heads, rows, channels, workers, LINE_BYTES // self._wide.itemsize)
+        self.parts = self._plan.parts
 
     def run(self, kernel: code.Kernel, **sums: Tensor) -> None:
         """Run the kernel on all units and rows."""
-        function = _function(kernel, str(self._like.dtype).removeprefix("torch."), self._lanes, self.knobs)
-        numbers = self._numbers(kernel, sums)
-        calls = [
-            partial(function, numbers, self.knobs.scale, first_unit, last_unit, first_row, last_row, part)
-            for part, (first_row, last_row) in enumerate(self._ranges)
-            for first_unit, last_unit in _shares(self._units, -(-self._threads // self.parts))
-        ]
-        threads.run(calls)
+        lanes = _lanes(self._wide == torch.float64)
+        function = _compiled(kernel, self._like.dtype, lanes, self._knobs.order, self._knobs.stabiliser)
+        numbers, scale = self._numbers(kernel, sums), self._knobs.scale
+        threads.run([partial(function, numbers, scale, *task) for task in self._plan.tasks])
 
     def uninitialised(self, slots: int) -> Tensor:
         """Room for sums."""
         batch, heads, _, head_dim = self._like.shape
-        shape = (slots, 2 * self.knobs.order + 3, batch, heads, head_dim)
+        shape = (slots, 2 * self._knobs.order + 3, batch, heads, head_dim)
         return large(torch.empty(shape, dtype=self._wide))
 
     def empty_sums(self, slots: int) -> Tensor:
@@ -185,7 +203,7 @@ class _Work:
         """The sums of all slots together, in one slot; ``adjoint`` sums refer to the lowest reference."""
         if len(sums) == 1:
             return sums
-        if not self.knobs.stabiliser:
+        if not self._knobs.stabiliser:
             return sums.sum(0, keepdim=True)
         tops = sums[:, -1]
         top = tops.amin(0) if adjoint else tops.amax(0)
@@ -216,13 +234,8 @@ class _Work:
     def _together(self, one: Tensor, other: Tensor, *, adjoint: bool = False) -> Tensor:
         return self.total(torch.cat((one, other)), adjoint=adjoint)
 
-    @property
-    def _lanes(self) -> Lanes:
-        return _lanes(self._wide == torch.float64)
-
     def _numbers(self, kernel: code.Kernel, sums: Mapping[str, Tensor]) -> Any:
-        segments = -(-self._channels // self._segment)
-        numbers = [self._heads, self._channels, self._segment, segments, self._columns]
+        numbers = list(self._plan.sizes)
         for name in kernel.tensors:
             tensor = self.tensors[name]
             numbers += [tensor.data_ptr(), *tensor.stride()[:3]]
@@ -231,8 +244,7 @@ class _Work:
 
 
 def _heads_are_side_by_side(tensor: Tensor) -> bool:
-    _, heads, _, head_dim = tensor.shape
-    return heads == 1 or (tensor.stride(1) == head_dim and tensor.stride(-1) == 1)
+    return tensor.stride(1) == tensor.shape[-1] and tensor.stride(-1) == 1
 
 
 def _segment(planes: int, channels: int, workers: int, least: int) -> int:
@@ -263,12 +275,9 @@ def _lanes(double: bool) -> Lanes:
     return Lanes(double, size // (8 if double else 4))
 
 
-def _function(kernel: code.Kernel, dtype: str, lanes: Lanes, knobs: Knobs) -> Any:
-    return _compiled(kernel, code.Form(dtype, lanes, knobs.order, knobs.stabiliser))
-
-
 @cache
-def _compiled(kernel: code.Kernel, form: code.Form) -> Any:
+def _compiled(kernel: code.Kernel, dtype: torch.dtype, lanes: Lanes, order: int, stabiliser: bool) -> Any:
+    form = code.Form(str(dtype).removeprefix("torch."), lanes, order, stabiliser)
     loaded = jit.load(code.write(kernel, form))
     whole = ctypes.c_int64
     return loaded.function(kernel.name, ctypes.c_void_p, ctypes.c_double, *[whole] * 5)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 import attention_impls
-from attention_impls import Problem, Unsupported, ea_fused
+from attention_impls import InvalidArgument, Problem, Unsupported, ea_fused
 from attention_impls.ea_series import State as EagerState
 from attention_impls.ea_series import step as eager_step
 from elattn_bench import memory
@@ -60,7 +62,7 @@ def assert_right(form: Form, inputs: tuple[Tensor, ...], causal: bool) -> None:
 @pytest.fixture
 def many_parts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """More threads than units of channels, and rows that are split however few they are."""
-    monkeypatch.setattr(ea_cpu, "FEWEST_ELEMENTS", 1)
+    monkeypatch.setattr(ea_cpu, "FEWEST_TERMS", 1)
     monkeypatch.setattr(ea_cpu, "FEWEST_BLOCKS", 1)
     threads = torch.get_num_threads()
     torch.set_num_threads(3)
@@ -151,7 +153,7 @@ def test_rows_shared_among_threads_give_what_one_thread_gives(
 def test_planes_and_channels_shared_among_threads_give_the_same_bits(
     causal: bool, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ea_cpu, "FEWEST_ELEMENTS", 1)
+    monkeypatch.setattr(ea_cpu, "FEWEST_TERMS", 1)
     inputs = draw(1, 3, 40, 40, dtype=torch.float32)
     expected = gradients(FUSED, inputs, causal)
     before = torch.get_num_threads()
@@ -173,7 +175,7 @@ def test_the_same_inputs_give_the_same_bits(causal: bool) -> None:
 
 
 def test_calls_from_several_threads_at_once_do_not_meet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ea_cpu, "FEWEST_ELEMENTS", 1)
+    monkeypatch.setattr(ea_cpu, "FEWEST_TERMS", 1)
     inputs = [draw(1, 2, 300, 16, dtype=torch.float32, seed=seed) for seed in range(8)]
     expected = [FUSED(*each, causal=True) for each in inputs]
     with ThreadPoolExecutor(4) as pool:
@@ -186,7 +188,7 @@ def test_a_forked_child_gets_threads_of_its_own() -> None:
         "import os, torch\n"
         "from attention_impls import get\n"
         "from attention_impls.kernels import ea_cpu\n"
-        "ea_cpu.FEWEST_ELEMENTS = 1\n"
+        "ea_cpu.FEWEST_TERMS = 1\n"
         "inputs = torch.randn(3, 1, 4, 200, 16).unbind()\n"
         "op = get('ea-series').backends['fused'].op\n"
         "expected = op(*inputs)\n"
@@ -312,6 +314,30 @@ def test_a_step_is_the_eager_step_and_a_batch_of_sequences_is_one_call() -> None
         assert error(output, expected.double()) <= rounding(FUSED, torch.float32, value)
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [{"hyperparameters": {"order": 2}}, {"dtype": "float64"}, {"heads": 3}, {"head_dim": 5}],
+    ids=str,
+)
+def test_a_state_of_another_problem_is_refused_rather_than_read_beyond_its_end(
+    changed: dict[str, Any],
+) -> None:
+    query, key, value = (x[:, :, 0] for x in draw(1, 2, 1, 4, dtype=torch.float32))
+    state = ea_fused.init_state(dataclasses.replace(Problem(1, 2, 1, 4), **changed))
+    with pytest.raises(InvalidArgument, match="the state must be of shape"):
+        ea_fused.step(query, key, value, state)
+
+
+def test_a_state_may_lie_anyhow_in_memory() -> None:
+    query, key, value = (x[:, :, 0] for x in draw(2, 2, 1, 4, dtype=torch.float32))
+    _, state = ea_fused.prefill(*draw(2, 2, 5, 4, dtype=torch.float32))
+    expected, after = ea_fused.step(query, key, value, state)
+    scattered = ea_fused.State(state.sums.transpose(0, 3).contiguous().transpose(0, 3))
+    output, same = ea_fused.step(query, key, value, scattered)
+    assert torch.equal(output, expected)
+    assert torch.equal(same.sums, after.sums)
+
+
 # An operator of torch's
 
 
@@ -387,10 +413,9 @@ def test_gradients_of_gradients_are_refused_with_a_way_out() -> None:
 
 
 def test_gradients_through_a_step_are_refused_with_a_way_out() -> None:
-    query, key, value = leaves = tracked(*(x[:, :, 0] for x in draw()))
-    output, _ = ea_fused.step(query, key, value, ea_fused.init_state(Problem(2, 3, 1, 4, "float64")))
+    query, key, value = tracked(*(x[:, :, 0] for x in draw()))
     with pytest.raises(Unsupported, match=r"no gradients.*ea-series/eager"):
-        torch.autograd.grad(output.sum(), leaves)
+        ea_fused.step(query, key, value, ea_fused.init_state(Problem(2, 3, 1, 4, "float64")))
 
 
 # Memory
