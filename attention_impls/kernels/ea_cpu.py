@@ -25,10 +25,12 @@ from attention_impls.kernels.vectors import Lanes
 
 TOP_BASE = 2.0  # of the logarithm that sums keep as their reference
 
-VECTOR_BYTES = {"avx512f": 64, "avx": 32}
-"""Bytes of a vector by feature of the CPU; 16 elsewhere."""
+LINE_BYTES = 64
+"""Of a cache line, and of a vector: LLVM makes it as many registers as the CPU needs. Channels that share a line
+are used while it is in the first-level cache, where rows that lie a multiple of 256 bytes apart crowd each other
+out. A segment of channels is no narrower."""
 
-LINE_BYTES = 64  # of a cache line: a segment of channels is no narrower
+LEAST_VECTOR_BYTES = 16  # where the channels are few
 
 FEWEST_TERMS = 2**19
 """Elements of a tensor, times (order + 1), below which one thread is done before others are awake (some 50 us)."""
@@ -139,11 +141,13 @@ def extend(
 class _Plan:
     """How the planes, channels and rows of a call are shared among threads.
 
+    channels: of a plane.
     sizes: the first numbers of a kernel, ``code.SIZES``.
     parts: into how many ranges the rows are split, where planes and channels alone are too few.
     tasks: what each call of a kernel takes: first and last unit, first and last row, part.
     """
 
+    channels: int
     sizes: tuple[int, ...]
     parts: int
     tasks: tuple[tuple[int, ...], ...]
@@ -162,7 +166,7 @@ def _plan(batch: int, heads: int, rows: int, channels: int, workers: int, least:
         for part, some_rows in enumerate(ranges)
         for some_units in _shares(units, -(-workers // len(ranges)))
     )
-    return _Plan((heads, channels, segment, segments, planes * channels), len(ranges), tasks)
+    return _Plan(channels, (heads, channels, segment, segments, planes * channels), len(ranges), tasks)
 
 
 class _Work:
@@ -182,7 +186,7 @@ class _Work:
 
     def run(self, kernel: code.Kernel, **sums: Tensor) -> None:
         """Run the kernel on all units and rows."""
-        lanes = _lanes(self._wide == torch.float64)
+        lanes = _lanes(self._wide == torch.float64, self._plan.channels)
         function = _compiled(kernel, self._like.dtype, lanes, self._knobs.order, self._knobs.stabiliser)
         numbers, scale = self._numbers(kernel, sums), self._knobs.scale
         threads.run([partial(function, numbers, scale, *task) for task in self._plan.tasks])
@@ -269,10 +273,13 @@ def _shares(units: int, workers: int) -> list[tuple[int, int]]:
 
 
 @cache
-def _lanes(double: bool) -> Lanes:
-    found = jit.features()
-    size = next((size for feature, size in VECTOR_BYTES.items() if found.get(feature)), 16)
-    return Lanes(double, size // (8 if double else 4))
+def _lanes(double: bool, channels: int) -> Lanes:
+    """Of a cache line, or of the narrower vector that holds all channels."""
+    size = 8 if double else 4
+    width = LINE_BYTES // size
+    while width // 2 >= channels and width * size > LEAST_VECTOR_BYTES:
+        width //= 2
+    return Lanes(double, width)
 
 
 @cache

@@ -28,7 +28,8 @@ BLOCK = 128
 and what backward needs of every block, 2 (order + 1) + 1 sums per channel, is an eighth of a tensor at order 6."""
 
 TILE = 2
-"""Rows that are worked on side by side: one row's chain of dependent instructions leaves the units half idle."""
+"""Rows that kernels without a running sum per row work on side by side: one row's chain of dependent
+instructions leaves the units half idle. Those with one have work enough for the registers in a row."""
 
 MANY_TERMS = 16  # order from which a tile has one row: its code grows with rows * order, its use does not
 
@@ -61,6 +62,7 @@ class Kernel:
     """A kernel's name, its tensors and arrays of sums, and what it does to a vector of channels in a block.
 
     backwards: whether blocks are taken from the last to the first.
+    tile: rows that are worked on side by side.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Kernel:
     sums: Sequence[str]
     body: Callable[[Group, Any, Any], None]
     backwards: bool = False
+    tile: int = 1
 
     @property
     def numbers(self) -> list[str]:
@@ -114,14 +117,16 @@ class Group:
     part: the slot of this call's own sums.
     """
 
-    def __init__(self, code: Code, form: Form, numbers: dict[str, Any], part: Any, unit: Unit) -> None:
+    def __init__(
+        self, code: Code, form: Form, numbers: dict[str, Any], part: Any, unit: Unit, tile: int
+    ) -> None:
         self.code, self.form, self.part, self.unit = code, form, part, unit
-        self._numbers = numbers
+        self._numbers, self._tile = numbers, tile
         self._channel, self._mask = unit.first, None
 
     def at(self, channel: Any, mask: Any = None) -> Group:
         """The group that begins at the channel, of all lanes or those in the mask."""
-        group = Group(self.code, self.form, self._numbers, self.part, self.unit)
+        group = Group(self.code, self.form, self._numbers, self.part, self.unit, self._tile)
         group._channel, group._mask = channel, mask
         return group
 
@@ -152,7 +157,7 @@ class Group:
         backwards: from the last row to the first, in the order of each tile too.
         """
         code, builder = self.code, self.code.builder
-        size = TILE if self._mask is None and self.form.order < MANY_TERMS else 1
+        size = self._tile if self._mask is None and self.form.order < MANY_TERMS else 1
         count = builder.sdiv(builder.sub(stop, start), code.integer(size))
         whole = builder.add(start, builder.mul(count, code.integer(size)))
 
@@ -247,7 +252,7 @@ def _units(kernel: Kernel, form: Form, code: Code, arguments: Sequence[Any]) -> 
         unit = _unit(kernel, form, code, numbers, scales, index)
         count = builder.sdiv(builder.sub(unit.last, unit.first), width)
         whole = builder.add(unit.first, builder.mul(count, width))
-        group = Group(code, form, numbers, part, unit)
+        group = Group(code, form, numbers, part, unit, kernel.tile)
         with _blocks(code, first_row, last_row, kernel.backwards) as (start, stop):
             with code.loop(unit.first, whole, width) as channel:
                 kernel.body(group.at(channel), start, stop)
@@ -543,15 +548,19 @@ def _causal_gradient(group: Group, start: Any, stop: Any) -> None:
 _OUTPUT = ("query", "key", "value", "output")
 _GRADIENTS = ("query_gradient", "key_gradient", "value_gradient")
 
-MOMENTS = Kernel("moments", ("key", "value"), ("moments",), _moments)
-READ = Kernel("read", ("query", "output"), ("moments",), _read)
+MOMENTS = Kernel("moments", ("key", "value"), ("moments",), _moments, tile=TILE)
+READ = Kernel("read", ("query", "output"), ("moments",), _read, tile=TILE)
 CAUSAL = Kernel("causal", _OUTPUT, ("moments",), _causal)
 CAUSAL_KEPT = Kernel("causal_kept", _OUTPUT, ("moments", "kept"), _causal_kept)
 QUERY_GRADIENT = Kernel(
-    "query_gradient", ("query", "upstream", "query_gradient"), ("moments", "adjoint"), _query_gradient
+    "query_gradient",
+    ("query", "upstream", "query_gradient"),
+    ("moments", "adjoint"),
+    _query_gradient,
+    tile=TILE,
 )
 KEY_GRADIENT = Kernel(
-    "key_gradient", ("key", "value", "key_gradient", "value_gradient"), ("adjoint",), _key_gradient
+    "key_gradient", ("key", "value", "key_gradient", "value_gradient"), ("adjoint",), _key_gradient, tile=TILE
 )
 _CAUSAL_INPUTS = ("query", "key", "value", "upstream")
 CAUSAL_GRADIENT = Kernel(

@@ -118,7 +118,7 @@ def test_the_stabiliser_is_what_saves_a_channel_of_great_keys() -> None:
 def test_the_width_of_a_vector_changes_nothing(
     causal: bool, width_bytes: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def lanes(double: bool) -> Lanes:
+    def lanes(double: bool, channels: int) -> Lanes:
         return Lanes(double, width_bytes // (8 if double else 4))
 
     inputs = draw(1, 2, 20, 9, dtype=dtype)
