@@ -1,0 +1,317 @@
+"""Triton kernels of the EA-series forward: chunk totals, their scan, the outputs, one decode step.
+
+Shapes: query, key, value, output [batch, heads, seq_len, head_dim] with any strides, passed as tuples;
+moments [chunks, 2 (ORDER + 1) + 1, channels], dense, with channels = batch * heads * head_dim; the rows
+are S_0..S_t, Z_0..Z_t and the top that they are relative to.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from attention_impls.kernels.ea_triton_rows import (
+    absorb,
+    columns,
+    empty_moments,
+    higher,
+    load_moments,
+    load_rows,
+    log_weight,
+    lowest_top,
+    place,
+    rescaled,
+    series,
+    store_moments,
+    store_row,
+    top_of_rows,
+    tops,
+)
+
+
+@triton.jit(do_not_specialize=["seq_len", "chunk_rows"])  # type: ignore[untyped-decorator]
+def chunk_totals(
+    key,
+    key_strides,
+    value,
+    value_strides,
+    moments,  # the rows of tops are left to ``scan_totals``
+    chunk_tops,  # [chunks, channels]
+    seq_len,
+    chunk_rows,
+    heads,
+    head_dim,
+    channels,
+    ORDER: tl.constexpr,
+    SCALE: tl.constexpr,
+    STABILISED: tl.constexpr,
+    LANES: tl.constexpr,
+    ROWS: tl.constexpr,
+):
+    """The moments of each chunk alone, relative to its own top."""
+    count: tl.constexpr = ORDER + 1
+    chunk, start, stop, lane, inside = place(seq_len, chunk_rows, channels, LANES)
+    key_column = columns(key, key_strides, lane, heads, head_dim)
+    value_column = columns(value, value_strides, lane, heads, head_dim)
+    top = tl.zeros([LANES], moments.dtype.element_ty)
+    value_moments = empty_moments(top, count)
+    key_moments = empty_moments(top, count)
+    if STABILISED:
+        top = lowest_top(top)
+    for row in range(start, stop, ROWS):
+        keys = load_rows(key_column, row, stop, inside, ROWS)
+        values = load_rows(value_column, row, stop, inside, ROWS)
+        if STABILISED:
+            # Rescaled once for all rows at hand: what vanishes by it has vanished from the total, too.
+            old_top = top
+            top = top_of_rows(top, keys, row, stop, SCALE, ROWS)
+            value_moments = rescaled(value_moments, tl.exp(old_top - top), count)
+            key_moments = rescaled(key_moments, tl.exp(old_top - top), count)
+        for r in tl.static_range(ROWS):
+            wide_key = keys[r].to(top.dtype)
+            weight = tl.exp(log_weight(wide_key, SCALE) - top)
+            weight = tl.where(row + r < stop, weight, 0.0)
+            value_moments, key_moments = absorb(
+                value_moments, key_moments, weight, wide_key, values[r].to(top.dtype), ORDER
+            )
+    moments += chunk.to(tl.int64) * (2 * count + 1) * channels
+    store_moments(moments, value_moments, channels, lane, inside, count)
+    store_moments(moments + count * channels, key_moments, channels, lane, inside, count)
+    tl.store(chunk_tops + chunk.to(tl.int64) * channels + lane, top, mask=inside)
+
+
+@triton.jit(do_not_specialize=["chunks", "rows"])  # type: ignore[untyped-decorator]
+def scan_totals(
+    moments,  # chunk totals; turned into the moments before each chunk
+    chunk_tops,  # [chunks, channels]
+    initial,  # [rows, channels]: the moments before the first chunk
+    final,  # [rows, channels]: those after the last
+    chunks,
+    rows,
+    channels,
+    KEEP: tl.constexpr,
+    LANES: tl.constexpr,
+    ROWS: tl.constexpr,
+):
+    """Running moments over chunks, in place if ``KEEP``, each relative to the running top.
+
+    One program for each row of moments and block of channels, sequential over the few hundred chunks that
+    there are at most; the loads of ``ROWS`` chunks are under way at once.
+    """
+    lane = tl.program_id(0) * LANES + tl.arange(0, LANES)
+    inside = lane < channels
+    row = tl.program_id(1)
+    is_top = row == rows - 1  # the totals of this row are the tops themselves
+    running = tl.load(initial + row * channels + lane, mask=inside, other=0.0)
+    top = tl.load(initial + (rows - 1) * channels + lane, mask=inside, other=0.0)
+    moments += row * channels + lane
+    stride = tl.cast(rows, tl.int64) * channels
+    for first in range(0, chunks, ROWS):
+        totals = ()
+        total_tops = ()
+        for r in tl.static_range(ROWS):
+            chunk = tl.cast(first + r, tl.int64)
+            seen = inside & (first + r < chunks)
+            totals = totals + (tl.load(moments + chunk * stride, mask=seen & (row < rows - 1), other=0.0),)
+            total_tops = total_tops + (tl.load(chunk_tops + chunk * channels + lane, mask=seen, other=0.0),)
+        for r in tl.static_range(ROWS):
+            seen = inside & (first + r < chunks)
+            if KEEP:
+                kept = tl.where(is_top, top, running)
+                tl.store(moments + tl.cast(first + r, tl.int64) * stride, kept, mask=seen)
+            new_top = higher(top, tl.where(seen, total_tops[r], top))
+            gained = tl.where(seen, totals[r] * tl.exp(total_tops[r] - new_top), 0.0)
+            running = tl.where(seen, running * tl.exp(top - new_top), running) + gained
+            top = new_top
+    tl.store(final + row * channels + lane, tl.where(is_top, top, running), mask=inside)
+
+
+@triton.jit(do_not_specialize=["seq_len", "chunk_rows"])  # type: ignore[untyped-decorator]
+def full_outputs(
+    query,
+    query_strides,
+    output,
+    output_strides,
+    moments,  # of all keys
+    seq_len,
+    chunk_rows,
+    heads,
+    head_dim,
+    channels,
+    ORDER: tl.constexpr,
+    SCALE: tl.constexpr,
+    LANES: tl.constexpr,
+    ROWS: tl.constexpr,
+):
+    """The ratio of both series at every query."""
+    count: tl.constexpr = ORDER + 1
+    _chunk, start, stop, lane, inside = place(seq_len, chunk_rows, channels, LANES)
+    query_column = columns(query, query_strides, lane, heads, head_dim)
+    output_column = columns(output, output_strides, lane, heads, head_dim)
+    value_moments = load_moments(moments, channels, lane, inside, count)
+    key_moments = load_moments(moments + count * channels, channels, lane, inside, count)
+    for row in range(start, stop, ROWS):
+        queries = load_rows(query_column, row, stop, inside, ROWS)
+        for r in tl.static_range(ROWS):
+            x = 2 * SCALE * queries[r].to(moments.dtype.element_ty)
+            y = series(value_moments, x, ORDER) / series(key_moments, x, ORDER)
+            store_row(output_column, row + r, stop, inside, y)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _causal_rows(
+    query,
+    key,
+    value,
+    output,
+    value_moments,
+    key_moments,
+    top,
+    start,
+    stop,
+    inside,
+    ORDER: tl.constexpr,
+    SCALE: tl.constexpr,
+    STEEP: tl.constexpr,
+    ROWS: tl.constexpr,
+):
+    """The rows of one chunk, from the moments before it relative to ``top``: the last, or the old if steep."""
+    count: tl.constexpr = ORDER + 1
+    for row in range(start, stop, ROWS):
+        queries = load_rows(query, row, stop, inside, ROWS)
+        keys = load_rows(key, row, stop, inside, ROWS)
+        values = load_rows(value, row, stop, inside, ROWS)
+        for r in tl.static_range(ROWS):
+            wide_key = keys[r].to(top.dtype)
+            if STEEP:
+                new_top = higher(higher(lowest_top(top), top), log_weight(wide_key, SCALE))
+                value_moments = rescaled(value_moments, tl.exp(top - new_top), count)
+                key_moments = rescaled(key_moments, tl.exp(top - new_top), count)
+                top = new_top
+            weight = tl.exp(log_weight(wide_key, SCALE) - top)
+            value_moments, key_moments = absorb(
+                value_moments, key_moments, weight, wide_key, values[r].to(top.dtype), ORDER
+            )
+            x = 2 * SCALE * queries[r].to(top.dtype)
+            y = series(value_moments, x, ORDER) / series(key_moments, x, ORDER)
+            store_row(output, row + r, stop, inside, y)
+
+
+@triton.jit(do_not_specialize=["seq_len", "chunk_rows"])  # type: ignore[untyped-decorator]
+def causal_outputs(
+    query,
+    query_strides,
+    key,
+    key_strides,
+    value,
+    value_strides,
+    output,
+    output_strides,
+    moments,  # before each chunk
+    seq_len,
+    chunk_rows,
+    heads,
+    head_dim,
+    channels,
+    ORDER: tl.constexpr,
+    SCALE: tl.constexpr,
+    STABILISED: tl.constexpr,
+    LANES: tl.constexpr,
+    ROWS: tl.constexpr,
+):
+    """The ratio of both series at every query, of prefix sums that grow row by row."""
+    count: tl.constexpr = ORDER + 1
+    chunk, start, stop, lane, inside = place(seq_len, chunk_rows, channels, LANES)
+    query_column = columns(query, query_strides, lane, heads, head_dim)
+    key_column = columns(key, key_strides, lane, heads, head_dim)
+    value_column = columns(value, value_strides, lane, heads, head_dim)
+    output_column = columns(output, output_strides, lane, heads, head_dim)
+    size = (2 * count + 1) * channels
+    moments += chunk.to(tl.int64) * size
+    value_moments = load_moments(moments, channels, lane, inside, count)
+    key_moments = load_moments(moments + count * channels, channels, lane, inside, count)
+    old_top = tl.zeros([LANES], moments.dtype.element_ty)
+    top = old_top
+    if STABILISED:
+        next_chunk = tl.where(stop < seq_len, size, 0)
+        old_top, top, steep = tops(
+            moments + 2 * count * channels, next_chunk, key_column, start, stop, lane, inside, SCALE, ROWS
+        )
+        if steep:
+            _causal_rows(
+                query_column,
+                key_column,
+                value_column,
+                output_column,
+                value_moments,
+                key_moments,
+                old_top,
+                start,
+                stop,
+                inside,
+                ORDER,
+                SCALE,
+                True,
+                1,
+            )
+            stop = start  # nothing is left to do
+    _causal_rows(
+        query_column,
+        key_column,
+        value_column,
+        output_column,
+        rescaled(value_moments, tl.exp(old_top - top), count),
+        rescaled(key_moments, tl.exp(old_top - top), count),
+        top,
+        start,
+        stop,
+        inside,
+        ORDER,
+        SCALE,
+        False,
+        ROWS,
+    )
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def decode_step(
+    query,
+    query_strides,
+    key,
+    key_strides,
+    value,
+    value_strides,
+    output,
+    output_strides,
+    state,  # [2 (ORDER + 1) + 1, channels]
+    new_state,
+    heads,
+    head_dim,
+    channels,
+    ORDER: tl.constexpr,
+    SCALE: tl.constexpr,
+    STABILISED: tl.constexpr,
+    LANES: tl.constexpr,
+):
+    """One token: its output and the moments that include it. Reads and writes the state once."""
+    count: tl.constexpr = ORDER + 1
+    _chunk, _start, _stop, lane, inside = place(1, 1, channels, LANES)
+    value_moments = load_moments(state, channels, lane, inside, count)
+    key_moments = load_moments(state + count * channels, channels, lane, inside, count)
+    top = tl.load(state + 2 * count * channels + lane, mask=inside, other=0.0)
+    wide_query = load_rows(columns(query, query_strides, lane, heads, head_dim), 0, 1, inside, 1)[0].to(top.dtype)
+    wide_key = load_rows(columns(key, key_strides, lane, heads, head_dim), 0, 1, inside, 1)[0].to(top.dtype)
+    wide_value = load_rows(columns(value, value_strides, lane, heads, head_dim), 0, 1, inside, 1)[0].to(top.dtype)
+    new_top = tl.zeros_like(top)
+    if STABILISED:
+        new_top = higher(higher(lowest_top(top), top), log_weight(wide_key, SCALE))
+    value_moments = rescaled(value_moments, tl.exp(top - new_top), count)
+    key_moments = rescaled(key_moments, tl.exp(top - new_top), count)
+    weight = tl.exp(log_weight(wide_key, SCALE) - new_top)
+    value_moments, key_moments = absorb(value_moments, key_moments, weight, wide_key, wide_value, ORDER)
+    x = 2 * SCALE * wide_query
+    y = series(value_moments, x, ORDER) / series(key_moments, x, ORDER)
+    store_row(columns(output, output_strides, lane, heads, head_dim), 0, 1, inside, y)
+    store_moments(new_state, value_moments, channels, lane, inside, count)
+    store_moments(new_state + count * channels, key_moments, channels, lane, inside, count)
+    tl.store(new_state + 2 * count * channels + lane, new_top, mask=inside)

@@ -1,0 +1,232 @@
+"""What the Triton kernels share: how a program sees its channels, and the algebra of one row.
+
+A program owns ``LANES`` channels, counted flat over [batch, heads, head_dim], and walks down the rows
+(positions) of one chunk. Every channel belongs to one thread, which holds the channel's moments in
+registers. That suits sums over rows better than a [rows, LANES] tile would:
+
+* a prefix sum costs one addition a row. ``tl.cumsum`` over a tile would pay a scan across threads, with
+  shuffles or shared memory, for each of the 2 (order + 1) moments;
+* totals need no reduction at the end, and 2 (order + 1) trees across warps would cost as much as tiles;
+* a warp reads whole cache lines: a row of 64 channels is 128 bytes at 16 bits and 256 at 32.
+
+The price is the latency of a loop over rows. It is hidden by loading ``ROWS`` rows before the first is
+used (the loop's body is unrolled over them) and by the multiprocessor's other warps.
+
+Moments are tuples of [LANES] tensors, one for each power, unrolled at compile time. Triton has such
+tuples from 3.3 on.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+MAX_RISE = tl.constexpr(30.0)
+"""Largest rise of the top within a chunk whose rows all compute relative to its last top: see chunks.py."""
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def place(seq_len, chunk_rows, channels, LANES: tl.constexpr):
+    """Where a program works: its chunk, the rows [start, stop) of it, its channels, which of them exist."""
+    blocks = tl.cdiv(channels, LANES)
+    chunk = tl.program_id(0) // blocks
+    start = chunk * chunk_rows
+    lane = (tl.program_id(0) % blocks) * LANES + tl.arange(0, LANES)
+    return chunk, start, tl.minimum(start + chunk_rows, seq_len), lane, lane < channels
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def columns(tensor, strides, lane, heads, head_dim):
+    """Each lane's channel as (pointers to its row 0, stride of rows)."""
+    plane = lane // head_dim
+    # 64 bits: a tensor may have more than 2^31 elements.
+    batch = (plane // heads).to(tl.int64)
+    head = (plane % heads).to(tl.int64)
+    channel = (lane % head_dim).to(tl.int64)
+    return tensor + (batch * strides[0] + head * strides[1] + channel * strides[3]), strides[2]
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def at(column, row):
+    """Pointers to that row of the columns."""
+    return column[0] + tl.cast(row, tl.int64) * column[1]
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def load_rows(column, row, stop, inside, ROWS: tl.constexpr):
+    """``ROWS`` rows from that row on, in their own dtype: converting here would wait for each load in turn."""
+    rows = ()
+    for r in tl.static_range(ROWS):
+        rows = rows + (tl.load(at(column, row + r), mask=inside & (row + r < stop), other=0.0),)
+    return rows
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def store_row(column, row, stop, inside, values):
+    """One row, converted to the tensor's dtype."""
+    pointers = at(column, row)
+    tl.store(pointers, values.to(pointers.dtype.element_ty), mask=inside & (row < stop))
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def load_moments(moments, channels, lane, inside, COUNT: tl.constexpr):
+    """``COUNT`` moments of each lane, from the row of ``moments`` on at which the pointer stands."""
+    loaded = ()
+    for n in tl.static_range(COUNT):
+        loaded = loaded + (tl.load(moments + n * channels + lane, mask=inside, other=0.0),)
+    return loaded
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def store_moments(moments, values, channels, lane, inside, COUNT: tl.constexpr):
+    """The opposite of ``load_moments``."""
+    for n in tl.static_range(COUNT):
+        tl.store(moments + n * channels + lane, values[n], mask=inside)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def empty_moments(like, COUNT: tl.constexpr):
+    """``COUNT`` moments of no rows."""
+    empty = ()
+    for _n in tl.static_range(COUNT):
+        empty = empty + (tl.zeros_like(like),)
+    return empty
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def rescaled(moments, factor, COUNT: tl.constexpr):
+    """All moments times a factor per lane."""
+    scaled = ()
+    for n in tl.static_range(COUNT):
+        scaled = scaled + (moments[n] * factor,)
+    return scaled
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def log_weight(key, SCALE: tl.constexpr):
+    """-s k^2."""
+    return -SCALE * key * key
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def higher(top, found):
+    """The greater of both, and ``top`` where ``found`` is not a number: it must not reach earlier rows."""
+    return tl.where(found > top, found, top)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def lowest_top(like):
+    """The least top that is kept: finite, so that the difference of two tops is a number.
+
+    Only where -s k^2 of all keys stays below it do all weights vanish, and the output is not a number.
+    """
+    if like.dtype == tl.float64:
+        lowest = tl.zeros_like(like) - 1e308
+    else:
+        lowest = tl.zeros_like(like) - 3e38
+    return lowest
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def top_of_rows(top, keys, row, stop, SCALE: tl.constexpr, ROWS: tl.constexpr):
+    """The greatest log-weight of the rows at hand, at least ``top``."""
+    for r in tl.static_range(ROWS):
+        found = log_weight(keys[r].to(top.dtype), SCALE)
+        # A row past the end was loaded as a key of 0, whose log-weight would be the greatest of all.
+        top = higher(top, tl.where(row + r < stop, found, top))
+    return top
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def top_of_chunk(top, key, start, stop, inside, SCALE: tl.constexpr, ROWS: tl.constexpr):
+    """The greatest log-weight of the rows [start, stop), at least ``top``."""
+    for row in range(start, stop, ROWS):
+        keys = load_rows(key, row, stop, inside, ROWS)
+        top = top_of_rows(top, keys, row, stop, SCALE, ROWS)
+    return top
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def tops(
+    tops_before,  # the tops' row of the moments before this chunk
+    next_chunk,  # elements from there to the next chunk's, or 0 if there is none
+    key,
+    start,
+    stop,
+    lane,
+    inside,
+    SCALE: tl.constexpr,
+    ROWS: tl.constexpr,
+):
+    """The running top before a chunk and at its end, and whether the chunk is steep.
+
+    Steep: the top of a lane rises within the chunk so far that relative to the last top the weights of
+    earlier rows would vanish, although those rows need them. Then every row needs a top of its own.
+    """
+    old_top = tl.load(tops_before + lane, mask=inside, other=0.0)
+    lowest = higher(lowest_top(old_top), old_top)
+    if next_chunk > 0:
+        top = tl.load(tops_before + next_chunk + lane, mask=inside, other=0.0)
+    else:
+        top = top_of_chunk(lowest, key, start, stop, inside, SCALE, ROWS)
+    first = tl.load(at(key, start), mask=inside, other=0.0).to(old_top.dtype)
+    entering = higher(lowest, log_weight(first, SCALE))
+    steep = tl.max(tl.where(inside, top - entering, 0.0), 0) > MAX_RISE
+    return old_top, top, steep
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def absorb(value_moments, key_moments, weight, key, value, ORDER: tl.constexpr):
+    """S_n + w k^n v and Z_n + w k^n. The powers grow from w, so that a vanished w stays 0."""
+    new_value_moments = ()
+    new_key_moments = ()
+    for n in tl.static_range(ORDER + 1):
+        new_value_moments = new_value_moments + (value_moments[n] + weight * value,)
+        new_key_moments = new_key_moments + (key_moments[n] + weight,)
+        weight = weight * key
+    return new_value_moments, new_key_moments
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def series(moments, x, ORDER: tl.constexpr):
+    """sum_n x^n / n! moments[n] by Horner's rule, with x = 2 s q."""
+    total = moments[ORDER]
+    for i in tl.static_range(ORDER):
+        total = moments[ORDER - 1 - i] + x * (1.0 / (ORDER - i)) * total
+    return total
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def slope(moments, x, ORDER: tl.constexpr):
+    """The derivative of ``series`` with respect to x, which is the series of the moments 1..ORDER."""
+    if ORDER == 0:
+        total = tl.zeros_like(x)
+    else:
+        total = moments[ORDER]
+        for i in tl.static_range(ORDER - 1):
+            total = moments[ORDER - 1 - i] + x * (1.0 / (ORDER - 1 - i)) * total
+    return total
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def absorb_adjoint(value_adjoints, key_adjoints, alpha, output, x, ORDER: tl.constexpr):
+    """G_n + alpha x^n / n! and H_n - alpha y x^n / n!: the gradients of the loss by S_n and by Z_n."""
+    new_value_adjoints = ()
+    new_key_adjoints = ()
+    weight = alpha
+    for n in tl.static_range(ORDER + 1):
+        new_value_adjoints = new_value_adjoints + (value_adjoints[n] + weight,)
+        new_key_adjoints = new_key_adjoints + (key_adjoints[n] - weight * output,)
+        weight = weight * (x * (1.0 / (n + 1)))
+    return new_value_adjoints, new_key_adjoints
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def polynomial(coefficients, k, ORDER: tl.constexpr):
+    """sum_n k^n coefficients[n] and its derivative with respect to k."""
+    total = coefficients[ORDER]
+    derivative = tl.zeros_like(k)
+    for i in tl.static_range(ORDER):
+        derivative = derivative * k + total
+        total = total * k + coefficients[ORDER - 1 - i]
+    return total, derivative
