@@ -15,6 +15,7 @@ import triton.language as tl
 from attention_impls.kernels.ea_triton_rows import (
     absorb,
     absorb_adjoint,
+    advanced,
     columns,
     empty_moments,
     higher,
@@ -78,17 +79,21 @@ def full_query_gradients(
 ):
     """The gradient of every query, and each chunk's share of the adjoints."""
     count: tl.constexpr = ORDER + 1
-    chunk, start, stop, lane, inside = place(seq_len, chunk_rows, channels, LANES)
-    query_column = columns(query, query_strides, lane, heads, head_dim)
-    upstream_column = columns(upstream, upstream_strides, lane, heads, head_dim)
-    gradient_column = columns(query_gradient, query_gradient_strides, lane, heads, head_dim)
+    chunk, start, length, lane, inside = place(seq_len, chunk_rows, channels, LANES)
+    query_column = columns(query, query_strides, lane, start, heads, head_dim)
+    upstream_column = columns(upstream, upstream_strides, lane, start, heads, head_dim)
+    gradient_column = columns(query_gradient, query_gradient_strides, lane, start, heads, head_dim)
     value_moments = load_moments(moments, channels, lane, inside, count)
     key_moments = load_moments(moments + count * channels, channels, lane, inside, count)
     value_adjoints = empty_moments(key_moments[0], count)
     key_adjoints = empty_moments(key_moments[0], count)
-    for row in range(start, stop, ROWS):
-        queries = load_rows(query_column, row, stop, inside, ROWS)
-        upstreams = load_rows(upstream_column, row, stop, inside, ROWS)
+    queries = load_rows(query_column, length, inside, ROWS)
+    upstreams = load_rows(upstream_column, length, inside, ROWS)
+    for done in range(0, length, ROWS):
+        query_column = advanced(query_column, ROWS)
+        upstream_column = advanced(upstream_column, ROWS)
+        next_queries = load_rows(query_column, length - done - ROWS, inside, ROWS)
+        next_upstreams = load_rows(upstream_column, length - done - ROWS, inside, ROWS)
         for r in tl.static_range(ROWS):
             wide_query = queries[r].to(moments.dtype.element_ty)
             wide_upstream = upstreams[r].to(moments.dtype.element_ty)
@@ -97,8 +102,11 @@ def full_query_gradients(
             )
             # Rows past the end add nothing: their upstream was loaded as 0.
             value_adjoints, key_adjoints = absorb_adjoint(value_adjoints, key_adjoints, alpha, y, x, ORDER)
-            store_row(gradient_column, row + r, stop, inside, gradient)
-    adjoints += chunk.to(tl.int64) * 2 * count * channels
+            store_row(gradient_column, r, length - done, inside, gradient)
+        gradient_column = advanced(gradient_column, ROWS)
+        queries = next_queries
+        upstreams = next_upstreams
+    adjoints += chunk * 2 * count * channels
     store_moments(adjoints, value_adjoints, channels, lane, inside, count)
     store_moments(adjoints + count * channels, key_adjoints, channels, lane, inside, count)
 
@@ -127,23 +135,31 @@ def full_key_gradients(
 ):
     """The gradients of every key and value."""
     count: tl.constexpr = ORDER + 1
-    _chunk, start, stop, lane, inside = place(seq_len, chunk_rows, channels, LANES)
-    key_column = columns(key, key_strides, lane, heads, head_dim)
-    value_column = columns(value, value_strides, lane, heads, head_dim)
-    key_gradient_column = columns(key_gradient, key_gradient_strides, lane, heads, head_dim)
-    value_gradient_column = columns(value_gradient, value_gradient_strides, lane, heads, head_dim)
+    _chunk, start, length, lane, inside = place(seq_len, chunk_rows, channels, LANES)
+    key_column = columns(key, key_strides, lane, start, heads, head_dim)
+    value_column = columns(value, value_strides, lane, start, heads, head_dim)
+    key_gradient_column = columns(key_gradient, key_gradient_strides, lane, start, heads, head_dim)
+    value_gradient_column = columns(value_gradient, value_gradient_strides, lane, start, heads, head_dim)
     value_adjoints = load_moments(adjoints, channels, lane, inside, count)
     key_adjoints = load_moments(adjoints + count * channels, channels, lane, inside, count)
     top = tl.load(tops_of_all + lane, mask=inside, other=0.0)
-    for row in range(start, stop, ROWS):
-        keys = load_rows(key_column, row, stop, inside, ROWS)
-        values = load_rows(value_column, row, stop, inside, ROWS)
+    keys = load_rows(key_column, length, inside, ROWS)
+    values = load_rows(value_column, length, inside, ROWS)
+    for done in range(0, length, ROWS):
+        key_column = advanced(key_column, ROWS)
+        value_column = advanced(value_column, ROWS)
+        next_keys = load_rows(key_column, length - done - ROWS, inside, ROWS)
+        next_values = load_rows(value_column, length - done - ROWS, inside, ROWS)
         for r in tl.static_range(ROWS):
             of_key, of_value = _key_gradient(
                 value_adjoints, key_adjoints, keys[r].to(top.dtype), values[r].to(top.dtype), top, ORDER, SCALE
             )
-            store_row(key_gradient_column, row + r, stop, inside, of_key)
-            store_row(value_gradient_column, row + r, stop, inside, of_value)
+            store_row(key_gradient_column, r, length - done, inside, of_key)
+            store_row(value_gradient_column, r, length - done, inside, of_value)
+        key_gradient_column = advanced(key_gradient_column, ROWS)
+        value_gradient_column = advanced(value_gradient_column, ROWS)
+        keys = next_keys
+        values = next_values
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -159,8 +175,7 @@ def _causal_query_rows(
     key_moments,
     old_top,
     top,
-    start,
-    stop,
+    length,
     inside,
     ORDER: tl.constexpr,
     SCALE: tl.constexpr,
@@ -172,11 +187,19 @@ def _causal_query_rows(
     value_adjoints = empty_moments(top, count)
     key_adjoints = empty_moments(top, count)
     share = tl.exp(old_top - top)
-    for row in range(start, stop, ROWS):
-        queries = load_rows(query, row, stop, inside, ROWS)
-        keys = load_rows(key, row, stop, inside, ROWS)
-        values = load_rows(value, row, stop, inside, ROWS)
-        upstreams = load_rows(upstream, row, stop, inside, ROWS)
+    queries = load_rows(query, length, inside, ROWS)
+    keys = load_rows(key, length, inside, ROWS)
+    values = load_rows(value, length, inside, ROWS)
+    upstreams = load_rows(upstream, length, inside, ROWS)
+    for done in range(0, length, ROWS):
+        query = advanced(query, ROWS)
+        key = advanced(key, ROWS)
+        value = advanced(value, ROWS)
+        upstream = advanced(upstream, ROWS)
+        next_queries = load_rows(query, length - done - ROWS, inside, ROWS)
+        next_keys = load_rows(key, length - done - ROWS, inside, ROWS)
+        next_values = load_rows(value, length - done - ROWS, inside, ROWS)
+        next_upstreams = load_rows(upstream, length - done - ROWS, inside, ROWS)
         for r in tl.static_range(ROWS):
             wide_key = keys[r].to(top.dtype)
             if STEEP:
@@ -186,19 +209,26 @@ def _causal_query_rows(
                 top = new_top
                 share = tl.exp(old_top - top)
             # A row past the end was loaded as zeros. With a weight of 0 its alpha and y are 0 and finite.
-            weight = tl.where(row + r < stop, tl.exp(log_weight(wide_key, SCALE) - top), 0.0)
+            weight = tl.where(r < length - done, tl.exp(log_weight(wide_key, SCALE) - top), 0.0)
             value_moments, key_moments = absorb(
                 value_moments, key_moments, weight, wide_key, values[r].to(top.dtype), ORDER
             )
             alpha, y, x, gradient = _query_gradient(
                 value_moments, key_moments, queries[r].to(top.dtype), upstreams[r].to(top.dtype), ORDER, SCALE
             )
-            store_row(query_gradient, row + r, stop, inside, gradient)
-            store_row(alphas, row + r, stop, inside, alpha)
-            store_row(outputs, row + r, stop, inside, y)
+            store_row(query_gradient, r, length - done, inside, gradient)
+            store_row(alphas, r, length - done, inside, alpha)
+            store_row(outputs, r, length - done, inside, y)
             value_adjoints, key_adjoints = absorb_adjoint(
                 value_adjoints, key_adjoints, alpha * share, y, x, ORDER
             )
+        query_gradient = advanced(query_gradient, ROWS)
+        alphas = advanced(alphas, ROWS)
+        outputs = advanced(outputs, ROWS)
+        queries = next_queries
+        keys = next_keys
+        values = next_values
+        upstreams = next_upstreams
     return value_adjoints, key_adjoints
 
 
@@ -233,25 +263,25 @@ def causal_query_gradients(
 ):
     """The gradient of every query; alpha and y of every row, which the pass over keys needs in reverse."""
     count: tl.constexpr = ORDER + 1
-    chunk, start, stop, lane, inside = place(seq_len, chunk_rows, channels, LANES)
-    query_column = columns(query, query_strides, lane, heads, head_dim)
-    key_column = columns(key, key_strides, lane, heads, head_dim)
-    value_column = columns(value, value_strides, lane, heads, head_dim)
-    upstream_column = columns(upstream, upstream_strides, lane, heads, head_dim)
-    gradient_column = columns(query_gradient, query_gradient_strides, lane, heads, head_dim)
-    alpha_column = columns(alphas, alpha_strides, lane, heads, head_dim)
-    output_column = columns(outputs, output_strides, lane, heads, head_dim)
+    chunk, start, length, lane, inside = place(seq_len, chunk_rows, channels, LANES)
+    query_column = columns(query, query_strides, lane, start, heads, head_dim)
+    key_column = columns(key, key_strides, lane, start, heads, head_dim)
+    value_column = columns(value, value_strides, lane, start, heads, head_dim)
+    upstream_column = columns(upstream, upstream_strides, lane, start, heads, head_dim)
+    gradient_column = columns(query_gradient, query_gradient_strides, lane, start, heads, head_dim)
+    alpha_column = columns(alphas, alpha_strides, lane, start, heads, head_dim)
+    output_column = columns(outputs, output_strides, lane, start, heads, head_dim)
     size = (2 * count + 1) * channels
-    moments += chunk.to(tl.int64) * size
+    moments += chunk * size
     value_moments = load_moments(moments, channels, lane, inside, count)
     key_moments = load_moments(moments + count * channels, channels, lane, inside, count)
     old_top = tl.zeros([LANES], moments.dtype.element_ty)
     top = old_top
     steep = False
     if STABILISED:
-        next_chunk = tl.where(stop < seq_len, size, 0)
+        next_chunk = tl.where(start + length < seq_len, size, 0)
         old_top, top, steep = tops(
-            moments + 2 * count * channels, next_chunk, key_column, start, stop, lane, inside, SCALE, ROWS
+            moments + 2 * count * channels, next_chunk, key_column, length, lane, inside, SCALE, ROWS
         )
     if steep:
         value_adjoints, key_adjoints = _causal_query_rows(
@@ -266,8 +296,7 @@ def causal_query_gradients(
             key_moments,
             old_top,
             old_top,
-            start,
-            stop,
+            length,
             inside,
             ORDER,
             SCALE,
@@ -287,15 +316,14 @@ def causal_query_gradients(
             rescaled(key_moments, tl.exp(old_top - top), count),
             old_top,
             top,
-            start,
-            stop,
+            length,
             inside,
             ORDER,
             SCALE,
             False,
             ROWS,
         )
-    adjoints += chunk.to(tl.int64) * 2 * count * channels
+    adjoints += chunk * 2 * count * channels
     store_moments(adjoints, value_adjoints, channels, lane, inside, count)
     store_moments(adjoints + count * channels, key_adjoints, channels, lane, inside, count)
 
@@ -354,8 +382,7 @@ def _causal_key_rows(
     key_adjoints,
     lowest,
     top,
-    start,
-    stop,
+    length,
     inside,
     ORDER: tl.constexpr,
     SCALE: tl.constexpr,
@@ -364,19 +391,38 @@ def _causal_key_rows(
 ):
     """The rows of one chunk in reverse, from the adjoints after it relative to its last ``top``."""
     count: tl.constexpr = ORDER + 1
-    groups = tl.cdiv(stop - start, ROWS)
+    first_key = key
+    groups = tl.cdiv(length, ROWS)
+    last = (groups - 1) * ROWS
+    query = advanced(query, last)
+    key = advanced(key, last)
+    value = advanced(value, last)
+    alphas = advanced(alphas, last)
+    outputs = advanced(outputs, last)
+    key_gradient = advanced(key_gradient, last)
+    value_gradient = advanced(value_gradient, last)
+    queries = load_rows(query, length - last, inside, ROWS)
+    keys = load_rows(key, length - last, inside, ROWS)
+    values = load_rows(value, length - last, inside, ROWS)
+    row_alphas = load_rows(alphas, length - last, inside, ROWS)
+    row_outputs = load_rows(outputs, length - last, inside, ROWS)
     for group in range(groups):
-        row = start + (groups - 1 - group) * ROWS
-        queries = load_rows(query, row, stop, inside, ROWS)
-        keys = load_rows(key, row, stop, inside, ROWS)
-        values = load_rows(value, row, stop, inside, ROWS)
-        row_alphas = load_rows(alphas, row, stop, inside, ROWS)
-        row_outputs = load_rows(outputs, row, stop, inside, ROWS)
-        for i in tl.static_range(ROWS):
-            r: tl.constexpr = ROWS - 1 - i
+        left = length - last + group * ROWS  # rows from this group's first to the chunk's end
+        query = advanced(query, -ROWS)
+        key = advanced(key, -ROWS)
+        value = advanced(value, -ROWS)
+        alphas = advanced(alphas, -ROWS)
+        outputs = advanced(outputs, -ROWS)
+        seen = inside & (group + 1 < groups)
+        next_queries = load_rows(query, left + ROWS, seen, ROWS)
+        next_keys = load_rows(key, left + ROWS, seen, ROWS)
+        next_values = load_rows(value, left + ROWS, seen, ROWS)
+        next_row_alphas = load_rows(alphas, left + ROWS, seen, ROWS)
+        next_row_outputs = load_rows(outputs, left + ROWS, seen, ROWS)
+        for r in tl.static_range(ROWS - 1, -1, -1):
             if STEEP:
                 # The running top cannot be run backwards: found anew for each row. Steep chunks are rare.
-                new_top = top_of_chunk(lowest, key, start, row + 1, inside, SCALE, 8)
+                new_top = top_of_chunk(lowest, first_key, length - left + 1, inside, SCALE, 8)
                 value_adjoints = rescaled(value_adjoints, tl.exp(new_top - top), count)
                 key_adjoints = rescaled(key_adjoints, tl.exp(new_top - top), count)
                 top = new_top
@@ -391,8 +437,15 @@ def _causal_key_rows(
             of_key, of_value = _key_gradient(
                 value_adjoints, key_adjoints, keys[r].to(top.dtype), values[r].to(top.dtype), top, ORDER, SCALE
             )
-            store_row(key_gradient, row + r, stop, inside, of_key)
-            store_row(value_gradient, row + r, stop, inside, of_value)
+            store_row(key_gradient, r, left, inside, of_key)
+            store_row(value_gradient, r, left, inside, of_value)
+        queries = next_queries
+        keys = next_keys
+        values = next_values
+        row_alphas = next_row_alphas
+        row_outputs = next_row_outputs
+        key_gradient = advanced(key_gradient, -ROWS)
+        value_gradient = advanced(value_gradient, -ROWS)
 
 
 @triton.jit(do_not_specialize=["seq_len", "chunk_rows"])  # type: ignore[untyped-decorator]
@@ -426,64 +479,64 @@ def causal_key_gradients(
 ):
     """The gradients of every key and value."""
     count: tl.constexpr = ORDER + 1
-    chunk, start, stop, lane, inside = place(seq_len, chunk_rows, channels, LANES)
-    query_column = columns(query, query_strides, lane, heads, head_dim)
-    key_column = columns(key, key_strides, lane, heads, head_dim)
-    value_column = columns(value, value_strides, lane, heads, head_dim)
-    alpha_column = columns(alphas, alpha_strides, lane, heads, head_dim)
-    output_column = columns(outputs, output_strides, lane, heads, head_dim)
-    key_gradient_column = columns(key_gradient, key_gradient_strides, lane, heads, head_dim)
-    value_gradient_column = columns(value_gradient, value_gradient_strides, lane, heads, head_dim)
-    adjoints += chunk.to(tl.int64) * 2 * count * channels
+    chunk, start, length, lane, inside = place(seq_len, chunk_rows, channels, LANES)
+    query_column = columns(query, query_strides, lane, start, heads, head_dim)
+    key_column = columns(key, key_strides, lane, start, heads, head_dim)
+    value_column = columns(value, value_strides, lane, start, heads, head_dim)
+    alpha_column = columns(alphas, alpha_strides, lane, start, heads, head_dim)
+    output_column = columns(outputs, output_strides, lane, start, heads, head_dim)
+    key_gradient_column = columns(key_gradient, key_gradient_strides, lane, start, heads, head_dim)
+    value_gradient_column = columns(value_gradient, value_gradient_strides, lane, start, heads, head_dim)
+    adjoints += chunk * 2 * count * channels
     value_adjoints = load_moments(adjoints, channels, lane, inside, count)
     key_adjoints = load_moments(adjoints + count * channels, channels, lane, inside, count)
-    top = tl.zeros([LANES], moments.dtype.element_ty)
+    old_top = tl.zeros([LANES], moments.dtype.element_ty)
+    top = old_top
+    steep = False
     if STABILISED:
         size = (2 * count + 1) * channels
-        moments += chunk.to(tl.int64) * size
-        next_chunk = tl.where(stop < seq_len, size, 0)
+        moments += chunk * size
+        next_chunk = tl.where(start + length < seq_len, size, 0)
         old_top, top, steep = tops(
-            moments + 2 * count * channels, next_chunk, key_column, start, stop, lane, inside, SCALE, ROWS
+            moments + 2 * count * channels, next_chunk, key_column, length, lane, inside, SCALE, ROWS
         )
-        if steep:
-            _causal_key_rows(
-                query_column,
-                key_column,
-                value_column,
-                alpha_column,
-                output_column,
-                key_gradient_column,
-                value_gradient_column,
-                value_adjoints,
-                key_adjoints,
-                higher(lowest_top(old_top), old_top),
-                top,
-                start,
-                stop,
-                inside,
-                ORDER,
-                SCALE,
-                True,
-                1,
-            )
-            stop = start  # nothing is left to do
-    _causal_key_rows(
-        query_column,
-        key_column,
-        value_column,
-        alpha_column,
-        output_column,
-        key_gradient_column,
-        value_gradient_column,
-        value_adjoints,
-        key_adjoints,
-        top,
-        top,
-        start,
-        stop,
-        inside,
-        ORDER,
-        SCALE,
-        False,
-        ROWS,
-    )
+    if steep:
+        _causal_key_rows(
+            query_column,
+            key_column,
+            value_column,
+            alpha_column,
+            output_column,
+            key_gradient_column,
+            value_gradient_column,
+            value_adjoints,
+            key_adjoints,
+            higher(lowest_top(old_top), old_top),
+            top,
+            length,
+            inside,
+            ORDER,
+            SCALE,
+            True,
+            1,
+        )
+    else:
+        _causal_key_rows(
+            query_column,
+            key_column,
+            value_column,
+            alpha_column,
+            output_column,
+            key_gradient_column,
+            value_gradient_column,
+            value_adjoints,
+            key_adjoints,
+            top,
+            top,
+            length,
+            inside,
+            ORDER,
+            SCALE,
+            False,
+            ROWS,
+        )

@@ -12,6 +12,7 @@ import triton.language as tl
 
 from attention_impls.kernels.ea_triton_rows import (
     absorb,
+    advanced,
     columns,
     empty_moments,
     higher,
@@ -50,34 +51,40 @@ def chunk_totals(
 ):
     """The moments of each chunk alone, relative to its own top."""
     count: tl.constexpr = ORDER + 1
-    chunk, start, stop, lane, inside = place(seq_len, chunk_rows, channels, LANES)
-    key_column = columns(key, key_strides, lane, heads, head_dim)
-    value_column = columns(value, value_strides, lane, heads, head_dim)
+    chunk, start, length, lane, inside = place(seq_len, chunk_rows, channels, LANES)
+    key_column = columns(key, key_strides, lane, start, heads, head_dim)
+    value_column = columns(value, value_strides, lane, start, heads, head_dim)
     top = tl.zeros([LANES], moments.dtype.element_ty)
     value_moments = empty_moments(top, count)
     key_moments = empty_moments(top, count)
     if STABILISED:
         top = lowest_top(top)
-    for row in range(start, stop, ROWS):
-        keys = load_rows(key_column, row, stop, inside, ROWS)
-        values = load_rows(value_column, row, stop, inside, ROWS)
+    keys = load_rows(key_column, length, inside, ROWS)
+    values = load_rows(value_column, length, inside, ROWS)
+    for done in range(0, length, ROWS):
+        key_column = advanced(key_column, ROWS)
+        value_column = advanced(value_column, ROWS)
+        next_keys = load_rows(key_column, length - done - ROWS, inside, ROWS)
+        next_values = load_rows(value_column, length - done - ROWS, inside, ROWS)
         if STABILISED:
             # Rescaled once for all rows at hand: what vanishes by it has vanished from the total, too.
             old_top = top
-            top = top_of_rows(top, keys, row, stop, SCALE, ROWS)
+            top = top_of_rows(top, keys, length - done, SCALE, ROWS)
             value_moments = rescaled(value_moments, tl.exp(old_top - top), count)
             key_moments = rescaled(key_moments, tl.exp(old_top - top), count)
         for r in tl.static_range(ROWS):
             wide_key = keys[r].to(top.dtype)
             weight = tl.exp(log_weight(wide_key, SCALE) - top)
-            weight = tl.where(row + r < stop, weight, 0.0)
+            weight = tl.where(r < length - done, weight, 0.0)
             value_moments, key_moments = absorb(
                 value_moments, key_moments, weight, wide_key, values[r].to(top.dtype), ORDER
             )
-    moments += chunk.to(tl.int64) * (2 * count + 1) * channels
+        keys = next_keys
+        values = next_values
+    moments += chunk * (2 * count + 1) * channels
     store_moments(moments, value_moments, channels, lane, inside, count)
     store_moments(moments + count * channels, key_moments, channels, lane, inside, count)
-    tl.store(chunk_tops + chunk.to(tl.int64) * channels + lane, top, mask=inside)
+    tl.store(chunk_tops + chunk * channels + lane, top, mask=inside)
 
 
 @triton.jit(do_not_specialize=["chunks", "rows"])  # type: ignore[untyped-decorator]
@@ -145,17 +152,21 @@ def full_outputs(
 ):
     """The ratio of both series at every query."""
     count: tl.constexpr = ORDER + 1
-    _chunk, start, stop, lane, inside = place(seq_len, chunk_rows, channels, LANES)
-    query_column = columns(query, query_strides, lane, heads, head_dim)
-    output_column = columns(output, output_strides, lane, heads, head_dim)
+    _chunk, start, length, lane, inside = place(seq_len, chunk_rows, channels, LANES)
+    query_column = columns(query, query_strides, lane, start, heads, head_dim)
+    output_column = columns(output, output_strides, lane, start, heads, head_dim)
     value_moments = load_moments(moments, channels, lane, inside, count)
     key_moments = load_moments(moments + count * channels, channels, lane, inside, count)
-    for row in range(start, stop, ROWS):
-        queries = load_rows(query_column, row, stop, inside, ROWS)
+    queries = load_rows(query_column, length, inside, ROWS)
+    for done in range(0, length, ROWS):
+        query_column = advanced(query_column, ROWS)
+        next_queries = load_rows(query_column, length - done - ROWS, inside, ROWS)
         for r in tl.static_range(ROWS):
             x = 2 * SCALE * queries[r].to(moments.dtype.element_ty)
             y = series(value_moments, x, ORDER) / series(key_moments, x, ORDER)
-            store_row(output_column, row + r, stop, inside, y)
+            store_row(output_column, r, length - done, inside, y)
+        output_column = advanced(output_column, ROWS)
+        queries = next_queries
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -167,8 +178,7 @@ def _causal_rows(
     value_moments,
     key_moments,
     top,
-    start,
-    stop,
+    length,
     inside,
     ORDER: tl.constexpr,
     SCALE: tl.constexpr,
@@ -177,10 +187,16 @@ def _causal_rows(
 ):
     """The rows of one chunk, from the moments before it relative to ``top``: the last, or the old if steep."""
     count: tl.constexpr = ORDER + 1
-    for row in range(start, stop, ROWS):
-        queries = load_rows(query, row, stop, inside, ROWS)
-        keys = load_rows(key, row, stop, inside, ROWS)
-        values = load_rows(value, row, stop, inside, ROWS)
+    queries = load_rows(query, length, inside, ROWS)
+    keys = load_rows(key, length, inside, ROWS)
+    values = load_rows(value, length, inside, ROWS)
+    for done in range(0, length, ROWS):
+        query = advanced(query, ROWS)
+        key = advanced(key, ROWS)
+        value = advanced(value, ROWS)
+        next_queries = load_rows(query, length - done - ROWS, inside, ROWS)
+        next_keys = load_rows(key, length - done - ROWS, inside, ROWS)
+        next_values = load_rows(value, length - done - ROWS, inside, ROWS)
         for r in tl.static_range(ROWS):
             wide_key = keys[r].to(top.dtype)
             if STEEP:
@@ -194,7 +210,11 @@ def _causal_rows(
             )
             x = 2 * SCALE * queries[r].to(top.dtype)
             y = series(value_moments, x, ORDER) / series(key_moments, x, ORDER)
-            store_row(output, row + r, stop, inside, y)
+            store_row(output, r, length - done, inside, y)
+        output = advanced(output, ROWS)
+        queries = next_queries
+        keys = next_keys
+        values = next_values
 
 
 @triton.jit(do_not_specialize=["seq_len", "chunk_rows"])  # type: ignore[untyped-decorator]
@@ -221,56 +241,55 @@ def causal_outputs(
 ):
     """The ratio of both series at every query, of prefix sums that grow row by row."""
     count: tl.constexpr = ORDER + 1
-    chunk, start, stop, lane, inside = place(seq_len, chunk_rows, channels, LANES)
-    query_column = columns(query, query_strides, lane, heads, head_dim)
-    key_column = columns(key, key_strides, lane, heads, head_dim)
-    value_column = columns(value, value_strides, lane, heads, head_dim)
-    output_column = columns(output, output_strides, lane, heads, head_dim)
+    chunk, start, length, lane, inside = place(seq_len, chunk_rows, channels, LANES)
+    query_column = columns(query, query_strides, lane, start, heads, head_dim)
+    key_column = columns(key, key_strides, lane, start, heads, head_dim)
+    value_column = columns(value, value_strides, lane, start, heads, head_dim)
+    output_column = columns(output, output_strides, lane, start, heads, head_dim)
     size = (2 * count + 1) * channels
-    moments += chunk.to(tl.int64) * size
+    moments += chunk * size
     value_moments = load_moments(moments, channels, lane, inside, count)
     key_moments = load_moments(moments + count * channels, channels, lane, inside, count)
     old_top = tl.zeros([LANES], moments.dtype.element_ty)
     top = old_top
+    steep = False
     if STABILISED:
-        next_chunk = tl.where(stop < seq_len, size, 0)
+        next_chunk = tl.where(start + length < seq_len, size, 0)
         old_top, top, steep = tops(
-            moments + 2 * count * channels, next_chunk, key_column, start, stop, lane, inside, SCALE, ROWS
+            moments + 2 * count * channels, next_chunk, key_column, length, lane, inside, SCALE, ROWS
         )
-        if steep:
-            _causal_rows(
-                query_column,
-                key_column,
-                value_column,
-                output_column,
-                value_moments,
-                key_moments,
-                old_top,
-                start,
-                stop,
-                inside,
-                ORDER,
-                SCALE,
-                True,
-                1,
-            )
-            stop = start  # nothing is left to do
-    _causal_rows(
-        query_column,
-        key_column,
-        value_column,
-        output_column,
-        rescaled(value_moments, tl.exp(old_top - top), count),
-        rescaled(key_moments, tl.exp(old_top - top), count),
-        top,
-        start,
-        stop,
-        inside,
-        ORDER,
-        SCALE,
-        False,
-        ROWS,
-    )
+    if steep:
+        _causal_rows(
+            query_column,
+            key_column,
+            value_column,
+            output_column,
+            value_moments,
+            key_moments,
+            old_top,
+            length,
+            inside,
+            ORDER,
+            SCALE,
+            True,
+            1,
+        )
+    else:
+        _causal_rows(
+            query_column,
+            key_column,
+            value_column,
+            output_column,
+            rescaled(value_moments, tl.exp(old_top - top), count),
+            rescaled(key_moments, tl.exp(old_top - top), count),
+            top,
+            length,
+            inside,
+            ORDER,
+            SCALE,
+            False,
+            ROWS,
+        )
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -295,13 +314,17 @@ def decode_step(
 ):
     """One token: its output and the moments that include it. Reads and writes the state once."""
     count: tl.constexpr = ORDER + 1
-    _chunk, _start, _stop, lane, inside = place(1, 1, channels, LANES)
+    lane = tl.program_id(0) * LANES + tl.arange(0, LANES)
+    inside = lane < channels
     value_moments = load_moments(state, channels, lane, inside, count)
     key_moments = load_moments(state + count * channels, channels, lane, inside, count)
     top = tl.load(state + 2 * count * channels + lane, mask=inside, other=0.0)
-    wide_query = load_rows(columns(query, query_strides, lane, heads, head_dim), 0, 1, inside, 1)[0].to(top.dtype)
-    wide_key = load_rows(columns(key, key_strides, lane, heads, head_dim), 0, 1, inside, 1)[0].to(top.dtype)
-    wide_value = load_rows(columns(value, value_strides, lane, heads, head_dim), 0, 1, inside, 1)[0].to(top.dtype)
+    query_column = columns(query, query_strides, lane, 0, heads, head_dim)
+    wide_query = load_rows(query_column, 1, inside, 1)[0].to(top.dtype)
+    key_column = columns(key, key_strides, lane, 0, heads, head_dim)
+    wide_key = load_rows(key_column, 1, inside, 1)[0].to(top.dtype)
+    value_column = columns(value, value_strides, lane, 0, heads, head_dim)
+    wide_value = load_rows(value_column, 1, inside, 1)[0].to(top.dtype)
     new_top = tl.zeros_like(top)
     if STABILISED:
         new_top = higher(higher(lowest_top(top), top), log_weight(wide_key, SCALE))
@@ -311,7 +334,7 @@ def decode_step(
     value_moments, key_moments = absorb(value_moments, key_moments, weight, wide_key, wide_value, ORDER)
     x = 2 * SCALE * wide_query
     y = series(value_moments, x, ORDER) / series(key_moments, x, ORDER)
-    store_row(columns(output, output_strides, lane, heads, head_dim), 0, 1, inside, y)
+    store_row(columns(output, output_strides, lane, 0, heads, head_dim), 0, 1, inside, y)
     store_moments(new_state, value_moments, channels, lane, inside, count)
     store_moments(new_state + count * channels, key_moments, channels, lane, inside, count)
     tl.store(new_state + 2 * count * channels + lane, new_top, mask=inside)

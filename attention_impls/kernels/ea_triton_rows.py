@@ -27,45 +27,50 @@ MAX_RISE = tl.constexpr(30.0)
 
 @triton.jit  # type: ignore[untyped-decorator]
 def place(seq_len, chunk_rows, channels, LANES: tl.constexpr):
-    """Where a program works: its chunk, the rows [start, stop) of it, its channels, which of them exist."""
+    """Where a program works: its chunk, the chunk's first row and length, its channels, which of them exist."""
     blocks = tl.cdiv(channels, LANES)
-    chunk = tl.program_id(0) // blocks
+    chunk = (tl.program_id(0) // blocks).to(tl.int64)
     start = chunk * chunk_rows
     lane = (tl.program_id(0) % blocks) * LANES + tl.arange(0, LANES)
-    return chunk, start, tl.minimum(start + chunk_rows, seq_len), lane, lane < channels
+    return chunk, start, tl.minimum(seq_len - start, chunk_rows).to(tl.int32), lane, lane < channels
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def columns(tensor, strides, lane, heads, head_dim):
-    """Each lane's channel as (pointers to its row 0, stride of rows)."""
+def columns(tensor, strides, lane, row, heads, head_dim):
+    """Each lane's channel from that row on: (pointers to the row, stride of rows)."""
     plane = lane // head_dim
     # 64 bits: a tensor may have more than 2^31 elements.
     batch = (plane // heads).to(tl.int64)
     head = (plane % heads).to(tl.int64)
     channel = (lane % head_dim).to(tl.int64)
-    return tensor + (batch * strides[0] + head * strides[1] + channel * strides[3]), strides[2]
+    stride = tl.cast(strides[2], tl.int64)
+    pointers = tensor + (batch * strides[0] + head * strides[1] + channel * strides[3])
+    return advanced((pointers, stride), row)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def at(column, row):
-    """Pointers to that row of the columns."""
-    return column[0] + tl.cast(row, tl.int64) * column[1]
+def advanced(column, rows):
+    """The columns that many rows further on."""
+    return column[0] + rows * column[1], column[1]
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def load_rows(column, row, stop, inside, ROWS: tl.constexpr):
-    """``ROWS`` rows from that row on, in their own dtype: converting here would wait for each load in turn."""
+def load_rows(column, left, inside, ROWS: tl.constexpr):
+    """The first ``ROWS`` rows, of which ``left`` exist and the others are 0.
+
+    In their own dtype: to convert here would be to wait for each load in turn.
+    """
     rows = ()
     for r in tl.static_range(ROWS):
-        rows = rows + (tl.load(at(column, row + r), mask=inside & (row + r < stop), other=0.0),)
+        rows = rows + (tl.load(column[0] + r * column[1], mask=inside & (r < left), other=0.0),)
     return rows
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def store_row(column, row, stop, inside, values):
-    """One row, converted to the tensor's dtype."""
-    pointers = at(column, row)
-    tl.store(pointers, values.to(pointers.dtype.element_ty), mask=inside & (row < stop))
+def store_row(column, r, left, inside, values):
+    """Row r, converted to the tensor's dtype."""
+    pointers = column[0] + r * column[1]
+    tl.store(pointers, values.to(pointers.dtype.element_ty), mask=inside & (r < left))
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -128,21 +133,22 @@ def lowest_top(like):
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def top_of_rows(top, keys, row, stop, SCALE: tl.constexpr, ROWS: tl.constexpr):
-    """The greatest log-weight of the rows at hand, at least ``top``."""
+def top_of_rows(top, keys, left, SCALE: tl.constexpr, ROWS: tl.constexpr):
+    """The greatest log-weight of the rows at hand, of which ``left`` exist; at least ``top``."""
     for r in tl.static_range(ROWS):
         found = log_weight(keys[r].to(top.dtype), SCALE)
         # A row past the end was loaded as a key of 0, whose log-weight would be the greatest of all.
-        top = higher(top, tl.where(row + r < stop, found, top))
+        top = higher(top, tl.where(r < left, found, top))
     return top
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def top_of_chunk(top, key, start, stop, inside, SCALE: tl.constexpr, ROWS: tl.constexpr):
-    """The greatest log-weight of the rows [start, stop), at least ``top``."""
-    for row in range(start, stop, ROWS):
-        keys = load_rows(key, row, stop, inside, ROWS)
-        top = top_of_rows(top, keys, row, stop, SCALE, ROWS)
+def top_of_chunk(top, key, length, inside, SCALE: tl.constexpr, ROWS: tl.constexpr):
+    """The greatest log-weight of the first ``length`` rows, at least ``top``."""
+    for done in range(0, length, ROWS):
+        keys = load_rows(key, length - done, inside, ROWS)
+        key = advanced(key, ROWS)
+        top = top_of_rows(top, keys, length - done, SCALE, ROWS)
     return top
 
 
@@ -151,8 +157,7 @@ def tops(
     tops_before,  # the tops' row of the moments before this chunk
     next_chunk,  # elements from there to the next chunk's, or 0 if there is none
     key,
-    start,
-    stop,
+    length,
     lane,
     inside,
     SCALE: tl.constexpr,
@@ -168,8 +173,8 @@ def tops(
     if next_chunk > 0:
         top = tl.load(tops_before + next_chunk + lane, mask=inside, other=0.0)
     else:
-        top = top_of_chunk(lowest, key, start, stop, inside, SCALE, ROWS)
-    first = tl.load(at(key, start), mask=inside, other=0.0).to(old_top.dtype)
+        top = top_of_chunk(lowest, key, length, inside, SCALE, ROWS)
+    first = load_rows(key, 1, inside, 1)[0].to(top.dtype)
     entering = higher(lowest, log_weight(first, SCALE))
     steep = tl.max(tl.where(inside, top - entering, 0.0), 0) > MAX_RISE
     return old_top, top, steep

@@ -92,6 +92,7 @@ def main() -> None:
                 compiled = compile_kernel(name, dtype, order, tiles)
                 if options.ptx:
                     Path(options.ptx).write_text(compiled.asm["ptx"])
+                    Path(options.ptx + ".cubin").write_bytes(compiled.asm["cubin"])
                 row = {"kernel": name, "dtype": NAMES[dtype], "order": order, **tiles._asdict()}
                 print(json.dumps({**row, **registers(compiled.asm["cubin"])}), flush=True)
 
