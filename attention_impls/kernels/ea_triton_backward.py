@@ -19,6 +19,9 @@ from attention_impls.kernels.ea_triton_rows import (
     columns,
     empty_moments,
     higher,
+    lanes_if,
+    lanes_of,
+    load_moment,
     load_moments,
     load_rows,
     log_weight,
@@ -79,21 +82,21 @@ def full_query_gradients(
 ):
     """The gradient of every query, and each chunk's share of the adjoints."""
     count: tl.constexpr = ORDER + 1
-    chunk, start, length, lane, inside = place(seq_len, chunk_rows, channels, LANES)
-    query_column = columns(query, query_strides, lane, start, heads, head_dim)
-    upstream_column = columns(upstream, upstream_strides, lane, start, heads, head_dim)
-    gradient_column = columns(query_gradient, query_gradient_strides, lane, start, heads, head_dim)
-    value_moments = load_moments(moments, channels, lane, inside, count)
-    key_moments = load_moments(moments + count * channels, channels, lane, inside, count)
+    chunk, start, length, lanes = place(seq_len, chunk_rows, channels, LANES)
+    query_column = columns(query, query_strides, lanes, start, heads, head_dim)
+    upstream_column = columns(upstream, upstream_strides, lanes, start, heads, head_dim)
+    gradient_column = columns(query_gradient, query_gradient_strides, lanes, start, heads, head_dim)
+    value_moments = load_moments(moments, lanes, count)
+    key_moments = load_moments(moments + count * channels, lanes, count)
     value_adjoints = empty_moments(key_moments[0], count)
     key_adjoints = empty_moments(key_moments[0], count)
-    queries = load_rows(query_column, length, inside, ROWS)
-    upstreams = load_rows(upstream_column, length, inside, ROWS)
+    queries = load_rows(query_column, length, lanes, ROWS)
+    upstreams = load_rows(upstream_column, length, lanes, ROWS)
     for done in range(0, length, ROWS):
         query_column = advanced(query_column, ROWS)
         upstream_column = advanced(upstream_column, ROWS)
-        next_queries = load_rows(query_column, length - done - ROWS, inside, ROWS)
-        next_upstreams = load_rows(upstream_column, length - done - ROWS, inside, ROWS)
+        next_queries = load_rows(query_column, length - done - ROWS, lanes, ROWS)
+        next_upstreams = load_rows(upstream_column, length - done - ROWS, lanes, ROWS)
         for r in tl.static_range(ROWS):
             wide_query = queries[r].to(moments.dtype.element_ty)
             wide_upstream = upstreams[r].to(moments.dtype.element_ty)
@@ -102,13 +105,13 @@ def full_query_gradients(
             )
             # Rows past the end add nothing: their upstream was loaded as 0.
             value_adjoints, key_adjoints = absorb_adjoint(value_adjoints, key_adjoints, alpha, y, x, ORDER)
-            store_row(gradient_column, r, length - done, inside, gradient)
+            store_row(gradient_column, r, length - done, lanes, gradient)
         gradient_column = advanced(gradient_column, ROWS)
         queries = next_queries
         upstreams = next_upstreams
     adjoints += chunk * 2 * count * channels
-    store_moments(adjoints, value_adjoints, channels, lane, inside, count)
-    store_moments(adjoints + count * channels, key_adjoints, channels, lane, inside, count)
+    store_moments(adjoints, value_adjoints, lanes, count)
+    store_moments(adjoints + count * channels, key_adjoints, lanes, count)
 
 
 @triton.jit(do_not_specialize=["seq_len", "chunk_rows"])  # type: ignore[untyped-decorator]
@@ -135,27 +138,27 @@ def full_key_gradients(
 ):
     """The gradients of every key and value."""
     count: tl.constexpr = ORDER + 1
-    _chunk, start, length, lane, inside = place(seq_len, chunk_rows, channels, LANES)
-    key_column = columns(key, key_strides, lane, start, heads, head_dim)
-    value_column = columns(value, value_strides, lane, start, heads, head_dim)
-    key_gradient_column = columns(key_gradient, key_gradient_strides, lane, start, heads, head_dim)
-    value_gradient_column = columns(value_gradient, value_gradient_strides, lane, start, heads, head_dim)
-    value_adjoints = load_moments(adjoints, channels, lane, inside, count)
-    key_adjoints = load_moments(adjoints + count * channels, channels, lane, inside, count)
-    top = tl.load(tops_of_all + lane, mask=inside, other=0.0)
-    keys = load_rows(key_column, length, inside, ROWS)
-    values = load_rows(value_column, length, inside, ROWS)
+    _chunk, start, length, lanes = place(seq_len, chunk_rows, channels, LANES)
+    key_column = columns(key, key_strides, lanes, start, heads, head_dim)
+    value_column = columns(value, value_strides, lanes, start, heads, head_dim)
+    key_gradient_column = columns(key_gradient, key_gradient_strides, lanes, start, heads, head_dim)
+    value_gradient_column = columns(value_gradient, value_gradient_strides, lanes, start, heads, head_dim)
+    value_adjoints = load_moments(adjoints, lanes, count)
+    key_adjoints = load_moments(adjoints + count * channels, lanes, count)
+    top = load_moment(tops_of_all, 0, lanes)
+    keys = load_rows(key_column, length, lanes, ROWS)
+    values = load_rows(value_column, length, lanes, ROWS)
     for done in range(0, length, ROWS):
         key_column = advanced(key_column, ROWS)
         value_column = advanced(value_column, ROWS)
-        next_keys = load_rows(key_column, length - done - ROWS, inside, ROWS)
-        next_values = load_rows(value_column, length - done - ROWS, inside, ROWS)
+        next_keys = load_rows(key_column, length - done - ROWS, lanes, ROWS)
+        next_values = load_rows(value_column, length - done - ROWS, lanes, ROWS)
         for r in tl.static_range(ROWS):
             of_key, of_value = _key_gradient(
                 value_adjoints, key_adjoints, keys[r].to(top.dtype), values[r].to(top.dtype), top, ORDER, SCALE
             )
-            store_row(key_gradient_column, r, length - done, inside, of_key)
-            store_row(value_gradient_column, r, length - done, inside, of_value)
+            store_row(key_gradient_column, r, length - done, lanes, of_key)
+            store_row(value_gradient_column, r, length - done, lanes, of_value)
         key_gradient_column = advanced(key_gradient_column, ROWS)
         value_gradient_column = advanced(value_gradient_column, ROWS)
         keys = next_keys
@@ -176,7 +179,7 @@ def _causal_query_rows(
     old_top,
     top,
     length,
-    inside,
+    lanes,
     ORDER: tl.constexpr,
     SCALE: tl.constexpr,
     STEEP: tl.constexpr,
@@ -187,19 +190,19 @@ def _causal_query_rows(
     value_adjoints = empty_moments(top, count)
     key_adjoints = empty_moments(top, count)
     share = tl.exp(old_top - top)
-    queries = load_rows(query, length, inside, ROWS)
-    keys = load_rows(key, length, inside, ROWS)
-    values = load_rows(value, length, inside, ROWS)
-    upstreams = load_rows(upstream, length, inside, ROWS)
+    queries = load_rows(query, length, lanes, ROWS)
+    keys = load_rows(key, length, lanes, ROWS)
+    values = load_rows(value, length, lanes, ROWS)
+    upstreams = load_rows(upstream, length, lanes, ROWS)
     for done in range(0, length, ROWS):
         query = advanced(query, ROWS)
         key = advanced(key, ROWS)
         value = advanced(value, ROWS)
         upstream = advanced(upstream, ROWS)
-        next_queries = load_rows(query, length - done - ROWS, inside, ROWS)
-        next_keys = load_rows(key, length - done - ROWS, inside, ROWS)
-        next_values = load_rows(value, length - done - ROWS, inside, ROWS)
-        next_upstreams = load_rows(upstream, length - done - ROWS, inside, ROWS)
+        next_queries = load_rows(query, length - done - ROWS, lanes, ROWS)
+        next_keys = load_rows(key, length - done - ROWS, lanes, ROWS)
+        next_values = load_rows(value, length - done - ROWS, lanes, ROWS)
+        next_upstreams = load_rows(upstream, length - done - ROWS, lanes, ROWS)
         for r in tl.static_range(ROWS):
             wide_key = keys[r].to(top.dtype)
             if STEEP:
@@ -216,9 +219,9 @@ def _causal_query_rows(
             alpha, y, x, gradient = _query_gradient(
                 value_moments, key_moments, queries[r].to(top.dtype), upstreams[r].to(top.dtype), ORDER, SCALE
             )
-            store_row(query_gradient, r, length - done, inside, gradient)
-            store_row(alphas, r, length - done, inside, alpha)
-            store_row(outputs, r, length - done, inside, y)
+            store_row(query_gradient, r, length - done, lanes, gradient)
+            store_row(alphas, r, length - done, lanes, alpha)
+            store_row(outputs, r, length - done, lanes, y)
             value_adjoints, key_adjoints = absorb_adjoint(
                 value_adjoints, key_adjoints, alpha * share, y, x, ORDER
             )
@@ -263,25 +266,25 @@ def causal_query_gradients(
 ):
     """The gradient of every query; alpha and y of every row, which the pass over keys needs in reverse."""
     count: tl.constexpr = ORDER + 1
-    chunk, start, length, lane, inside = place(seq_len, chunk_rows, channels, LANES)
-    query_column = columns(query, query_strides, lane, start, heads, head_dim)
-    key_column = columns(key, key_strides, lane, start, heads, head_dim)
-    value_column = columns(value, value_strides, lane, start, heads, head_dim)
-    upstream_column = columns(upstream, upstream_strides, lane, start, heads, head_dim)
-    gradient_column = columns(query_gradient, query_gradient_strides, lane, start, heads, head_dim)
-    alpha_column = columns(alphas, alpha_strides, lane, start, heads, head_dim)
-    output_column = columns(outputs, output_strides, lane, start, heads, head_dim)
+    chunk, start, length, lanes = place(seq_len, chunk_rows, channels, LANES)
+    query_column = columns(query, query_strides, lanes, start, heads, head_dim)
+    key_column = columns(key, key_strides, lanes, start, heads, head_dim)
+    value_column = columns(value, value_strides, lanes, start, heads, head_dim)
+    upstream_column = columns(upstream, upstream_strides, lanes, start, heads, head_dim)
+    gradient_column = columns(query_gradient, query_gradient_strides, lanes, start, heads, head_dim)
+    alpha_column = columns(alphas, alpha_strides, lanes, start, heads, head_dim)
+    output_column = columns(outputs, output_strides, lanes, start, heads, head_dim)
     size = (2 * count + 1) * channels
     moments += chunk * size
-    value_moments = load_moments(moments, channels, lane, inside, count)
-    key_moments = load_moments(moments + count * channels, channels, lane, inside, count)
+    value_moments = load_moments(moments, lanes, count)
+    key_moments = load_moments(moments + count * channels, lanes, count)
     old_top = tl.zeros([LANES], moments.dtype.element_ty)
     top = old_top
     steep = False
     if STABILISED:
         next_chunk = tl.where(start + length < seq_len, size, 0)
         old_top, top, steep = tops(
-            moments + 2 * count * channels, next_chunk, key_column, length, lane, inside, SCALE, ROWS
+            moments + 2 * count * channels, next_chunk, key_column, length, lanes, SCALE, ROWS
         )
     if steep:
         value_adjoints, key_adjoints = _causal_query_rows(
@@ -297,7 +300,7 @@ def causal_query_gradients(
             old_top,
             old_top,
             length,
-            inside,
+            lanes,
             ORDER,
             SCALE,
             True,
@@ -317,15 +320,15 @@ def causal_query_gradients(
             old_top,
             top,
             length,
-            inside,
+            lanes,
             ORDER,
             SCALE,
             False,
             ROWS,
         )
     adjoints += chunk * 2 * count * channels
-    store_moments(adjoints, value_adjoints, channels, lane, inside, count)
-    store_moments(adjoints + count * channels, key_adjoints, channels, lane, inside, count)
+    store_moments(adjoints, value_adjoints, lanes, count)
+    store_moments(adjoints + count * channels, key_adjoints, lanes, count)
 
 
 @triton.jit(do_not_specialize=["chunks", "rows"])  # type: ignore[untyped-decorator]
@@ -343,11 +346,10 @@ def scan_adjoints(
     A chunk's adjoints are relative to the top before it, which the chunk before it ends with. Going back
     the tops fall, and alpha relative to a lower top is smaller: nothing overflows.
     """
-    lane = tl.program_id(0) * LANES + tl.arange(0, LANES)
-    inside = lane < channels
-    adjoints += tl.program_id(1) * channels + lane
+    lanes = lanes_of(tl.program_id(0), channels, LANES)
+    adjoints += tl.program_id(1) * channels + lanes[0]
     stride = tl.cast(rows, tl.int64) * channels
-    tops_before = moments + rows * channels + lane
+    tops_before = moments + rows * channels + lanes[0]
     running = tl.zeros([LANES], moments.dtype.element_ty)
     later_top = running
     for step in range(0, chunks, ROWS):
@@ -355,14 +357,14 @@ def scan_adjoints(
         total_tops = ()
         for r in tl.static_range(ROWS):
             chunk = tl.cast(chunks - 1 - step - r, tl.int64)
-            seen = inside & (chunk >= 0)
+            seen = lanes_if(lanes, chunk >= 0)
             totals = totals + (tl.load(adjoints + chunk * stride, mask=seen, other=0.0),)
             total_tops = total_tops + (
                 tl.load(tops_before + chunk * (stride + channels), mask=seen, other=0.0),
             )
         for r in tl.static_range(ROWS):
             chunk = tl.cast(chunks - 1 - step - r, tl.int64)
-            tl.store(adjoints + chunk * stride, running, mask=inside & (chunk >= 0))
+            tl.store(adjoints + chunk * stride, running, mask=lanes_if(lanes, chunk >= 0))
             # Nothing is carried to the last chunk, so that the first of these tops is of no account.
             fall = tl.where(step + r > 0, tl.exp(total_tops[r] - later_top), 0.0)
             running = totals[r] + running * fall
@@ -383,7 +385,7 @@ def _causal_key_rows(
     lowest,
     top,
     length,
-    inside,
+    lanes,
     ORDER: tl.constexpr,
     SCALE: tl.constexpr,
     STEEP: tl.constexpr,
@@ -401,11 +403,11 @@ def _causal_key_rows(
     outputs = advanced(outputs, last)
     key_gradient = advanced(key_gradient, last)
     value_gradient = advanced(value_gradient, last)
-    queries = load_rows(query, length - last, inside, ROWS)
-    keys = load_rows(key, length - last, inside, ROWS)
-    values = load_rows(value, length - last, inside, ROWS)
-    row_alphas = load_rows(alphas, length - last, inside, ROWS)
-    row_outputs = load_rows(outputs, length - last, inside, ROWS)
+    queries = load_rows(query, length - last, lanes, ROWS)
+    keys = load_rows(key, length - last, lanes, ROWS)
+    values = load_rows(value, length - last, lanes, ROWS)
+    row_alphas = load_rows(alphas, length - last, lanes, ROWS)
+    row_outputs = load_rows(outputs, length - last, lanes, ROWS)
     for group in range(groups):
         left = length - last + group * ROWS  # rows from this group's first to the chunk's end
         query = advanced(query, -ROWS)
@@ -413,16 +415,16 @@ def _causal_key_rows(
         value = advanced(value, -ROWS)
         alphas = advanced(alphas, -ROWS)
         outputs = advanced(outputs, -ROWS)
-        seen = inside & (group + 1 < groups)
-        next_queries = load_rows(query, left + ROWS, seen, ROWS)
-        next_keys = load_rows(key, left + ROWS, seen, ROWS)
-        next_values = load_rows(value, left + ROWS, seen, ROWS)
-        next_row_alphas = load_rows(alphas, left + ROWS, seen, ROWS)
-        next_row_outputs = load_rows(outputs, left + ROWS, seen, ROWS)
+        next_left = tl.where(group + 1 < groups, left + ROWS, 0)
+        next_queries = load_rows(query, next_left, lanes, ROWS)
+        next_keys = load_rows(key, next_left, lanes, ROWS)
+        next_values = load_rows(value, next_left, lanes, ROWS)
+        next_row_alphas = load_rows(alphas, next_left, lanes, ROWS)
+        next_row_outputs = load_rows(outputs, next_left, lanes, ROWS)
         for r in tl.static_range(ROWS - 1, -1, -1):
             if STEEP:
                 # The running top cannot be run backwards: found anew for each row. Steep chunks are rare.
-                new_top = top_of_chunk(lowest, first_key, length - left + 1, inside, SCALE, 8)
+                new_top = top_of_chunk(lowest, first_key, length - left + 1, lanes, SCALE, 8)
                 value_adjoints = rescaled(value_adjoints, tl.exp(new_top - top), count)
                 key_adjoints = rescaled(key_adjoints, tl.exp(new_top - top), count)
                 top = new_top
@@ -437,8 +439,8 @@ def _causal_key_rows(
             of_key, of_value = _key_gradient(
                 value_adjoints, key_adjoints, keys[r].to(top.dtype), values[r].to(top.dtype), top, ORDER, SCALE
             )
-            store_row(key_gradient, r, left, inside, of_key)
-            store_row(value_gradient, r, left, inside, of_value)
+            store_row(key_gradient, r, left, lanes, of_key)
+            store_row(value_gradient, r, left, lanes, of_value)
         queries = next_queries
         keys = next_keys
         values = next_values
@@ -479,17 +481,17 @@ def causal_key_gradients(
 ):
     """The gradients of every key and value."""
     count: tl.constexpr = ORDER + 1
-    chunk, start, length, lane, inside = place(seq_len, chunk_rows, channels, LANES)
-    query_column = columns(query, query_strides, lane, start, heads, head_dim)
-    key_column = columns(key, key_strides, lane, start, heads, head_dim)
-    value_column = columns(value, value_strides, lane, start, heads, head_dim)
-    alpha_column = columns(alphas, alpha_strides, lane, start, heads, head_dim)
-    output_column = columns(outputs, output_strides, lane, start, heads, head_dim)
-    key_gradient_column = columns(key_gradient, key_gradient_strides, lane, start, heads, head_dim)
-    value_gradient_column = columns(value_gradient, value_gradient_strides, lane, start, heads, head_dim)
+    chunk, start, length, lanes = place(seq_len, chunk_rows, channels, LANES)
+    query_column = columns(query, query_strides, lanes, start, heads, head_dim)
+    key_column = columns(key, key_strides, lanes, start, heads, head_dim)
+    value_column = columns(value, value_strides, lanes, start, heads, head_dim)
+    alpha_column = columns(alphas, alpha_strides, lanes, start, heads, head_dim)
+    output_column = columns(outputs, output_strides, lanes, start, heads, head_dim)
+    key_gradient_column = columns(key_gradient, key_gradient_strides, lanes, start, heads, head_dim)
+    value_gradient_column = columns(value_gradient, value_gradient_strides, lanes, start, heads, head_dim)
     adjoints += chunk * 2 * count * channels
-    value_adjoints = load_moments(adjoints, channels, lane, inside, count)
-    key_adjoints = load_moments(adjoints + count * channels, channels, lane, inside, count)
+    value_adjoints = load_moments(adjoints, lanes, count)
+    key_adjoints = load_moments(adjoints + count * channels, lanes, count)
     old_top = tl.zeros([LANES], moments.dtype.element_ty)
     top = old_top
     steep = False
@@ -498,7 +500,7 @@ def causal_key_gradients(
         moments += chunk * size
         next_chunk = tl.where(start + length < seq_len, size, 0)
         old_top, top, steep = tops(
-            moments + 2 * count * channels, next_chunk, key_column, length, lane, inside, SCALE, ROWS
+            moments + 2 * count * channels, next_chunk, key_column, length, lanes, SCALE, ROWS
         )
     if steep:
         _causal_key_rows(
@@ -514,7 +516,7 @@ def causal_key_gradients(
             higher(lowest_top(old_top), old_top),
             top,
             length,
-            inside,
+            lanes,
             ORDER,
             SCALE,
             True,
@@ -534,7 +536,7 @@ def causal_key_gradients(
             top,
             top,
             length,
-            inside,
+            lanes,
             ORDER,
             SCALE,
             False,

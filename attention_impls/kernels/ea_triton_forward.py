@@ -16,6 +16,9 @@ from attention_impls.kernels.ea_triton_rows import (
     columns,
     empty_moments,
     higher,
+    lanes_if,
+    lanes_of,
+    load_moment,
     load_moments,
     load_rows,
     log_weight,
@@ -23,6 +26,7 @@ from attention_impls.kernels.ea_triton_rows import (
     place,
     rescaled,
     series,
+    store_moment,
     store_moments,
     store_row,
     top_of_rows,
@@ -51,21 +55,21 @@ def chunk_totals(
 ):
     """The moments of each chunk alone, relative to its own top."""
     count: tl.constexpr = ORDER + 1
-    chunk, start, length, lane, inside = place(seq_len, chunk_rows, channels, LANES)
-    key_column = columns(key, key_strides, lane, start, heads, head_dim)
-    value_column = columns(value, value_strides, lane, start, heads, head_dim)
+    chunk, start, length, lanes = place(seq_len, chunk_rows, channels, LANES)
+    key_column = columns(key, key_strides, lanes, start, heads, head_dim)
+    value_column = columns(value, value_strides, lanes, start, heads, head_dim)
     top = tl.zeros([LANES], moments.dtype.element_ty)
     value_moments = empty_moments(top, count)
     key_moments = empty_moments(top, count)
     if STABILISED:
         top = lowest_top(top)
-    keys = load_rows(key_column, length, inside, ROWS)
-    values = load_rows(value_column, length, inside, ROWS)
+    keys = load_rows(key_column, length, lanes, ROWS)
+    values = load_rows(value_column, length, lanes, ROWS)
     for done in range(0, length, ROWS):
         key_column = advanced(key_column, ROWS)
         value_column = advanced(value_column, ROWS)
-        next_keys = load_rows(key_column, length - done - ROWS, inside, ROWS)
-        next_values = load_rows(value_column, length - done - ROWS, inside, ROWS)
+        next_keys = load_rows(key_column, length - done - ROWS, lanes, ROWS)
+        next_values = load_rows(value_column, length - done - ROWS, lanes, ROWS)
         if STABILISED:
             # Rescaled once for all rows at hand: what vanishes by it has vanished from the total, too.
             old_top = top
@@ -82,9 +86,9 @@ def chunk_totals(
         keys = next_keys
         values = next_values
     moments += chunk * (2 * count + 1) * channels
-    store_moments(moments, value_moments, channels, lane, inside, count)
-    store_moments(moments + count * channels, key_moments, channels, lane, inside, count)
-    tl.store(chunk_tops + chunk * channels + lane, top, mask=inside)
+    store_moments(moments, value_moments, lanes, count)
+    store_moments(moments + count * channels, key_moments, lanes, count)
+    store_moment(chunk_tops, chunk, top, lanes)
 
 
 @triton.jit(do_not_specialize=["chunks", "rows"])  # type: ignore[untyped-decorator]
@@ -105,32 +109,33 @@ def scan_totals(
     One program for each row of moments and block of channels, sequential over the few hundred chunks that
     there are at most; the loads of ``ROWS`` chunks are under way at once.
     """
-    lane = tl.program_id(0) * LANES + tl.arange(0, LANES)
-    inside = lane < channels
+    lanes = lanes_of(tl.program_id(0), channels, LANES)
     row = tl.program_id(1)
     is_top = row == rows - 1  # the totals of this row are the tops themselves
-    running = tl.load(initial + row * channels + lane, mask=inside, other=0.0)
-    top = tl.load(initial + (rows - 1) * channels + lane, mask=inside, other=0.0)
-    moments += row * channels + lane
+    running = load_moment(initial, row, lanes)
+    top = load_moment(initial, rows - 1, lanes)
+    moments += row * channels + lanes[0]
     stride = tl.cast(rows, tl.int64) * channels
     for first in range(0, chunks, ROWS):
         totals = ()
         total_tops = ()
         for r in tl.static_range(ROWS):
             chunk = tl.cast(first + r, tl.int64)
-            seen = inside & (first + r < chunks)
-            totals = totals + (tl.load(moments + chunk * stride, mask=seen & (row < rows - 1), other=0.0),)
-            total_tops = total_tops + (tl.load(chunk_tops + chunk * channels + lane, mask=seen, other=0.0),)
+            seen = first + r < chunks
+            mask = lanes_if(lanes, seen & (row < rows - 1))
+            totals = totals + (tl.load(moments + chunk * stride, mask=mask, other=0.0),)
+            mask = lanes_if(lanes, seen)
+            total_tops = total_tops + (tl.load(chunk_tops + chunk * channels + lanes[0], mask=mask, other=0.0),)
         for r in tl.static_range(ROWS):
-            seen = inside & (first + r < chunks)
+            seen = first + r < chunks
             if KEEP:
                 kept = tl.where(is_top, top, running)
-                tl.store(moments + tl.cast(first + r, tl.int64) * stride, kept, mask=seen)
+                tl.store(moments + tl.cast(first + r, tl.int64) * stride, kept, mask=lanes_if(lanes, seen))
             new_top = higher(top, tl.where(seen, total_tops[r], top))
             gained = tl.where(seen, totals[r] * tl.exp(total_tops[r] - new_top), 0.0)
             running = tl.where(seen, running * tl.exp(top - new_top), running) + gained
             top = new_top
-    tl.store(final + row * channels + lane, tl.where(is_top, top, running), mask=inside)
+    store_moment(final, row, tl.where(is_top, top, running), lanes)
 
 
 @triton.jit(do_not_specialize=["seq_len", "chunk_rows"])  # type: ignore[untyped-decorator]
@@ -152,19 +157,19 @@ def full_outputs(
 ):
     """The ratio of both series at every query."""
     count: tl.constexpr = ORDER + 1
-    _chunk, start, length, lane, inside = place(seq_len, chunk_rows, channels, LANES)
-    query_column = columns(query, query_strides, lane, start, heads, head_dim)
-    output_column = columns(output, output_strides, lane, start, heads, head_dim)
-    value_moments = load_moments(moments, channels, lane, inside, count)
-    key_moments = load_moments(moments + count * channels, channels, lane, inside, count)
-    queries = load_rows(query_column, length, inside, ROWS)
+    _chunk, start, length, lanes = place(seq_len, chunk_rows, channels, LANES)
+    query_column = columns(query, query_strides, lanes, start, heads, head_dim)
+    output_column = columns(output, output_strides, lanes, start, heads, head_dim)
+    value_moments = load_moments(moments, lanes, count)
+    key_moments = load_moments(moments + count * channels, lanes, count)
+    queries = load_rows(query_column, length, lanes, ROWS)
     for done in range(0, length, ROWS):
         query_column = advanced(query_column, ROWS)
-        next_queries = load_rows(query_column, length - done - ROWS, inside, ROWS)
+        next_queries = load_rows(query_column, length - done - ROWS, lanes, ROWS)
         for r in tl.static_range(ROWS):
             x = 2 * SCALE * queries[r].to(moments.dtype.element_ty)
             y = series(value_moments, x, ORDER) / series(key_moments, x, ORDER)
-            store_row(output_column, r, length - done, inside, y)
+            store_row(output_column, r, length - done, lanes, y)
         output_column = advanced(output_column, ROWS)
         queries = next_queries
 
@@ -179,7 +184,7 @@ def _causal_rows(
     key_moments,
     top,
     length,
-    inside,
+    lanes,
     ORDER: tl.constexpr,
     SCALE: tl.constexpr,
     STEEP: tl.constexpr,
@@ -187,16 +192,16 @@ def _causal_rows(
 ):
     """The rows of one chunk, from the moments before it relative to ``top``: the last, or the old if steep."""
     count: tl.constexpr = ORDER + 1
-    queries = load_rows(query, length, inside, ROWS)
-    keys = load_rows(key, length, inside, ROWS)
-    values = load_rows(value, length, inside, ROWS)
+    queries = load_rows(query, length, lanes, ROWS)
+    keys = load_rows(key, length, lanes, ROWS)
+    values = load_rows(value, length, lanes, ROWS)
     for done in range(0, length, ROWS):
         query = advanced(query, ROWS)
         key = advanced(key, ROWS)
         value = advanced(value, ROWS)
-        next_queries = load_rows(query, length - done - ROWS, inside, ROWS)
-        next_keys = load_rows(key, length - done - ROWS, inside, ROWS)
-        next_values = load_rows(value, length - done - ROWS, inside, ROWS)
+        next_queries = load_rows(query, length - done - ROWS, lanes, ROWS)
+        next_keys = load_rows(key, length - done - ROWS, lanes, ROWS)
+        next_values = load_rows(value, length - done - ROWS, lanes, ROWS)
         for r in tl.static_range(ROWS):
             wide_key = keys[r].to(top.dtype)
             if STEEP:
@@ -210,7 +215,7 @@ def _causal_rows(
             )
             x = 2 * SCALE * queries[r].to(top.dtype)
             y = series(value_moments, x, ORDER) / series(key_moments, x, ORDER)
-            store_row(output, r, length - done, inside, y)
+            store_row(output, r, length - done, lanes, y)
         output = advanced(output, ROWS)
         queries = next_queries
         keys = next_keys
@@ -241,22 +246,22 @@ def causal_outputs(
 ):
     """The ratio of both series at every query, of prefix sums that grow row by row."""
     count: tl.constexpr = ORDER + 1
-    chunk, start, length, lane, inside = place(seq_len, chunk_rows, channels, LANES)
-    query_column = columns(query, query_strides, lane, start, heads, head_dim)
-    key_column = columns(key, key_strides, lane, start, heads, head_dim)
-    value_column = columns(value, value_strides, lane, start, heads, head_dim)
-    output_column = columns(output, output_strides, lane, start, heads, head_dim)
+    chunk, start, length, lanes = place(seq_len, chunk_rows, channels, LANES)
+    query_column = columns(query, query_strides, lanes, start, heads, head_dim)
+    key_column = columns(key, key_strides, lanes, start, heads, head_dim)
+    value_column = columns(value, value_strides, lanes, start, heads, head_dim)
+    output_column = columns(output, output_strides, lanes, start, heads, head_dim)
     size = (2 * count + 1) * channels
     moments += chunk * size
-    value_moments = load_moments(moments, channels, lane, inside, count)
-    key_moments = load_moments(moments + count * channels, channels, lane, inside, count)
+    value_moments = load_moments(moments, lanes, count)
+    key_moments = load_moments(moments + count * channels, lanes, count)
     old_top = tl.zeros([LANES], moments.dtype.element_ty)
     top = old_top
     steep = False
     if STABILISED:
         next_chunk = tl.where(start + length < seq_len, size, 0)
         old_top, top, steep = tops(
-            moments + 2 * count * channels, next_chunk, key_column, length, lane, inside, SCALE, ROWS
+            moments + 2 * count * channels, next_chunk, key_column, length, lanes, SCALE, ROWS
         )
     if steep:
         _causal_rows(
@@ -268,7 +273,7 @@ def causal_outputs(
             key_moments,
             old_top,
             length,
-            inside,
+            lanes,
             ORDER,
             SCALE,
             True,
@@ -284,7 +289,7 @@ def causal_outputs(
             rescaled(key_moments, tl.exp(old_top - top), count),
             top,
             length,
-            inside,
+            lanes,
             ORDER,
             SCALE,
             False,
@@ -314,17 +319,16 @@ def decode_step(
 ):
     """One token: its output and the moments that include it. Reads and writes the state once."""
     count: tl.constexpr = ORDER + 1
-    lane = tl.program_id(0) * LANES + tl.arange(0, LANES)
-    inside = lane < channels
-    value_moments = load_moments(state, channels, lane, inside, count)
-    key_moments = load_moments(state + count * channels, channels, lane, inside, count)
-    top = tl.load(state + 2 * count * channels + lane, mask=inside, other=0.0)
-    query_column = columns(query, query_strides, lane, 0, heads, head_dim)
-    wide_query = load_rows(query_column, 1, inside, 1)[0].to(top.dtype)
-    key_column = columns(key, key_strides, lane, 0, heads, head_dim)
-    wide_key = load_rows(key_column, 1, inside, 1)[0].to(top.dtype)
-    value_column = columns(value, value_strides, lane, 0, heads, head_dim)
-    wide_value = load_rows(value_column, 1, inside, 1)[0].to(top.dtype)
+    lanes = lanes_of(tl.program_id(0), channels, LANES)
+    value_moments = load_moments(state, lanes, count)
+    key_moments = load_moments(state + count * channels, lanes, count)
+    top = load_moment(state, 2 * count, lanes)
+    query_column = columns(query, query_strides, lanes, 0, heads, head_dim)
+    wide_query = load_rows(query_column, 1, lanes, 1)[0].to(top.dtype)
+    key_column = columns(key, key_strides, lanes, 0, heads, head_dim)
+    wide_key = load_rows(key_column, 1, lanes, 1)[0].to(top.dtype)
+    value_column = columns(value, value_strides, lanes, 0, heads, head_dim)
+    wide_value = load_rows(value_column, 1, lanes, 1)[0].to(top.dtype)
     new_top = tl.zeros_like(top)
     if STABILISED:
         new_top = higher(higher(lowest_top(top), top), log_weight(wide_key, SCALE))
@@ -334,7 +338,7 @@ def decode_step(
     value_moments, key_moments = absorb(value_moments, key_moments, weight, wide_key, wide_value, ORDER)
     x = 2 * SCALE * wide_query
     y = series(value_moments, x, ORDER) / series(key_moments, x, ORDER)
-    store_row(columns(output, output_strides, lane, 0, heads, head_dim), 0, 1, inside, y)
-    store_moments(new_state, value_moments, channels, lane, inside, count)
-    store_moments(new_state + count * channels, key_moments, channels, lane, inside, count)
-    tl.store(new_state + 2 * count * channels + lane, new_top, mask=inside)
+    store_row(columns(output, output_strides, lanes, 0, heads, head_dim), 0, 1, lanes, y)
+    store_moments(new_state, value_moments, lanes, count)
+    store_moments(new_state + count * channels, key_moments, lanes, count)
+    store_moment(new_state, 2 * count, new_top, lanes)

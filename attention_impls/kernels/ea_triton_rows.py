@@ -27,17 +27,31 @@ MAX_RISE = tl.constexpr(30.0)
 
 @triton.jit  # type: ignore[untyped-decorator]
 def place(seq_len, chunk_rows, channels, LANES: tl.constexpr):
-    """Where a program works: its chunk, the chunk's first row and length, its channels, which of them exist."""
+    """Where a program works: its chunk, the chunk's first row and length, its lanes."""
     blocks = tl.cdiv(channels, LANES)
     chunk = (tl.program_id(0) // blocks).to(tl.int64)
     start = chunk * chunk_rows
-    lane = (tl.program_id(0) % blocks) * LANES + tl.arange(0, LANES)
-    return chunk, start, tl.minimum(seq_len - start, chunk_rows).to(tl.int32), lane, lane < channels
+    length = tl.minimum(seq_len - start, chunk_rows).to(tl.int32)
+    return chunk, start, length, lanes_of(tl.program_id(0) % blocks, channels, LANES)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def columns(tensor, strides, lane, row, heads, head_dim):
+def lanes_of(block, channels, LANES: tl.constexpr):
+    """A block's channels, and how many there are in all: the last block may have more lanes than channels."""
+    return block * LANES + tl.arange(0, LANES), channels
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def lanes_if(lanes, holds):
+    """The mask of the lanes that exist, or of none."""
+    # Not ``(lane < channels) & holds``: the interpreter of Triton 3.9 makes integers of it.
+    return lanes[0] < tl.where(holds, lanes[1], 0)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def columns(tensor, strides, lanes, row, heads, head_dim):
     """Each lane's channel from that row on: (pointers to the row, stride of rows)."""
+    lane = lanes[0]
     plane = lane // head_dim
     # 64 bits: a tensor may have more than 2^31 elements.
     batch = (plane // heads).to(tl.int64)
@@ -55,38 +69,50 @@ def advanced(column, rows):
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def load_rows(column, left, inside, ROWS: tl.constexpr):
+def load_rows(column, left, lanes, ROWS: tl.constexpr):
     """The first ``ROWS`` rows, of which ``left`` exist and the others are 0.
 
     In their own dtype: to convert here would be to wait for each load in turn.
     """
     rows = ()
     for r in tl.static_range(ROWS):
-        rows = rows + (tl.load(column[0] + r * column[1], mask=inside & (r < left), other=0.0),)
+        rows = rows + (tl.load(column[0] + r * column[1], mask=lanes_if(lanes, r < left), other=0.0),)
     return rows
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def store_row(column, r, left, inside, values):
+def store_row(column, r, left, lanes, values):
     """Row r, converted to the tensor's dtype."""
     pointers = column[0] + r * column[1]
-    tl.store(pointers, values.to(pointers.dtype.element_ty), mask=inside & (r < left))
+    tl.store(pointers, values.to(pointers.dtype.element_ty), mask=lanes_if(lanes, r < left))
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def load_moments(moments, channels, lane, inside, COUNT: tl.constexpr):
-    """``COUNT`` moments of each lane, from the row of ``moments`` on at which the pointer stands."""
+def load_moment(moments, n, lanes):
+    """Row n of [rows, channels] at each lane."""
+    return tl.load(moments + n * lanes[1] + lanes[0], mask=lanes[0] < lanes[1], other=0.0)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def store_moment(moments, n, values, lanes):
+    """The opposite of ``load_moment``."""
+    tl.store(moments + n * lanes[1] + lanes[0], values, mask=lanes[0] < lanes[1])
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def load_moments(moments, lanes, COUNT: tl.constexpr):
+    """Rows 0..COUNT - 1 of [rows, channels] at each lane."""
     loaded = ()
     for n in tl.static_range(COUNT):
-        loaded = loaded + (tl.load(moments + n * channels + lane, mask=inside, other=0.0),)
+        loaded = loaded + (load_moment(moments, n, lanes),)
     return loaded
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def store_moments(moments, values, channels, lane, inside, COUNT: tl.constexpr):
+def store_moments(moments, values, lanes, COUNT: tl.constexpr):
     """The opposite of ``load_moments``."""
     for n in tl.static_range(COUNT):
-        tl.store(moments + n * channels + lane, values[n], mask=inside)
+        store_moment(moments, n, values[n], lanes)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -143,10 +169,10 @@ def top_of_rows(top, keys, left, SCALE: tl.constexpr, ROWS: tl.constexpr):
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def top_of_chunk(top, key, length, inside, SCALE: tl.constexpr, ROWS: tl.constexpr):
+def top_of_chunk(top, key, length, lanes, SCALE: tl.constexpr, ROWS: tl.constexpr):
     """The greatest log-weight of the first ``length`` rows, at least ``top``."""
     for done in range(0, length, ROWS):
-        keys = load_rows(key, length - done, inside, ROWS)
+        keys = load_rows(key, length - done, lanes, ROWS)
         key = advanced(key, ROWS)
         top = top_of_rows(top, keys, length - done, SCALE, ROWS)
     return top
@@ -158,8 +184,7 @@ def tops(
     next_chunk,  # elements from there to the next chunk's, or 0 if there is none
     key,
     length,
-    lane,
-    inside,
+    lanes,
     SCALE: tl.constexpr,
     ROWS: tl.constexpr,
 ):
@@ -168,15 +193,15 @@ def tops(
     Steep: the top of a lane rises within the chunk so far that relative to the last top the weights of
     earlier rows would vanish, although those rows need them. Then every row needs a top of its own.
     """
-    old_top = tl.load(tops_before + lane, mask=inside, other=0.0)
+    old_top = load_moment(tops_before, 0, lanes)
     lowest = higher(lowest_top(old_top), old_top)
     if next_chunk > 0:
-        top = tl.load(tops_before + next_chunk + lane, mask=inside, other=0.0)
+        top = load_moment(tops_before + next_chunk, 0, lanes)
     else:
-        top = top_of_chunk(lowest, key, length, inside, SCALE, ROWS)
-    first = load_rows(key, 1, inside, 1)[0].to(top.dtype)
+        top = top_of_chunk(lowest, key, length, lanes, SCALE, ROWS)
+    first = load_rows(key, 1, lanes, 1)[0].to(top.dtype)
     entering = higher(lowest, log_weight(first, SCALE))
-    steep = tl.max(tl.where(inside, top - entering, 0.0), 0) > MAX_RISE
+    steep = tl.max(tl.where(lanes_if(lanes, True), top - entering, 0.0), 0) > MAX_RISE
     return old_top, top, steep
 
 
