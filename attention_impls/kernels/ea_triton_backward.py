@@ -278,7 +278,7 @@ def causal_query_gradients(
     moments += chunk * size
     value_moments = load_moments(moments, lanes, count)
     key_moments = load_moments(moments + count * channels, lanes, count)
-    old_top = tl.zeros([LANES], moments.dtype.element_ty)
+    old_top = tl.full([LANES], 0, moments.dtype.element_ty)
     top = old_top
     steep = False
     if STABILISED:
@@ -350,7 +350,7 @@ def scan_adjoints(
     adjoints += tl.program_id(1) * channels + lanes[0]
     stride = tl.cast(rows, tl.int64) * channels
     tops_before = moments + rows * channels + lanes[0]
-    running = tl.zeros([LANES], moments.dtype.element_ty)
+    running = tl.full([LANES], 0, moments.dtype.element_ty)
     later_top = running
     for step in range(0, chunks, ROWS):
         totals = ()
@@ -394,7 +394,7 @@ def _causal_key_rows(
     """The rows of one chunk in reverse, from the adjoints after it relative to its last ``top``."""
     count: tl.constexpr = ORDER + 1
     first_key = key
-    groups = tl.cdiv(length, ROWS)
+    groups = (length + ROWS - 1) // ROWS
     last = (groups - 1) * ROWS
     query = advanced(query, last)
     key = advanced(key, last)
@@ -492,7 +492,7 @@ def causal_key_gradients(
     adjoints += chunk * 2 * count * channels
     value_adjoints = load_moments(adjoints, lanes, count)
     key_adjoints = load_moments(adjoints + count * channels, lanes, count)
-    old_top = tl.zeros([LANES], moments.dtype.element_ty)
+    old_top = tl.full([LANES], 0, moments.dtype.element_ty)
     top = old_top
     steep = False
     if STABILISED:

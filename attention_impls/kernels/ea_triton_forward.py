@@ -58,7 +58,7 @@ def chunk_totals(
     chunk, start, length, lanes = place(seq_len, chunk_rows, channels, LANES)
     key_column = columns(key, key_strides, lanes, start, heads, head_dim)
     value_column = columns(value, value_strides, lanes, start, heads, head_dim)
-    top = tl.zeros([LANES], moments.dtype.element_ty)
+    top = tl.full([LANES], 0, moments.dtype.element_ty)
     value_moments = empty_moments(top, count)
     key_moments = empty_moments(top, count)
     if STABILISED:
@@ -255,7 +255,7 @@ def causal_outputs(
     moments += chunk * size
     value_moments = load_moments(moments, lanes, count)
     key_moments = load_moments(moments + count * channels, lanes, count)
-    old_top = tl.zeros([LANES], moments.dtype.element_ty)
+    old_top = tl.full([LANES], 0, moments.dtype.element_ty)
     top = old_top
     steep = False
     if STABILISED:
@@ -329,7 +329,7 @@ def decode_step(
     wide_key = load_rows(key_column, 1, lanes, 1)[0].to(top.dtype)
     value_column = columns(value, value_strides, lanes, 0, heads, head_dim)
     wide_value = load_rows(value_column, 1, lanes, 1)[0].to(top.dtype)
-    new_top = tl.zeros_like(top)
+    new_top = tl.full(top.shape, 0, top.dtype)
     if STABILISED:
         new_top = higher(higher(lowest_top(top), top), log_weight(wide_key, SCALE))
     value_moments = rescaled(value_moments, tl.exp(top - new_top), count)

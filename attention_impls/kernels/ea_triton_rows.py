@@ -13,7 +13,9 @@ The price is the latency of a loop over rows. It is hidden by loading ``ROWS`` r
 used (the loop's body is unrolled over them) and by the multiprocessor's other warps.
 
 Moments are tuples of [LANES] tensors, one for each power, unrolled at compile time. Triton has such
-tuples from 3.3 on.
+tuples from 3.3 on. Of Triton's language only built-ins are used: what its own ``standard`` module adds,
+such as ``tl.zeros``, is bound to the compiler or the interpreter when Triton is imported, and would bind
+the tests to the order of imports.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ MAX_RISE = tl.constexpr(30.0)
 @triton.jit  # type: ignore[untyped-decorator]
 def place(seq_len, chunk_rows, channels, LANES: tl.constexpr):
     """Where a program works: its chunk, the chunk's first row and length, its lanes."""
-    blocks = tl.cdiv(channels, LANES)
+    blocks = (channels + LANES - 1) // LANES
     chunk = (tl.program_id(0) // blocks).to(tl.int64)
     start = chunk * chunk_rows
     length = tl.minimum(seq_len - start, chunk_rows).to(tl.int32)
@@ -120,7 +122,7 @@ def empty_moments(like, COUNT: tl.constexpr):
     """``COUNT`` moments of no rows."""
     empty = ()
     for _n in tl.static_range(COUNT):
-        empty = empty + (tl.zeros_like(like),)
+        empty = empty + (tl.full(like.shape, 0, like.dtype),)
     return empty
 
 
@@ -146,15 +148,21 @@ def higher(top, found):
 
 
 @triton.jit  # type: ignore[untyped-decorator]
+def greater(a, b):
+    """The maximum, to reduce lanes with."""
+    return tl.where(a > b, a, b)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
 def lowest_top(like):
     """The least top that is kept: finite, so that the difference of two tops is a number.
 
     Only where -s k^2 of all keys stays below it do all weights vanish, and the output is not a number.
     """
     if like.dtype == tl.float64:
-        lowest = tl.zeros_like(like) - 1e308
+        lowest = tl.full(like.shape, -1e308, like.dtype)
     else:
-        lowest = tl.zeros_like(like) - 3e38
+        lowest = tl.full(like.shape, -3e38, like.dtype)
     return lowest
 
 
@@ -201,7 +209,7 @@ def tops(
         top = top_of_chunk(lowest, key, length, lanes, SCALE, ROWS)
     first = load_rows(key, 1, lanes, 1)[0].to(top.dtype)
     entering = higher(lowest, log_weight(first, SCALE))
-    steep = tl.max(tl.where(lanes_if(lanes, True), top - entering, 0.0), 0) > MAX_RISE
+    steep = tl.reduce(tl.where(lanes_if(lanes, True), top - entering, 0.0), 0, greater) > MAX_RISE
     return old_top, top, steep
 
 
@@ -230,7 +238,7 @@ def series(moments, x, ORDER: tl.constexpr):
 def slope(moments, x, ORDER: tl.constexpr):
     """The derivative of ``series`` with respect to x, which is the series of the moments 1..ORDER."""
     if ORDER == 0:
-        total = tl.zeros_like(x)
+        total = tl.full(x.shape, 0, x.dtype)
     else:
         total = moments[ORDER]
         for i in tl.static_range(ORDER - 1):
@@ -255,7 +263,7 @@ def absorb_adjoint(value_adjoints, key_adjoints, alpha, output, x, ORDER: tl.con
 def polynomial(coefficients, k, ORDER: tl.constexpr):
     """sum_n k^n coefficients[n] and its derivative with respect to k."""
     total = coefficients[ORDER]
-    derivative = tl.zeros_like(k)
+    derivative = tl.full(k.shape, 0, k.dtype)
     for i in tl.static_range(ORDER):
         derivative = derivative * k + total
         total = total * k + coefficients[ORDER - 1 - i]
