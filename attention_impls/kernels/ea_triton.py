@@ -57,7 +57,7 @@ ROW_BYTES = 16
 With the group loaded ahead of the one in use, this keeps 20 to 40 KiB under way on a multiprocessor of an
 H100, of which it needs about 25 to saturate its memory."""
 
-MAX_ROWS = {"causal_query_gradients": 2, "causal_key_gradients": 4}
+MAX_ROWS = {"causal_outputs": 4, "causal_query_gradients": 2, "causal_key_gradients": 4}
 """Fewer rows where more would cost registers, and so warps, for bandwidth that arithmetic cannot use."""
 
 
@@ -76,9 +76,9 @@ def tiles(kernel: str, order: int, dtype: torch.dtype) -> Tiles:
     take 80 to 168 registers a thread, which leaves 12 to 25 warps on a multiprocessor; nothing is spilled
     below order 32. Not tuned at run time: compiling many candidates would take minutes.
     """
-    lanes = LANES if order <= WIDE_ORDER and dtype != torch.float64 else NARROW_LANES
     if kernel.startswith("scan"):
-        return Tiles(LANES, SCAN_ROWS)
+        return Tiles(NARROW_LANES, SCAN_ROWS)
+    lanes = LANES if order <= WIDE_ORDER and dtype != torch.float64 else NARROW_LANES
     rows = min(ROW_BYTES // dtype.itemsize, MAX_ROWS.get(kernel, MAX_CHUNK_ROWS))
     return Tiles(lanes, max(1, rows >> (order // 16)))
 
@@ -283,7 +283,7 @@ def _scan_totals(
     _launch(
         ea_triton_forward.scan_totals,
         key,
-        (-(-channels // LANES), len(state)),
+        (-(-channels // NARROW_LANES), len(state)),
         moments,
         chunk_tops,
         state,
@@ -367,7 +367,7 @@ def _causal_backward(
     _launch(
         ea_triton_backward.scan_adjoints,
         query,
-        (-(-channels // LANES), adjoints.shape[1]),
+        (-(-channels // NARROW_LANES), adjoints.shape[1]),
         adjoints,
         moments,
         len(moments),
