@@ -42,6 +42,9 @@ from torch import Tensor
 from attention_impls.chunks import accumulator_dtype
 from attention_impls.kernels import ea_triton_backward, ea_triton_forward
 
+if not hasattr(triton.language, "tuple"):
+    raise ImportError(f"the Triton kernels need triton 3.3 or newer, this is {triton.__version__}")
+
 MIN_CHUNK_ROWS = 32  # below, the moments of a chunk are more traffic than its rows
 MAX_CHUNK_ROWS = 256  # above, their traffic no longer counts, and the last programs run alone for longer
 PROGRAMS = 2048  # 16 warps for each of 132 multiprocessors: enough to hide the latency of memory
@@ -129,11 +132,9 @@ def forward(
     """
     moments = _moments(query, order, 1)
     if causal:
-        state = _empty_state(moments[0], stabiliser)
-        output, before = _causal_forward(query, key, value, state, moments[0], order, scale, stabiliser)
+        output, before = _causal_forward(query, key, value, None, moments[0], order, scale, stabiliser)
         return output, before if keep else moments[:0]
-    state = _empty_state(moments[0], stabiliser)
-    _scan_totals(key, value, state, moments[0], order, scale, stabiliser, keep=False)
+    _scan_totals(key, value, None, moments[0], order, scale, stabiliser, keep=False)
     output = _like(query)
     _launch(
         ea_triton_forward.full_outputs,
@@ -230,7 +231,7 @@ def _causal_forward(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    state: Tensor,
+    state: Tensor | None,
     new_state: Tensor,
     order: int,
     scale: float,
@@ -256,7 +257,7 @@ def _causal_forward(
 def _scan_totals(
     key: Tensor,
     value: Tensor,
-    state: Tensor,
+    state: Tensor | None,
     new_state: Tensor,
     order: int,
     scale: float,
@@ -265,7 +266,7 @@ def _scan_totals(
     keep: bool,
 ) -> Tensor:
     """The moments before each chunk (if ``keep``: else chunk totals), and ``new_state`` after the last."""
-    chunks, channels = blocks(key), state[0].numel()
+    chunks, channels = blocks(key), new_state[0].numel()
     moments = _moments(key, order, chunks)
     chunk_tops = moments.new_empty(chunks, channels)
     _launch(
@@ -283,15 +284,16 @@ def _scan_totals(
     _launch(
         ea_triton_forward.scan_totals,
         key,
-        (-(-channels // NARROW_LANES), len(state)),
+        (-(-channels // NARROW_LANES), len(new_state)),
         moments,
         chunk_tops,
         state,
         new_state,
         chunks,
-        len(state),
+        len(new_state),
         channels,
         KEEP=keep,
+        STABILISED=stabiliser,
     )
     return moments
 
@@ -393,7 +395,7 @@ def _launch(kernel: Any, like: Tensor, grid: tuple[int, ...], *arguments: Any, *
     chosen = tiles(kernel.__name__, constants.get("ORDER", 0), like.dtype)
     if "ROWS" in kernel.arg_names:
         constants["ROWS"] = chosen.rows
-    with torch.cuda.device_of(like):
+    with torch.cuda.device_of(like):  # type: ignore[no-untyped-call]
         kernel[grid](
             *arguments, **constants, LANES=chosen.lanes, num_warps=chosen.warps, enable_fp_fusion=True
         )
@@ -425,15 +427,9 @@ def _moments(tensor: Tensor, order: int, count: int) -> Tensor:
     )
 
 
-def _empty_state(like: Tensor, stabiliser: bool) -> Tensor:
-    """The moments of no tokens."""
-    state = torch.zeros_like(like)
-    if stabiliser:
-        state[-1] = -math.inf
-    return state
-
-
 def _like(tensor: Tensor) -> Tensor:
     """Room for a result laid out like the tensor, or contiguous where that has fewer elements than places."""
     broadcast = 0 in tensor.stride()
-    return torch.empty_like(tensor, memory_format=torch.contiguous_format if broadcast else torch.preserve_format)
+    return torch.empty_like(
+        tensor, memory_format=torch.contiguous_format if broadcast else torch.preserve_format
+    )

@@ -7,6 +7,10 @@ them as polynomials in k_j. Causal, key j needs the rows i >= j only: both sums 
 Shapes as in ``ea_triton_forward``; adjoints [chunks, 2 (ORDER + 1), channels], G_0..G_t and H_0..H_t.
 """
 
+# Kernels are compiled by Triton: constants are upper case there, tuples are joined with +, types are inferred.
+# ruff: noqa: N803, RUF005
+# mypy: disable-error-code="untyped-decorator, no-untyped-def, no-untyped-call, assignment"
+
 from __future__ import annotations
 
 import triton
@@ -38,7 +42,7 @@ from attention_impls.kernels.ea_triton_rows import (
 )
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def _query_gradient(value_moments, key_moments, query, upstream, ORDER: tl.constexpr, SCALE: tl.constexpr):
     """alpha, y, x and the query's gradient of one row."""
     x = 2 * SCALE * query
@@ -49,7 +53,7 @@ def _query_gradient(value_moments, key_moments, query, upstream, ORDER: tl.const
     return alpha, y, x, gradient
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def _key_gradient(value_adjoints, key_adjoints, key, value, top, ORDER: tl.constexpr, SCALE: tl.constexpr):
     """The gradients of key and value of one row."""
     weight = tl.exp(log_weight(key, SCALE) - top)
@@ -60,7 +64,7 @@ def _key_gradient(value_adjoints, key_adjoints, key, value, top, ORDER: tl.const
     return key_gradient, weight * of_value
 
 
-@triton.jit(do_not_specialize=["seq_len", "chunk_rows"])  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=["seq_len", "chunk_rows"])
 def full_query_gradients(
     query,
     query_strides,
@@ -114,7 +118,7 @@ def full_query_gradients(
     store_moments(adjoints + count * channels, key_adjoints, lanes, count)
 
 
-@triton.jit(do_not_specialize=["seq_len", "chunk_rows"])  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=["seq_len", "chunk_rows"])
 def full_key_gradients(
     key,
     key_strides,
@@ -155,7 +159,13 @@ def full_key_gradients(
         next_values = load_rows(value_column, length - done - ROWS, lanes, ROWS)
         for r in tl.static_range(ROWS):
             of_key, of_value = _key_gradient(
-                value_adjoints, key_adjoints, keys[r].to(top.dtype), values[r].to(top.dtype), top, ORDER, SCALE
+                value_adjoints,
+                key_adjoints,
+                keys[r].to(top.dtype),
+                values[r].to(top.dtype),
+                top,
+                ORDER,
+                SCALE,
             )
             store_row(key_gradient_column, r, length - done, lanes, of_key)
             store_row(value_gradient_column, r, length - done, lanes, of_value)
@@ -165,7 +175,7 @@ def full_key_gradients(
         values = next_values
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def _causal_query_rows(
     query,
     key,
@@ -235,7 +245,7 @@ def _causal_query_rows(
     return value_adjoints, key_adjoints
 
 
-@triton.jit(do_not_specialize=["seq_len", "chunk_rows"])  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=["seq_len", "chunk_rows"])
 def causal_query_gradients(
     query,
     query_strides,
@@ -331,7 +341,7 @@ def causal_query_gradients(
     store_moments(adjoints + count * channels, key_adjoints, lanes, count)
 
 
-@triton.jit(do_not_specialize=["chunks", "rows"])  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=["chunks", "rows"])
 def scan_adjoints(
     adjoints,  # of each chunk; turned into the sum over the chunks after each
     moments,  # before each chunk, for their tops
@@ -371,7 +381,7 @@ def scan_adjoints(
             later_top = total_tops[r]
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def _causal_key_rows(
     query,
     key,
@@ -437,7 +447,13 @@ def _causal_key_rows(
                 ORDER,
             )
             of_key, of_value = _key_gradient(
-                value_adjoints, key_adjoints, keys[r].to(top.dtype), values[r].to(top.dtype), top, ORDER, SCALE
+                value_adjoints,
+                key_adjoints,
+                keys[r].to(top.dtype),
+                values[r].to(top.dtype),
+                top,
+                ORDER,
+                SCALE,
             )
             store_row(key_gradient, r, left, lanes, of_key)
             store_row(value_gradient, r, left, lanes, of_value)
@@ -450,7 +466,7 @@ def _causal_key_rows(
         value_gradient = advanced(value_gradient, -ROWS)
 
 
-@triton.jit(do_not_specialize=["seq_len", "chunk_rows"])  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=["seq_len", "chunk_rows"])
 def causal_key_gradients(
     query,
     query_strides,

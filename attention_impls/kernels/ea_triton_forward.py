@@ -5,6 +5,10 @@ moments [chunks, 2 (ORDER + 1) + 1, channels], dense, with channels = batch * he
 are S_0..S_t, Z_0..Z_t and the top that they are relative to.
 """
 
+# Kernels are compiled by Triton: constants are upper case there, tuples are joined with +, types are inferred.
+# ruff: noqa: N803, RUF005
+# mypy: disable-error-code="untyped-decorator, no-untyped-def, no-untyped-call, assignment"
+
 from __future__ import annotations
 
 import triton
@@ -34,7 +38,7 @@ from attention_impls.kernels.ea_triton_rows import (
 )
 
 
-@triton.jit(do_not_specialize=["seq_len", "chunk_rows"])  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=["seq_len", "chunk_rows"])
 def chunk_totals(
     key,
     key_strides,
@@ -91,16 +95,17 @@ def chunk_totals(
     store_moment(chunk_tops, chunk, top, lanes)
 
 
-@triton.jit(do_not_specialize=["chunks", "rows"])  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=["chunks", "rows"])
 def scan_totals(
     moments,  # chunk totals; turned into the moments before each chunk
     chunk_tops,  # [chunks, channels]
-    initial,  # [rows, channels]: the moments before the first chunk
+    initial,  # [rows, channels]: the moments before the first chunk, or None
     final,  # [rows, channels]: those after the last
     chunks,
     rows,
     channels,
     KEEP: tl.constexpr,
+    STABILISED: tl.constexpr,
     LANES: tl.constexpr,
     ROWS: tl.constexpr,
 ):
@@ -112,8 +117,14 @@ def scan_totals(
     lanes = lanes_of(tl.program_id(0), channels, LANES)
     row = tl.program_id(1)
     is_top = row == rows - 1  # the totals of this row are the tops themselves
-    running = load_moment(initial, row, lanes)
-    top = load_moment(initial, rows - 1, lanes)
+    if initial is None:
+        running = tl.full([LANES], 0, chunk_tops.dtype.element_ty)
+        top = running
+        if STABILISED:
+            top = tl.full([LANES], float("-inf"), chunk_tops.dtype.element_ty)
+    else:
+        running = load_moment(initial, row, lanes)
+        top = load_moment(initial, rows - 1, lanes)
     moments += row * channels + lanes[0]
     stride = tl.cast(rows, tl.int64) * channels
     for first in range(0, chunks, ROWS):
@@ -125,7 +136,9 @@ def scan_totals(
             mask = lanes_if(lanes, seen & (row < rows - 1))
             totals = totals + (tl.load(moments + chunk * stride, mask=mask, other=0.0),)
             mask = lanes_if(lanes, seen)
-            total_tops = total_tops + (tl.load(chunk_tops + chunk * channels + lanes[0], mask=mask, other=0.0),)
+            total_tops = total_tops + (
+                tl.load(chunk_tops + chunk * channels + lanes[0], mask=mask, other=0.0),
+            )
         for r in tl.static_range(ROWS):
             seen = first + r < chunks
             if KEEP:
@@ -138,7 +151,7 @@ def scan_totals(
     store_moment(final, row, tl.where(is_top, top, running), lanes)
 
 
-@triton.jit(do_not_specialize=["seq_len", "chunk_rows"])  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=["seq_len", "chunk_rows"])
 def full_outputs(
     query,
     query_strides,
@@ -174,7 +187,7 @@ def full_outputs(
         queries = next_queries
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def _causal_rows(
     query,
     key,
@@ -222,7 +235,7 @@ def _causal_rows(
         values = next_values
 
 
-@triton.jit(do_not_specialize=["seq_len", "chunk_rows"])  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=["seq_len", "chunk_rows"])
 def causal_outputs(
     query,
     query_strides,
@@ -297,7 +310,7 @@ def causal_outputs(
         )
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def decode_step(
     query,
     query_strides,

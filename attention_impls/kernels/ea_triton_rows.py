@@ -18,6 +18,10 @@ such as ``tl.zeros``, is bound to the compiler or the interpreter when Triton is
 the tests to the order of imports.
 """
 
+# Kernels are compiled by Triton: constants are upper case there, tuples are joined with +, types are inferred.
+# ruff: noqa: N803, RUF005
+# mypy: disable-error-code="untyped-decorator, no-untyped-def, no-untyped-call, assignment"
+
 from __future__ import annotations
 
 import triton
@@ -27,7 +31,7 @@ MAX_RISE = tl.constexpr(30.0)
 """Largest rise of the top within a chunk whose rows all compute relative to its last top: see chunks.py."""
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def place(seq_len, chunk_rows, channels, LANES: tl.constexpr):
     """Where a program works: its chunk, the chunk's first row and length, its lanes."""
     blocks = (channels + LANES - 1) // LANES
@@ -37,20 +41,20 @@ def place(seq_len, chunk_rows, channels, LANES: tl.constexpr):
     return chunk, start, length, lanes_of(tl.program_id(0) % blocks, channels, LANES)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def lanes_of(block, channels, LANES: tl.constexpr):
     """A block's channels, and how many there are in all: the last block may have more lanes than channels."""
     return block * LANES + tl.arange(0, LANES), channels
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def lanes_if(lanes, holds):
     """The mask of the lanes that exist, or of none."""
     # Not ``(lane < channels) & holds``: the interpreter of Triton 3.9 makes integers of it.
     return lanes[0] < tl.where(holds, lanes[1], 0)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def columns(tensor, strides, lanes, row, heads, head_dim):
     """Each lane's channel from that row on: (pointers to the row, stride of rows)."""
     lane = lanes[0]
@@ -64,13 +68,13 @@ def columns(tensor, strides, lanes, row, heads, head_dim):
     return advanced((pointers, stride), row)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def advanced(column, rows):
     """The columns that many rows further on."""
     return column[0] + rows * column[1], column[1]
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def load_rows(column, left, lanes, ROWS: tl.constexpr):
     """The first ``ROWS`` rows, of which ``left`` exist and the others are 0.
 
@@ -82,26 +86,26 @@ def load_rows(column, left, lanes, ROWS: tl.constexpr):
     return rows
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def store_row(column, r, left, lanes, values):
     """Row r, converted to the tensor's dtype."""
     pointers = column[0] + r * column[1]
     tl.store(pointers, values.to(pointers.dtype.element_ty), mask=lanes_if(lanes, r < left))
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def load_moment(moments, n, lanes):
     """Row n of [rows, channels] at each lane."""
     return tl.load(moments + n * lanes[1] + lanes[0], mask=lanes[0] < lanes[1], other=0.0)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def store_moment(moments, n, values, lanes):
     """The opposite of ``load_moment``."""
     tl.store(moments + n * lanes[1] + lanes[0], values, mask=lanes[0] < lanes[1])
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def load_moments(moments, lanes, COUNT: tl.constexpr):
     """Rows 0..COUNT - 1 of [rows, channels] at each lane."""
     loaded = ()
@@ -110,14 +114,14 @@ def load_moments(moments, lanes, COUNT: tl.constexpr):
     return loaded
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def store_moments(moments, values, lanes, COUNT: tl.constexpr):
     """The opposite of ``load_moments``."""
     for n in tl.static_range(COUNT):
         store_moment(moments, n, values[n], lanes)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def empty_moments(like, COUNT: tl.constexpr):
     """``COUNT`` moments of no rows."""
     empty = ()
@@ -126,7 +130,7 @@ def empty_moments(like, COUNT: tl.constexpr):
     return empty
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def rescaled(moments, factor, COUNT: tl.constexpr):
     """All moments times a factor per lane."""
     scaled = ()
@@ -135,25 +139,25 @@ def rescaled(moments, factor, COUNT: tl.constexpr):
     return scaled
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def log_weight(key, SCALE: tl.constexpr):
     """-s k^2."""
     return -SCALE * key * key
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def higher(top, found):
     """The greater of both, and ``top`` where ``found`` is not a number: it must not reach earlier rows."""
     return tl.where(found > top, found, top)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def greater(a, b):
     """The maximum, to reduce lanes with."""
     return tl.where(a > b, a, b)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def lowest_top(like):
     """The least top that is kept: finite, so that the difference of two tops is a number.
 
@@ -166,7 +170,7 @@ def lowest_top(like):
     return lowest
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def top_of_rows(top, keys, left, SCALE: tl.constexpr, ROWS: tl.constexpr):
     """The greatest log-weight of the rows at hand, of which ``left`` exist; at least ``top``."""
     for r in tl.static_range(ROWS):
@@ -176,7 +180,7 @@ def top_of_rows(top, keys, left, SCALE: tl.constexpr, ROWS: tl.constexpr):
     return top
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def top_of_chunk(top, key, length, lanes, SCALE: tl.constexpr, ROWS: tl.constexpr):
     """The greatest log-weight of the first ``length`` rows, at least ``top``."""
     for done in range(0, length, ROWS):
@@ -186,7 +190,7 @@ def top_of_chunk(top, key, length, lanes, SCALE: tl.constexpr, ROWS: tl.constexp
     return top
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def tops(
     tops_before,  # the tops' row of the moments before this chunk
     next_chunk,  # elements from there to the next chunk's, or 0 if there is none
@@ -213,7 +217,7 @@ def tops(
     return old_top, top, steep
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def absorb(value_moments, key_moments, weight, key, value, ORDER: tl.constexpr):
     """S_n + w k^n v and Z_n + w k^n. The powers grow from w, so that a vanished w stays 0."""
     new_value_moments = ()
@@ -225,7 +229,7 @@ def absorb(value_moments, key_moments, weight, key, value, ORDER: tl.constexpr):
     return new_value_moments, new_key_moments
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def series(moments, x, ORDER: tl.constexpr):
     """sum_n x^n / n! moments[n] by Horner's rule, with x = 2 s q."""
     total = moments[ORDER]
@@ -234,7 +238,7 @@ def series(moments, x, ORDER: tl.constexpr):
     return total
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def slope(moments, x, ORDER: tl.constexpr):
     """The derivative of ``series`` with respect to x, which is the series of the moments 1..ORDER."""
     if ORDER == 0:
@@ -246,7 +250,7 @@ def slope(moments, x, ORDER: tl.constexpr):
     return total
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def absorb_adjoint(value_adjoints, key_adjoints, alpha, output, x, ORDER: tl.constexpr):
     """G_n + alpha x^n / n! and H_n - alpha y x^n / n!: the gradients of the loss by S_n and by Z_n."""
     new_value_adjoints = ()
@@ -259,7 +263,7 @@ def absorb_adjoint(value_adjoints, key_adjoints, alpha, output, x, ORDER: tl.con
     return new_value_adjoints, new_key_adjoints
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def polynomial(coefficients, k, ORDER: tl.constexpr):
     """sum_n k^n coefficients[n] and its derivative with respect to k."""
     total = coefficients[ORDER]

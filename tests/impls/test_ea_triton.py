@@ -29,7 +29,7 @@ ON_GPU = torch.cuda.is_available()
 DEVICE = "cuda" if ON_GPU else "cpu"
 NAMES = [f"attention_impls.kernels.ea_triton{part}" for part in ("_rows", "_forward", "_backward", "")]
 CHUNK = 8
-SHAPE = (1, 2, 2 * CHUNK + 3, 3)  # three chunks, the last one ragged
+SHAPE = (1, 2, 2 * CHUNK + 1, 3)  # three chunks, the last one ragged
 SERIES = Form("ea-series", "eager", {})
 
 # Lanes without a channel compute 0 / 0, as threads of a GPU do. Only NumPy warns of it.
@@ -54,7 +54,7 @@ def loaded() -> Iterator[ModuleType]:
     sys.modules.update(before)
 
 
-@pytest.fixture()
+@pytest.fixture
 def triton_series(loaded: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The same with chunks so small that every scan has several, and some are ragged."""
     monkeypatch.setattr(loaded, "MIN_CHUNK_ROWS", CHUNK)
@@ -103,9 +103,7 @@ def results(
     return output, *module.backward(query, key, value, upstream, moments, **knobs)
 
 
-def truths(
-    query: Tensor, key: Tensor, value: Tensor, upstream: Tensor, **knobs: Any
-) -> tuple[Tensor, ...]:
+def truths(query: Tensor, key: Tensor, value: Tensor, upstream: Tensor, **knobs: Any) -> tuple[Tensor, ...]:
     """The same from the oracle, in float64."""
     leaves = [x.detach().double().requires_grad_() for x in (query, key, value)]
     output = ea_series.oracle(*leaves, **knobs)
@@ -132,7 +130,7 @@ def test_output_and_gradients_are_the_oracle_s_in_every_dtype(
 
 
 @both_masks
-@pytest.mark.parametrize(("order", "scale"), [(0, 1.0), (6, 1.0), (6, 0.5)])
+@pytest.mark.parametrize(("order", "scale"), [(0, 1.0), (6, 0.5)])
 def test_output_and_gradients_are_the_oracle_s_at_every_order(
     triton_series: ModuleType, causal: bool, order: int, scale: float
 ) -> None:
@@ -142,7 +140,7 @@ def test_output_and_gradients_are_the_oracle_s_at_every_order(
 
 
 @both_masks
-@pytest.mark.parametrize("length", [1, 2, CHUNK // 2 + 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK])
+@pytest.mark.parametrize("length", [1, CHUNK // 2 + 1, CHUNK - 1, CHUNK, CHUNK + 1])
 def test_edges_of_chunks_and_groups_of_rows_leave_no_trace(
     triton_series: ModuleType, causal: bool, length: int
 ) -> None:
@@ -176,7 +174,7 @@ def test_strides_of_the_inputs_do_not_matter_and_results_keep_them(
     token_major = query.transpose(1, 2).contiguous().transpose(1, 2)
     channel_major = key.transpose(2, 3).contiguous().transpose(2, 3)
     strided = torch.stack((value, value), -1)[..., 0]
-    found = results(triton_series, token_major, channel_major, strided, upstream[..., :1].expand_as(query) * 0 + upstream, causal=causal)
+    found = results(triton_series, token_major, channel_major, strided, upstream, causal=causal)
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
     assert found[0].stride() == found[1].stride() == token_major.stride()
     assert found[2].stride() == channel_major.stride()
@@ -199,22 +197,17 @@ def test_no_number_stays_in_its_channel_and_reaches_no_earlier_row(
     triton_series: ModuleType, causal: bool
 ) -> None:
     query, key, value, upstream = inputs_of()
-    row, channel = CHUNK + 3, 1
+    row = 2 * CHUNK - 1  # the last of its chunk, whose top earlier rows of the chunk share
     clean, _ = triton_series.forward(
         query, key, value, causal=causal, order=2, scale=1.0, stabiliser=True, keep=False
     )
-    for number in (math.nan, math.inf):
-        broken = key.clone()
-        broken[:, :, row, channel] = number
-        found = results(triton_series, query, broken, value, upstream, causal=causal)
-        first = row if causal else 0
-        assert found[0][:, :, first:, channel].isnan().all()
-        assert torch.equal(found[0][:, :, :first], clean[:, :, :first])
-        for result in found:
-            others = result.clone()
-            others[..., channel] = 0
-            assert others.isfinite().all()
-        assert torch.equal(found[0][..., ::2], clean[..., ::2])
+    key[:, :, row, 1], key[:, :, row, 2] = math.nan, math.inf
+    found = results(triton_series, query, key, value, upstream, causal=causal)
+    first = row if causal else 0
+    assert found[0][:, :, first:, 1:].isnan().all()
+    assert torch.equal(found[0][:, :, :first], clean[:, :, :first])
+    assert torch.equal(found[0][..., 0], clean[..., 0])
+    assert all(result[..., 0].isfinite().all() for result in found)
 
 
 @both_masks
@@ -267,9 +260,13 @@ def test_an_average_of_equal_values_is_that_value(triton_series: ModuleType, cau
 
 
 @both_masks
-def test_the_same_inputs_give_the_same_bits(triton_series: ModuleType, causal: bool) -> None:
+def test_the_same_inputs_give_the_same_bits_and_are_not_modified(
+    triton_series: ModuleType, causal: bool
+) -> None:
     inputs = inputs_of()
+    before = [x.clone() for x in inputs]
     first = results(triton_series, *inputs, causal=causal)
+    assert all(torch.equal(x, old) for x, old in zip(inputs, before, strict=True))
     second = results(triton_series, *inputs, causal=causal)
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
@@ -293,7 +290,9 @@ def test_pieces_of_any_length_extend_to_the_whole(triton_series: ModuleType, sta
     state = torch.zeros(7, *query.shape[:2], query.shape[3], device=DEVICE)
     state[-1] = -math.inf
     outputs = []
-    for part in zip(*(x.split([1, CHUNK + 2, 1, 1, CHUNK - 2], 2) for x in (query, key, value)), strict=True):
+    for part in zip(
+        *(torch.split(x, [1, CHUNK + 2, 1, 1, CHUNK - 4], 2) for x in (query, key, value)), strict=True
+    ):
         before = state.clone()
         output, new_state = triton_series.extend(*part, state, **knobs)
         assert torch.equal(state, before)
@@ -310,7 +309,7 @@ def test_one_token_at_a_time_is_the_causal_form(triton_series: ModuleType) -> No
     state = torch.zeros(7, 1, 1, 3, device=DEVICE)
     state[-1] = -math.inf
     outputs = []
-    for token in zip(*(x.split(1, 2) for x in (query, key, value)), strict=True):
+    for token in zip(*(torch.split(x, 1, 2) for x in (query, key, value)), strict=True):
         output, state = triton_series.extend(*token, state, order=2, scale=1.0, stabiliser=True)
         outputs.append(output)
     truth = ea_series.oracle(query, key, value, causal=True, order=2)
@@ -343,10 +342,3 @@ def test_the_number_of_blocks_follows_from_the_shape_alone(loaded: ModuleType) -
         assert loaded.blocks(tensor) == -(-shape[2] // rows)
         # Scanned one after the other, chunks must not be many more than their rows.
         assert loaded.blocks(tensor) <= max(4 * rows, 1)
-
-
-def test_inputs_are_not_modified(triton_series: ModuleType) -> None:
-    inputs = inputs_of()
-    before = [x.clone() for x in inputs]
-    results(triton_series, *inputs, causal=True)
-    assert all(torch.equal(x, old) for x, old in zip(inputs, before, strict=True))
