@@ -1,33 +1,36 @@
 """EA-series attention in Triton: forward, backward and decode with moments that never leave the registers.
 
-Formulas as in ``attention_impls.ea_series.eager``; the fused passes and their derivatives:
+Formulas as in ``attention_impls.ea_series.eager``. The kernels, one launch each:
 
     forward, full      chunk totals of S_n, Z_n | their sum over chunks | outputs
     forward, causal    chunk totals             | their running sum     | outputs, row by row
     backward, full     queries: dq, adjoint totals G_n, H_n | their sum | keys: dk, dv
     backward, causal   queries: dq, alpha, y, totals | their running sum in reverse | keys, in reverse
+    decode             one token
 
-Work O(t L D); parallel over channels and over chunks of rows, so that few channels do not idle a GPU.
-No atomics: the same inputs give the same bits.
+Parallel over channels and over chunks of rows, so that a few channels fill a GPU if they are long. No
+atomics: the same inputs give the same bits.
 
-Traffic in bytes per element of one [batch, heads, seq_len, head_dim] tensor, with b bytes of the inputs,
-a = 4 of the sums (8 in float64), t = order and C = rows of a chunk, so that m = 2 a (t + 1) / C is a set
-of moments:
+Memory traffic in bytes per element of a [batch, heads, seq_len, head_dim] tensor, with inputs of b bytes
+and sums of a (4, or 8 in float64). A set of moments every C rows is m = 2 a (t + 1) / C: 0.2 to 1.75 bytes
+at t = 6. Instructions per element are those of a loop at t = 6 in bfloat16, compiled for sm_90:
 
-    =================  ============  ====================================================
-    full forward       4 b + 2 m     key, value | query, output
-    causal forward     6 b + 4 m     key, value | query, key, value, output; totals and
-                                     prefixes are written and read once each
-    full backward      7 b + 2 m     query, upstream, dq | key, value, dk, dv
-    causal backward    10 b + 4 a    query, key, value, upstream, dq, alpha, y |
-                       + 5 m         query, key, value, alpha, y, dk, dv
-    decode, a channel  4 b + 4 a (t + 1) + 2 a
-    =================  ============  ====================================================
+    ===============  =================  ============  =====================================================
+    form             bytes              instructions  tensors: first pass | second pass
+    ===============  =================  ============  =====================================================
+    full forward     4 b + 3 m          44 + 34       key, value | query, output
+    causal forward   6 b + 4 m          44 + 72       key, value | query, key, value, output
+    full backward    7 b + 4 m          75 + 52       query, upstream, dq | key, value, dk, dv
+    causal backward  10 b + 4 a + 5 m   120 + 92      query, key, value, upstream, dq, alpha, y |
+                                                      query, key, value, alpha, y, dk, dv
+    decode, channel  4 b + 4 a (t + 1)                query, key, value, output, the state twice
+                     + 2 a
+    ===============  =================  ============  =====================================================
 
-alpha and y (2 a bytes an element, in the memory of dk and dv where the dtypes allow) are the price of the
-causal backward: its second pass runs in reverse, where prefix sums cannot be had again without the
-cancellation of subtracting. Issued instructions are about 6 t + 25 an element of a causal forward pass,
-so that at 16 bits and t = 6 the arithmetic and the traffic of an H100 take about the same time.
+An H100 issues about 29e12 of them a second and moves 3.35e12 bytes: at t = 6 the arithmetic takes half the
+time of the memory in float32, and about as long in bfloat16. alpha and y (4 a, a write and a read of both)
+are what the causal backward pays for a second pass in reverse, where prefix sums cannot be had again but
+by subtraction, which cancels. They are kept where dk and dv will be, if the dtypes are the same.
 """
 
 from __future__ import annotations
@@ -40,7 +43,7 @@ import triton
 from torch import Tensor
 
 from attention_impls.chunks import accumulator_dtype
-from attention_impls.kernels import ea_triton_backward, ea_triton_forward
+from attention_impls.kernels import ea_triton_backward, ea_triton_causal_backward, ea_triton_forward
 
 if not hasattr(triton.language, "tuple"):
     raise ImportError(f"the Triton kernels need triton 3.3 or newer, this is {triton.__version__}")
@@ -75,9 +78,9 @@ class Tiles(NamedTuple):
 def tiles(kernel: str, order: int, dtype: torch.dtype) -> Tiles:
     """The fixed choice for a kernel, from the registers that the compiler reports for sm_90.
 
-    One warp a program: no step crosses threads but one maximum a chunk. At order 6 in bfloat16 the kernels
-    take 80 to 168 registers a thread, which leaves 12 to 25 warps on a multiprocessor; nothing is spilled
-    below order 32. Not tuned at run time: compiling many candidates would take minutes.
+    One warp a program: no step crosses threads but one maximum a chunk. At order 6 the kernels take 72 to
+    168 registers a thread, which leaves 12 to 28 warps on a multiprocessor; in float32 nothing is spilled
+    up to order 32. Not tuned at run time: compiling the candidates would take minutes.
     """
     if kernel.startswith("scan"):
         return Tiles(NARROW_LANES, SCAN_ROWS)
@@ -355,7 +358,7 @@ def _causal_backward(
     channels = moments[0, 0].numel()
     adjoints = moments.new_empty(len(moments), 2 * (order + 1), channels)
     _launch(
-        ea_triton_backward.causal_query_gradients,
+        ea_triton_causal_backward.causal_query_gradients,
         query,
         _programs(query, order),
         *_strided(query, key, value, upstream, query_gradient, alphas, outputs),
@@ -367,7 +370,7 @@ def _causal_backward(
         STABILISED=stabiliser,
     )
     _launch(
-        ea_triton_backward.scan_adjoints,
+        ea_triton_causal_backward.scan_adjoints,
         query,
         (-(-channels // NARROW_LANES), adjoints.shape[1]),
         adjoints,
@@ -377,7 +380,7 @@ def _causal_backward(
         channels,
     )
     _launch(
-        ea_triton_backward.causal_key_gradients,
+        ea_triton_causal_backward.causal_key_gradients,
         query,
         _programs(query, order),
         *_strided(query, key, value, alphas, outputs, key_gradient, value_gradient),

@@ -272,3 +272,25 @@ def polynomial(coefficients, k, ORDER: tl.constexpr):
         derivative = derivative * k + total
         total = total * k + coefficients[ORDER - 1 - i]
     return total, derivative
+
+
+@triton.jit
+def query_gradient_of(value_moments, key_moments, query, upstream, ORDER: tl.constexpr, SCALE: tl.constexpr):
+    """alpha, y, x and the query's gradient of one row."""
+    x = 2 * SCALE * query
+    denominator = series(key_moments, x, ORDER)
+    y = series(value_moments, x, ORDER) / denominator
+    alpha = upstream / denominator
+    gradient = 2 * SCALE * alpha * (slope(value_moments, x, ORDER) - y * slope(key_moments, x, ORDER))
+    return alpha, y, x, gradient
+
+
+@triton.jit
+def key_gradient_of(value_adjoints, key_adjoints, key, value, top, ORDER: tl.constexpr, SCALE: tl.constexpr):
+    """The gradients of key and value of one row."""
+    weight = tl.exp(log_weight(key, SCALE) - top)
+    of_value, of_value_slope = polynomial(value_adjoints, key, ORDER)
+    of_key, of_key_slope = polynomial(key_adjoints, key, ORDER)
+    inner = value * of_value + of_key
+    key_gradient = weight * (value * of_value_slope + of_key_slope - 2 * SCALE * key * inner)
+    return key_gradient, weight * of_value

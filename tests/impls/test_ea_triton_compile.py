@@ -15,7 +15,7 @@ triton = pytest.importorskip("triton")
 ROOT = Path(__file__).parents[2]
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 KERNELS = 10
-MOST_REGISTERS = 168  # 12 warps on a multiprocessor, which has 65,536
+MOST_REGISTERS = 200  # 10 warps on a multiprocessor, which has 65,536
 
 
 @pytest.mark.skipif(

@@ -22,7 +22,12 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from attention_impls.kernels import ea_triton, ea_triton_backward, ea_triton_forward
+from attention_impls.kernels import (
+    ea_triton,
+    ea_triton_backward,
+    ea_triton_causal_backward,
+    ea_triton_forward,
+)
 
 H100 = GPUTarget("cuda", 90, 32)
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
@@ -30,7 +35,7 @@ DTYPES = {"float32": "fp32", "float64": "fp64", "bfloat16": "bf16", "float16": "
 
 KERNELS = {
     name: kernel
-    for module in (ea_triton_forward, ea_triton_backward)
+    for module in (ea_triton_forward, ea_triton_backward, ea_triton_causal_backward)
     for name, kernel in vars(module).items()
     if getattr(kernel, "__module__", "") == module.__name__ and not name.startswith("_")
 }
