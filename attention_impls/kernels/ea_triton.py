@@ -78,8 +78,8 @@ class Tiles(NamedTuple):
 def tiles(kernel: str, order: int, dtype: torch.dtype) -> Tiles:
     """The fixed choice for a kernel, from the registers that the compiler reports for sm_90.
 
-    One warp a program: no step crosses threads but one maximum a chunk. At order 6 the kernels take 72 to
-    168 registers a thread, which leaves 12 to 28 warps on a multiprocessor; in float32 nothing is spilled
+    One warp a program: no step crosses threads but one maximum a chunk. At order 6 the kernels take 64 to
+    168 registers a thread, which leaves 12 to 32 warps on a multiprocessor; in float32 nothing is spilled
     up to order 32. Not tuned at run time: compiling the candidates would take minutes.
     """
     if kernel.startswith("scan"):

@@ -29,9 +29,6 @@ ON_GPU = torch.cuda.is_available()
 DEVICE = "cuda" if ON_GPU else "cpu"
 PARTS = ("_rows", "_forward", "_backward", "_causal_backward", "")
 NAMES = [f"attention_impls.kernels.ea_triton{part}" for part in PARTS]
-    f"attention_impls.kernels.ea_triton{part}"
-    for part in ("_rows", "_forward", "_backward", "_causal_backward", "")
-]
 CHUNK = 8
 SHAPE = (1, 2, 2 * CHUNK + 1, 3)  # three chunks, the last one ragged
 SERIES = Form("ea-series", "eager", {})
