@@ -180,7 +180,7 @@ def _(
     stabiliser: bool,
     keep: bool,
 ) -> tuple[Tensor, Tensor]:
-    slots = (_kernels(query).blocks(query) if keep else 0) if causal else 1
+    slots = _slots(query, keep) if causal else 1
     batch, heads, _, head_dim = query.shape
     wide = accumulator_dtype(query.dtype)
     moments = query.new_empty((slots, 2 * order + 3, batch, heads, head_dim), dtype=wide)
@@ -265,6 +265,15 @@ def _refuse_second(ctx: FunctionCtx, *upstream: Tensor) -> None:
 
 _forward.register_autograd(_differentiate, setup_context=_remember)
 _backward.register_autograd(_refuse_second)
+
+
+def _slots(query: Tensor, keep: bool) -> Any:
+    """How many sets of moments a causal call returns; a symbol where only the data's own length will tell."""
+    if not keep:
+        return 0
+    if query.device.type != "cpu" and not all(isinstance(size, int) for size in query.shape):
+        return torch.library.get_ctx().new_dynamic_size()
+    return _kernels(query).blocks(query)
 
 
 def _under_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:

@@ -15,6 +15,7 @@ and the projections' own temporaries and gradients are added. In the formulas
 
 from __future__ import annotations
 
+import math
 import os
 
 from attention_impls.hyperparameters import ORDER
@@ -27,7 +28,8 @@ BLOCK_ELEMENTS = {"cpu": 2**20, "cuda": 2**24}  # element_wise.py
 BLOCK_ROWS = 32  # element_wise.py
 SDPA_WIDTH = {"cpu": 2, "cuda": 8}  # element_wise.py
 MIN_CHUNK_ROWS = 64  # efficient.py, linear.py
-FUSED_BLOCK = {"cpu": 128, "cuda": 64}  # kernels/ea_cpu_code.py, kernels/ea_triton.py
+FUSED_BLOCK = 128  # kernels/ea_cpu_code.py
+FUSED_LANES, FUSED_PROGRAMS, FUSED_ROWS = 64, 2048, (32, 256)  # kernels/ea_triton.py
 
 FLASH_TILES = ((768, 256), (192, 64), (0, 32))
 """Least seq_len -> queries of a tile of PyTorch's CPU flash kernel (FlashAttentionKernel.cpp)."""
@@ -195,13 +197,27 @@ def _ea_series_causal(problem: Problem, projected: bool) -> int:
 
 
 def ea_series_fused(problem: Problem, projected: bool = False) -> int:
-    """The output and sums; with gradients the output, three gradients and, causal, the sums before every block."""
+    """The output and sums; with gradients the output, three gradients and, causal, the sums before every block.
+    On a GPU the sums of every chunk, twice when causal, and of a causal half's backward two wide tensors."""
     order, n = _order(problem), _narrow(problem)
     sums = (2 * order + 3) * problem.batch * problem.dim * _wide_size(problem)
+    if problem.device == "cuda":
+        chunks = _count(problem, fused_gpu_rows(problem)) * (1 + problem.causal)
+        gradients = 3 * n + 2 * _wide(problem) * (problem.causal and _is_half(problem))
+        core = n + chunks * sums + gradients * problem.backward
+        return _layer(problem, projected, core, train=3)
     if not problem.backward:
         return _layer(problem, projected, n + 2 * sums)
-    kept = _count(problem, FUSED_BLOCK[problem.device]) if problem.causal else 2
+    kept = _count(problem, FUSED_BLOCK) if problem.causal else 2
     return _layer(problem, projected, 4 * n + kept * sums, train=3)
+
+
+def fused_gpu_rows(problem: Problem) -> int:
+    """Rows of a chunk of the fused kernel on a GPU: ``chunk_rows`` of kernels/ea_triton.py."""
+    blocks = _ceil(problem.batch * problem.dim, FUSED_LANES)
+    parallel = min(problem.seq_len * blocks // FUSED_PROGRAMS, FUSED_ROWS[1])
+    rows = max(parallel, math.isqrt(problem.seq_len) // 2, FUSED_ROWS[0])
+    return 1 << (rows - 1).bit_length()
 
 
 def hadamard(problem: Problem, projected: bool = False) -> int:
@@ -271,7 +287,11 @@ def _ea_chunk(problem: Problem) -> tuple[int, int]:
 
 
 def _count(problem: Problem, rows: int) -> int:
-    return -(-problem.seq_len // rows)
+    return _ceil(problem.seq_len, rows)
+
+
+def _ceil(number: int, divisor: int) -> int:
+    return -(-number // divisor)
 
 
 def _order(problem: Problem) -> int:

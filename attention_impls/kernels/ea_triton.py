@@ -52,6 +52,8 @@ MIN_CHUNK_ROWS = 32  # below, the moments of a chunk are more traffic than its r
 MAX_CHUNK_ROWS = 256  # above, their traffic no longer counts, and the last programs run alone for longer
 PROGRAMS = 2048  # 16 warps for each of 132 multiprocessors: enough to hide the latency of memory
 
+TOP_BASE = math.e  # of the logarithm that moments keep as their reference
+
 LANES = 64  # two channels a thread: their independent chains fill the pipeline, and share the addressing
 NARROW_LANES = 32  # one, where the moments of two would not fit the registers
 WIDE_ORDER = 8  # the highest order at which two fit in single precision

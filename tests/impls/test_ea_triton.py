@@ -19,7 +19,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from attention_impls import ea_series
+from attention_impls import Problem, ea_series, workspaces
 
 from .support import DTYPES, Form, draw, error, rounding
 
@@ -343,3 +343,4 @@ def test_the_number_of_blocks_follows_from_the_shape_alone(loaded: ModuleType) -
         assert loaded.blocks(tensor) == -(-shape[2] // rows)
         # Scanned one after the other, chunks must not be many more than their rows.
         assert loaded.blocks(tensor) <= max(4 * rows, 1)
+        assert workspaces.fused_gpu_rows(Problem(*shape, device="cuda")) == rows
