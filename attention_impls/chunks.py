@@ -60,7 +60,7 @@ def plan_chunks(key: Tensor, rows: int, log_weight: Callable[[Tensor], Tensor]) 
     chunks = torch.split(key, rows, -2)
     weights = [log_weight(chunk) for chunk in chunks]
     tops = _running_tops(weights)
-    limit = MAX_RISE[weights[0].dtype]
+    limit = MAX_RISE[accumulator_dtype(weights[0].dtype)]
     first = torch.cat([weight[..., :1, :] for weight in weights], -2)
     entering = torch.maximum(first, torch.cat((first[..., :1, :], tops[..., :-1, :]), -2))
     too_steep = ((tops - entering).amax((0, 1, 3)) > limit).tolist()

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
+from attention_impls.blocks import (
+    block_rows,
+    blocks,
+    causal_blocks,
+    chunk_rows,
+    read,
+    remaining_sums,
+    running_sums,
+    split,
+    sums_after,
+    sums_before,
+    whole_chunks,
+    write,
+)
 from attention_impls.chunks import accumulator_dtype, plan_chunks
 from attention_impls.hyperparameters import NORMALISATION, check
 from attention_impls.spec import Problem
 from attention_impls.validate import validate_qkv
-
-MIN_CHUNK_ROWS = 64  # below this, a chunk's matrix products are too small for the hardware
 
 
 class State(NamedTuple):
@@ -61,17 +74,16 @@ def eager(
     residual connection is left out.
     """
     _check(query, key, value, normalisation)
+    output: Tensor
     if causal:
+        output = _Causal.apply(query, key, value, normalisation == "softmax")  # type: ignore[no-untyped-call]
+    elif normalisation == "softmax":
+        output = _Full.apply(query, key, value)  # type: ignore[no-untyped-call]
+    else:
         wide = accumulator_dtype(query.dtype)
-        form = _causal_softmax if normalisation == "softmax" else _causal_scaling
-        return form(query.to(wide), key.to(wide), value.to(wide)).to(query.dtype)
-    if normalisation == "scaling":
-        root = math.sqrt(query.shape[-2])
-        return (query / root) @ ((key / root).transpose(-1, -2) @ value)
-    wide = accumulator_dtype(query.dtype)
-    query_weights = torch.softmax(query, -1, dtype=wide).to(query.dtype)
-    key_weights = torch.softmax(key, -2, dtype=wide).to(query.dtype)
-    return query_weights @ (key_weights.transpose(-1, -2) @ value)
+        mean = key.to(wide).mT @ value.to(wide) / query.shape[-2]
+        output = (query.to(wide) @ mean).to(query.dtype)
+    return output
 
 
 def oracle(
@@ -126,40 +138,163 @@ def step(
     return (weights[..., None, :] @ new.context).squeeze(-2).to(query.dtype), new
 
 
-def _causal_scaling(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    length = query.shape[-2]
-    context = query.new_zeros(*query.shape[:2], query.shape[-1], query.shape[-1])
-    outputs = []
-    for q, k, v in zip(*(torch.split(x, _rows(query), -2) for x in (query, key, value)), strict=True):
-        outputs.append((q @ k.transpose(-1, -2)).tril() @ v + q @ context)
-        context = context + k.transpose(-1, -2) @ v
-    seen = torch.arange(1, length + 1, dtype=query.dtype, device=query.device)
-    return torch.cat(outputs, -2) / seen[:, None]
+class _Full(torch.autograd.Function):
+    """Softmax normalisation: sums over all keys, then every query times the sums, a block at a time.
+
+    The keys' normaliser divides the sums, [head_dim, head_dim], not the keys. Nothing else waits.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        context, normaliser = _no_sums(query)
+        top = key.amax(-2, keepdim=True).to(context.dtype).flatten(0, 1)
+        for rows in blocks(query):
+            weights = (read(key, rows) - top).exp_()
+            context.baddbmm_(weights.mT, read(value, rows))
+            normaliser += weights.sum(-2, keepdim=True)
+        context /= normaliser.mT
+        output = torch.empty_like(query)
+        for rows in blocks(query):
+            write(output, rows, torch.softmax(read(query, rows), -1) @ context)
+        ctx.save_for_backward(query, key, value, context, normaliser, top)
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """With p_i and w_j the normalised weights: dp_i = C g_i, dC = sum_i p_i g_i^T, dw_j = dC v_j,
+        dv_j = dC^T w_j. The softmax of a channel passes w_j (dw_j - r), where r = sum_j w_j dw_j is the
+        sum over a row of C * dC."""
+        query, key, value, context, normaliser, top = ctx.saved_tensors
+        grad_query, grad_key, grad_value = (torch.empty_like(x) for x in (query, key, value))
+        grad_context = torch.zeros_like(context)
+        for rows in blocks(query):
+            weights, gradient = torch.softmax(read(query, rows), -1), read(upstream, rows)
+            grad_context.baddbmm_(weights.mT, gradient)
+            grad_weights = (gradient @ context.mT).mul_(weights)
+            write(grad_query, rows, _centred(grad_weights, weights))
+        mean = (context * grad_context).sum(-1)[:, None] / normaliser
+        grad_context /= normaliser.mT
+        for rows in blocks(query):
+            weights = (read(key, rows) - top).exp_()
+            grad_weights = torch.baddbmm(mean, read(value, rows), grad_context.mT, beta=-1)
+            write(grad_value, rows, weights @ grad_context)
+            write(grad_key, rows, grad_weights.mul_(weights))
+        return grad_query, grad_key, grad_value
 
 
-def _causal_softmax(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Chunk by chunk, with exponentials relative to the running maximum at the chunk's end."""
-    sizes, tops = plan_chunks(key, _rows(query), lambda chunk: chunk)
-    query_weights = torch.softmax(query, -1)
-    context = query.new_zeros(*query.shape[:2], query.shape[-1], query.shape[-1])
-    normaliser = query.new_zeros(*query.shape[:2], 1, query.shape[-1])
-    chunks = (torch.split(x, sizes, -2) for x in (query_weights, key, value))
-    outputs, old_top = [], tops[0]
-    for q, k, v, top in zip(*chunks, tops, strict=True):
-        weights = torch.exp(k - top)
-        decay = torch.exp(old_top - top)
-        context, normaliser, old_top = decay.transpose(-1, -2) * context, decay * normaliser, top
-        totals = normaliser + torch.cumsum(weights, -2)
-        scaled = q / totals
-        outputs.append((scaled @ weights.transpose(-1, -2)).tril() @ v + scaled @ context)
-        context = context + weights.transpose(-1, -2) @ v
-        normaliser = totals[..., -1:, :]
-    return torch.cat(outputs, -2)
+class _Causal(torch.autograd.Function):
+    """Both normalisations, chunk by chunk: y_i = f_i^T sum_{j <= i} w_j v_j^T.
+
+    softmax: w_j = exp(k_j - top), top being the running maximum at the block's end, and f_i is the
+    softmax of q_i over the sum of w_j, j <= i. scaling: w_j = k_j and f_i = q_i / i. What is carried from
+    block to block is rescaled when the top rises.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, softmax: bool) -> Tensor:
+        context, normaliser = _no_sums(query)
+        chunk, carried, output = chunk_rows(query), [], torch.empty_like(query)
+        plan = _plan(key, softmax)
+        for rows, top, decay in plan:
+            context, normaliser = context * decay.mT, normaliser * decay
+            carried += [context, normaliser]
+            features, weights, _, normaliser = _factors(query, key, normaliser, rows, top)
+            values = split(read(value, rows), chunk)
+            contexts, context = sums_before(weights.mT @ values, context)
+            inside = (features @ weights.mT).tril_()
+            write(output, rows, (features @ contexts).baddbmm_(inside, values))
+        ctx.plan = plan
+        ctx.save_for_backward(query, key, value, *(carried if any(ctx.needs_input_grad) else ()))
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        """df_i = C_i g_i, dw_j = E_j v_j, dv_j = E_j^T w_j with C_i = sum_{j <= i} w_j v_j^T and
+        E_j = sum_{i >= j} f_i g_i^T. The normaliser adds -sum_{i >= j} f_i df_i / n_i to dw_j."""
+        query, key, value, *carried = ctx.saved_tensors
+        grad_query, grad_key, grad_value = (torch.empty_like(x) for x in (query, key, value))
+        grad_context, grad_normaliser = _no_sums(query)
+        chunk = chunk_rows(query)
+        for rows, top, decay in reversed(ctx.plan):
+            normaliser, context = carried.pop(), carried.pop()
+            features, weights, totals, _ = _factors(query, key, normaliser, rows, top)
+            values, gradient = split(read(value, rows), chunk), split(read(upstream, rows), chunk)
+            contexts, _ = sums_before(weights.mT @ values, context)
+            grad_contexts, grad_context = sums_after(features.mT @ gradient, grad_context)
+            inside = (features @ weights.mT).tril_()
+            write(grad_value, rows, (weights @ grad_contexts).baddbmm_(inside.mT, gradient))
+            scores = (gradient @ values.mT).tril_()
+            grad_features = (gradient @ contexts.mT).baddbmm_(scores, weights)
+            grad_weights = (values @ grad_contexts.mT).baddbmm_(scores.mT, features)
+            if top is None:
+                write(grad_query, rows, grad_features.div_(totals))
+                write(grad_key, rows, grad_weights)
+            else:
+                of_totals = grad_features.mul_(features) / -totals
+                of_weights, grad_normaliser = remaining_sums(of_totals, grad_normaliser)
+                grad_weights += of_weights
+                write(grad_query, rows, _centred(grad_features, features.mul_(totals)))
+                write(grad_key, rows, grad_weights.mul_(weights))
+            grad_context, grad_normaliser = grad_context * decay.mT, grad_normaliser * decay
+        return grad_query, grad_key, grad_value, None
 
 
-def _rows(query: Tensor) -> int:
-    """Rows of a causal chunk: as long as the head is wide, work inside and between chunks balance."""
-    return max(MIN_CHUNK_ROWS, query.shape[-1])
+class _Piece(NamedTuple):
+    """Positions of a causal block, and the running maximum of k at its end: None for scaling.
+
+    decay: what the sums carried from before are multiplied by, [batch * heads, 1, head_dim].
+    """
+
+    rows: slice
+    top: Tensor | None
+    decay: Tensor
+
+
+def _plan(key: Tensor, softmax: bool) -> list[_Piece]:
+    """Causal blocks, with softmax cut where a channel's maximum rises steeply."""
+    batch, heads, _, head_dim = key.shape
+    wide = accumulator_dtype(key.dtype)
+    if not softmax:
+        same = key.new_ones(batch * heads, 1, head_dim, dtype=wide)
+        return [_Piece(rows, None, same) for rows in causal_blocks(key)]
+    sizes, tops = plan_chunks(key, block_rows(key), lambda block: block)
+    pieces, start, old_top = [], 0, tops[0].to(wide).flatten(0, 1)
+    for size, narrow in zip(sizes, tops, strict=True):
+        top = narrow.to(wide).flatten(0, 1)
+        for rows in whole_chunks(slice(start, start + size), chunk_rows(key)):
+            pieces.append(_Piece(rows, top, torch.exp(old_top - top)))
+            old_top = top
+        start += size
+    return pieces
+
+
+def _factors(
+    query: Tensor, key: Tensor, normaliser: Tensor, rows: slice, top: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """f, w and what f was divided by, in chunks, and the normaliser at the block's end."""
+    chunk = chunk_rows(query)
+    if top is None:
+        seen = torch.arange(rows.start + 1, rows.stop + 1, dtype=normaliser.dtype, device=query.device)
+        totals = split(seen[None, :, None].expand(len(normaliser), -1, 1), chunk)
+        return split(read(query, rows), chunk) / totals, split(read(key, rows), chunk), totals, normaliser
+    weights = split((read(key, rows) - top).exp_(), chunk)
+    totals, normaliser = running_sums(weights, normaliser)
+    features = torch.softmax(read(query, rows), -1)
+    return split(features, chunk).div_(totals), weights, totals, normaliser
+
+
+def _centred(weighted: Tensor, weights: Tensor) -> Tensor:
+    """The gradient of a softmax's input: weights * gradient, less the weights times its sum. In place."""
+    return weighted.addcmul_(weights, weighted.sum(-1, keepdim=True), value=-1)
+
+
+def _no_sums(query: Tensor) -> tuple[Tensor, Tensor]:
+    """Zeros for a context [batch * heads, head_dim, head_dim] and a normaliser [batch * heads, 1, head_dim]."""
+    batch, heads, _, head_dim = query.shape
+    context = query.new_zeros(batch * heads, head_dim, head_dim, dtype=accumulator_dtype(query.dtype))
+    return context, torch.zeros_like(context[:, :1])
 
 
 def _check(query: Tensor, key: Tensor, value: Tensor, normalisation: str) -> None:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
+from attention_impls.blocks import (
+    blocks,
+    causal_blocks,
+    chunk_rows,
+    read,
+    split,
+    sums_after,
+    sums_before,
+    write,
+)
 from attention_impls.chunks import accumulator_dtype
 from attention_impls.spec import Problem
 from attention_impls.validate import validate_qkv
 
 EPSILON = 1e-6  # added to the denominator, as in the authors' code
-MIN_CHUNK_ROWS = 64  # below this, a chunk's matrix products are too small for the hardware
 
 
 class State(NamedTuple):
@@ -49,10 +58,9 @@ def eager(query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False) ->
     Paper: Katharopoulos et al. 2020, arXiv 2006.16236.
     """
     validate_qkv(query, key, value)
-    wide = accumulator_dtype(query.dtype)
-    query_features, key_features = _features(query.to(wide)), _features(key.to(wide))
-    form = _causal if causal else _full
-    return form(query_features, key_features, value.to(wide)).to(query.dtype)
+    form = _Causal if causal else _Full
+    output: Tensor = form.apply(query, key, value)  # type: ignore[no-untyped-call]
+    return output
 
 
 def oracle(query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False) -> Tensor:
@@ -89,33 +97,120 @@ def step(query: Tensor, key: Tensor, value: Tensor, state: State) -> tuple[Tenso
 
 
 def _features(x: Tensor) -> Tensor:
-    return F.elu(x) + 1
+    return torch.clamp(x, max=0).exp_().add_(torch.relu(x))
 
 
-def _full(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    weighted = query @ (key.transpose(-1, -2) @ value)
-    total = (query * key.sum(-2, keepdim=True)).sum(-1, keepdim=True)
-    return weighted / (total + EPSILON)
+def _slope(features: Tensor) -> Tensor:
+    """The derivative of the feature map: exp(x) below 0, else 1."""
+    return torch.clamp(features, max=1)
 
 
-def _causal(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    length, head_dim = query.shape[-2:]
-    # A chunk as long as the head is wide keeps all chunk states together at L * D elements.
-    rows = min(length, max(MIN_CHUNK_ROWS, head_dim))
-    query, key, value = (_chunked(x, rows) for x in (query, key, value))
-    contexts = _before(key.transpose(-1, -2) @ value)
-    normalisers = _before(key.sum(-2, keepdim=True))
-    inside = (query @ key.transpose(-1, -2)).tril()
-    weighted = inside @ value + query @ contexts
-    total = inside.sum(-1, keepdim=True) + (query * normalisers).sum(-1, keepdim=True)
-    return (weighted / (total + EPSILON)).flatten(2, 3)[:, :, :length]
+class _Full(torch.autograd.Function):
+    """Sums over all keys, then the ratio at every query, a block at a time. Nothing waits but the sums."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        context, normaliser = _no_sums(query)
+        for rows in blocks(query):
+            features = _features(read(key, rows))
+            context.baddbmm_(features.mT, read(value, rows))
+            normaliser += features.sum(-2, keepdim=True)
+        output = torch.empty_like(query)
+        for rows in blocks(query):
+            features = _features(read(query, rows))
+            total = (features * normaliser).sum(-1, keepdim=True).add_(EPSILON)
+            write(output, rows, (features @ context).div_(total))
+        ctx.save_for_backward(query, key, value, context, normaliser)
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """With h_i = g_i / total_i and u_i = -h_i^T y_i, the gradients of the weighted sum and of the total:
+        dphi(q_i) = C h_i + u_i z, dC = sum_i phi(q_i) h_i^T, dz = sum_i u_i phi(q_i),
+        dphi(k_j) = dC v_j + dz, dv_j = dC^T phi(k_j)."""
+        query, key, value, context, normaliser = ctx.saved_tensors
+        grad_query, grad_key, grad_value = (torch.empty_like(x) for x in (query, key, value))
+        grad_context, grad_normaliser = _no_sums(query)
+        for rows in blocks(query):
+            features = _features(read(query, rows))
+            total = (features * normaliser).sum(-1, keepdim=True).add_(EPSILON)
+            ahead = read(upstream, rows) / total
+            gradient = ahead @ context.mT
+            of_total = (features * gradient).sum(-1, keepdim=True).div_(-total)
+            grad_context.baddbmm_(features.mT, ahead)
+            grad_normaliser += (features * of_total).sum(-2, keepdim=True)
+            gradient.addcmul_(of_total, normaliser)
+            write(grad_query, rows, gradient.mul_(_slope(features)))
+        for rows in blocks(query):
+            features, values = _features(read(key, rows)), read(value, rows)
+            gradient = torch.baddbmm(grad_normaliser, values, grad_context.mT)
+            write(grad_value, rows, features @ grad_context)
+            write(grad_key, rows, gradient.mul_(_slope(features)))
+        return grad_query, grad_key, grad_value
 
 
-def _chunked(x: Tensor, rows: int) -> Tensor:
-    """[batch, heads, chunks, rows, head_dim]; the last chunk is filled up with zeros."""
-    return torch.unflatten(F.pad(x, (0, 0, 0, -x.shape[-2] % rows)), 2, (-1, rows))
+class _Causal(torch.autograd.Function):
+    """The same with the sums of each query's past: chunks of a block at once, and the sums before them."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        context, normaliser = _no_sums(query)
+        output, carried = torch.empty_like(query), []
+        chunk = chunk_rows(query)
+        for rows in causal_blocks(query):
+            carried += [context, normaliser]
+            q, k, v = (split(x, chunk) for x in _triple(query, key, value, rows))
+            contexts, context = sums_before(k.mT @ v, context)
+            normalisers, normaliser = sums_before(k.sum(-2, keepdim=True), normaliser)
+            inside = (q @ k.mT).tril_()
+            weighted = (q @ contexts).baddbmm_(inside, v)
+            write(output, rows, weighted.div_(_total(q, inside, normalisers)))
+        ctx.save_for_backward(query, key, value, output, *(carried if any(ctx.needs_input_grad) else ()))
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As ``_Full``, C and z being sums over j <= i and their gradients sums over i >= j."""
+        query, key, value, output, *carried = ctx.saved_tensors
+        grad_query, grad_key, grad_value = (torch.empty_like(x) for x in (query, key, value))
+        grad_context, grad_normaliser = _no_sums(query)
+        chunk = chunk_rows(query)
+        for rows in reversed(causal_blocks(query)):
+            normaliser, context = carried.pop(), carried.pop()
+            q, k, v = (split(x, chunk) for x in _triple(query, key, value, rows))
+            contexts, _ = sums_before(k.mT @ v, context)
+            normalisers, _ = sums_before(k.sum(-2, keepdim=True), normaliser)
+            inside = (q @ k.mT).tril_()
+            total = _total(q, inside, normalisers)
+            ahead = split(read(upstream, rows), chunk) / total
+            of_total = (ahead * split(read(output, rows), chunk)).sum(-1, keepdim=True).neg_()
+            scores = torch.baddbmm(of_total.expand_as(inside), ahead, v.mT).tril_()
+            gradient = torch.baddbmm(of_total * normalisers, ahead, contexts.mT).baddbmm_(scores, k)
+            write(grad_query, rows, gradient.mul_(_slope(q)))
+            grad_contexts, grad_context = sums_after(q.mT @ ahead, grad_context)
+            grad_normalisers, grad_normaliser = sums_after(
+                (q * of_total).sum(-2, keepdim=True), grad_normaliser
+            )
+            write(grad_value, rows, (k @ grad_contexts).baddbmm_(inside.mT, ahead))
+            gradient = torch.baddbmm(grad_normalisers, v, grad_contexts.mT).baddbmm_(scores.mT, q)
+            write(grad_key, rows, gradient.mul_(_slope(k)))
+        return grad_query, grad_key, grad_value
 
 
-def _before(chunk_sums: Tensor) -> Tensor:
-    """For every chunk the sum of all chunks before it."""
-    return F.pad(chunk_sums.cumsum(2)[:, :, :-1], (0, 0, 0, 0, 1, 0))
+def _no_sums(query: Tensor) -> tuple[Tensor, Tensor]:
+    """Zeros for a context [batch * heads, head_dim, head_dim] and a normaliser [batch * heads, 1, head_dim]."""
+    batch, heads, _, head_dim = query.shape
+    context = query.new_zeros(batch * heads, head_dim, head_dim, dtype=accumulator_dtype(query.dtype))
+    return context, torch.zeros_like(context[:, :1])
+
+
+def _triple(query: Tensor, key: Tensor, value: Tensor, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+    """Features of queries and keys, and values of a block."""
+    return _features(read(query, rows)), _features(read(key, rows)), read(value, rows)
+
+
+def _total(query: Tensor, inside: Tensor, normalisers: Tensor) -> Tensor:
+    """The denominator of every row of the chunks."""
+    return inside.sum(-1, keepdim=True).add_((query * normalisers).sum(-1, keepdim=True)).add_(EPSILON)
