@@ -71,7 +71,7 @@ def write(x: Tensor, rows: slice, block: Tensor) -> None:
 
 def split(block: Tensor, chunk: int) -> Tensor:
     """[groups, rows, columns] -> [groups * chunks, rows of a chunk, columns]."""
-    groups, rows, columns = block.shape
+    rows, columns = block.shape[1:]
     return block.reshape(-1, min(rows, chunk), columns)
 
 

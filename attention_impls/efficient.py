@@ -28,6 +28,8 @@ from attention_impls.hyperparameters import NORMALISATION, check
 from attention_impls.spec import Problem
 from attention_impls.validate import validate_qkv
 
+Sums = tuple[Tensor, Tensor]  # a context and a normaliser, or their gradients
+
 
 class State(NamedTuple):
     """Sums over the tokens so far, in float32 (float64 for float64).
@@ -194,51 +196,77 @@ class _Causal(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, softmax: bool) -> Tensor:
         context, normaliser = _no_sums(query)
-        chunk, carried, output = chunk_rows(query), [], torch.empty_like(query)
+        output, has_gradients = torch.empty_like(query), any(ctx.needs_input_grad)
+        kept: list[Tensor] = []
         plan = _plan(key, softmax)
-        for rows, top, decay in plan:
-            context, normaliser = context * decay.mT, normaliser * decay
-            carried += [context, normaliser]
-            features, weights, _, normaliser = _factors(query, key, normaliser, rows, top)
-            values = split(read(value, rows), chunk)
-            contexts, context = sums_before(weights.mT @ values, context)
-            inside = (features @ weights.mT).tril_()
-            write(output, rows, (features @ contexts).baddbmm_(inside, values))
+        for piece in plan:
+            context, normaliser = context * piece.decay.mT, normaliser * piece.decay
+            kept += [context, normaliser] if has_gradients else []
+            factors, normaliser = _factors(query, key, normaliser, piece)
+            block, context = _causal_block(
+                factors, split(read(value, piece.rows), chunk_rows(query)), context
+            )
+            write(output, piece.rows, block)
         ctx.plan = plan
-        ctx.save_for_backward(query, key, value, *(carried if any(ctx.needs_input_grad) else ()))
+        ctx.save_for_backward(query, key, value, *kept)
         return output
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        """df_i = C_i g_i, dw_j = E_j v_j, dv_j = E_j^T w_j with C_i = sum_{j <= i} w_j v_j^T and
-        E_j = sum_{i >= j} f_i g_i^T. The normaliser adds -sum_{i >= j} f_i df_i / n_i to dw_j."""
-        query, key, value, *carried = ctx.saved_tensors
-        grad_query, grad_key, grad_value = (torch.empty_like(x) for x in (query, key, value))
-        grad_context, grad_normaliser = _no_sums(query)
-        chunk = chunk_rows(query)
-        for rows, top, decay in reversed(ctx.plan):
-            normaliser, context = carried.pop(), carried.pop()
-            features, weights, totals, _ = _factors(query, key, normaliser, rows, top)
-            values, gradient = split(read(value, rows), chunk), split(read(upstream, rows), chunk)
-            contexts, _ = sums_before(weights.mT @ values, context)
-            grad_contexts, grad_context = sums_after(features.mT @ gradient, grad_context)
-            inside = (features @ weights.mT).tril_()
-            write(grad_value, rows, (weights @ grad_contexts).baddbmm_(inside.mT, gradient))
-            scores = (gradient @ values.mT).tril_()
-            grad_features = (gradient @ contexts.mT).baddbmm_(scores, weights)
-            grad_weights = (values @ grad_contexts.mT).baddbmm_(scores.mT, features)
-            if top is None:
-                write(grad_query, rows, grad_features.div_(totals))
-                write(grad_key, rows, grad_weights)
-            else:
-                of_totals = grad_features.mul_(features) / -totals
-                of_weights, grad_normaliser = remaining_sums(of_totals, grad_normaliser)
-                grad_weights += of_weights
-                write(grad_query, rows, _centred(grad_features, features.mul_(totals)))
-                write(grad_key, rows, grad_weights.mul_(weights))
-            grad_context, grad_normaliser = grad_context * decay.mT, grad_normaliser * decay
-        return grad_query, grad_key, grad_value, None
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, *kept = ctx.saved_tensors
+        gradients = tuple(torch.empty_like(x) for x in (query, key, value))
+        behind = _no_sums(query)
+        for piece in reversed(ctx.plan):
+            normaliser, context = kept.pop(), kept.pop()
+            factors, _ = _factors(query, key, normaliser, piece)
+            v, g = (split(read(x, piece.rows), chunk_rows(x)) for x in (value, upstream))
+            parts, (grad_context, grad_normaliser) = _causal_gradients(
+                factors, v, g, context, behind, softmax=piece.top is not None
+            )
+            behind = grad_context * piece.decay.mT, grad_normaliser * piece.decay
+            for gradient, part in zip(gradients, parts, strict=True):
+                write(gradient, piece.rows, part)
+        return *gradients, None
+
+
+class _Factors(NamedTuple):
+    """In chunks: features f, weights w, and what f was divided by."""
+
+    features: Tensor
+    weights: Tensor
+    totals: Tensor
+
+
+def _causal_block(factors: _Factors, v: Tensor, carried: Tensor) -> tuple[Tensor, Tensor]:
+    """The outputs of a block in chunks, and the context at its end, from the one before it."""
+    contexts, context = sums_before(factors.weights.mT @ v, carried)
+    inside = (factors.features @ factors.weights.mT).tril_()
+    return (factors.features @ contexts).baddbmm_(inside, v), context
+
+
+def _causal_gradients(
+    factors: _Factors, v: Tensor, upstream: Tensor, carried: Tensor, behind: Sums, softmax: bool
+) -> tuple[tuple[Tensor, Tensor, Tensor], Sums]:
+    """Gradients of a block's query, key and value, and the sums at its start, from those behind it.
+
+    df_i = C_i g_i, dw_j = E_j v_j, dv_j = E_j^T w_j with C_i = sum_{j <= i} w_j v_j^T and
+    E_j = sum_{i >= j} f_i g_i^T. The totals n_i add -sum_{i >= j} f_i df_i / n_i to dw_j.
+    """
+    features, weights, totals = factors
+    contexts, _ = sums_before(weights.mT @ v, carried)
+    grad_contexts, context = sums_after(features.mT @ upstream, behind[0])
+    inside = (features @ weights.mT).tril_()
+    grad_value = (weights @ grad_contexts).baddbmm_(inside.mT, upstream)
+    scores = (upstream @ v.mT).tril_()
+    grad_features = (upstream @ contexts.mT).baddbmm_(scores, weights)
+    grad_weights = (v @ grad_contexts.mT).baddbmm_(scores.mT, features)
+    if not softmax:
+        return (grad_features.div_(totals), grad_weights, grad_value), (context, behind[1])
+    of_totals = grad_features.mul_(features) / -totals
+    through_totals, normaliser = remaining_sums(of_totals, behind[1])
+    grad_key = grad_weights.add_(through_totals).mul_(weights)
+    return (_centred(grad_features, features.mul_(totals)), grad_key, grad_value), (context, normaliser)
 
 
 class _Piece(NamedTuple):
@@ -270,19 +298,19 @@ def _plan(key: Tensor, softmax: bool) -> list[_Piece]:
     return pieces
 
 
-def _factors(
-    query: Tensor, key: Tensor, normaliser: Tensor, rows: slice, top: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """f, w and what f was divided by, in chunks, and the normaliser at the block's end."""
+def _factors(query: Tensor, key: Tensor, normaliser: Tensor, piece: _Piece) -> tuple[_Factors, Tensor]:
+    """The factors of a block, and the normaliser at its end from the one before it."""
+    rows, top, _ = piece
     chunk = chunk_rows(query)
     if top is None:
         seen = torch.arange(rows.start + 1, rows.stop + 1, dtype=normaliser.dtype, device=query.device)
         totals = split(seen[None, :, None].expand(len(normaliser), -1, 1), chunk)
-        return split(read(query, rows), chunk) / totals, split(read(key, rows), chunk), totals, normaliser
+        features = split(read(query, rows), chunk) / totals
+        return _Factors(features, split(read(key, rows), chunk), totals), normaliser
     weights = split((read(key, rows) - top).exp_(), chunk)
     totals, normaliser = running_sums(weights, normaliser)
-    features = torch.softmax(read(query, rows), -1)
-    return split(features, chunk).div_(totals), weights, totals, normaliser
+    features = split(torch.softmax(read(query, rows), -1), chunk).div_(totals)
+    return _Factors(features, weights, totals), normaliser
 
 
 def _centred(weighted: Tensor, weights: Tensor) -> Tensor:
@@ -290,7 +318,7 @@ def _centred(weighted: Tensor, weights: Tensor) -> Tensor:
     return weighted.addcmul_(weights, weighted.sum(-1, keepdim=True), value=-1)
 
 
-def _no_sums(query: Tensor) -> tuple[Tensor, Tensor]:
+def _no_sums(query: Tensor) -> Sums:
     """Zeros for a context [batch * heads, head_dim, head_dim] and a normaliser [batch * heads, 1, head_dim]."""
     batch, heads, _, head_dim = query.shape
     context = query.new_zeros(batch * heads, head_dim, head_dim, dtype=accumulator_dtype(query.dtype))

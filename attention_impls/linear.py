@@ -25,6 +25,9 @@ from attention_impls.validate import validate_qkv
 EPSILON = 1e-6  # added to the denominator, as in the authors' code
 
 
+Sums = tuple[Tensor, Tensor]  # of phi(k) v^T and of phi(k), or their gradients
+
+
 class State(NamedTuple):
     """Sums over the tokens so far, in float32 (float64 for float64).
 
@@ -155,60 +158,74 @@ class _Causal(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        context, normaliser = _no_sums(query)
-        output, carried = torch.empty_like(query), []
-        chunk = chunk_rows(query)
+        carried = _no_sums(query)
+        output, has_gradients = torch.empty_like(query), any(ctx.needs_input_grad)
+        kept: list[Tensor] = []
         for rows in causal_blocks(query):
-            carried += [context, normaliser]
-            q, k, v = (split(x, chunk) for x in _triple(query, key, value, rows))
-            contexts, context = sums_before(k.mT @ v, context)
-            normalisers, normaliser = sums_before(k.sum(-2, keepdim=True), normaliser)
-            inside = (q @ k.mT).tril_()
-            weighted = (q @ contexts).baddbmm_(inside, v)
-            write(output, rows, weighted.div_(_total(q, inside, normalisers)))
-        ctx.save_for_backward(query, key, value, output, *(carried if any(ctx.needs_input_grad) else ()))
+            kept += carried if has_gradients else ()
+            block, carried = _causal_block(_chunks(rows, query, key, value), carried)
+            write(output, rows, block)
+        ctx.save_for_backward(query, key, value, output, *kept)
         return output
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, ...]:
         """As ``_Full``, C and z being sums over j <= i and their gradients sums over i >= j."""
-        query, key, value, output, *carried = ctx.saved_tensors
-        grad_query, grad_key, grad_value = (torch.empty_like(x) for x in (query, key, value))
-        grad_context, grad_normaliser = _no_sums(query)
-        chunk = chunk_rows(query)
+        query, key, value, output, *kept = ctx.saved_tensors
+        gradients = tuple(torch.empty_like(x) for x in (query, key, value))
+        behind = _no_sums(query)
         for rows in reversed(causal_blocks(query)):
-            normaliser, context = carried.pop(), carried.pop()
-            q, k, v = (split(x, chunk) for x in _triple(query, key, value, rows))
-            contexts, _ = sums_before(k.mT @ v, context)
-            normalisers, _ = sums_before(k.sum(-2, keepdim=True), normaliser)
-            inside = (q @ k.mT).tril_()
-            total = _total(q, inside, normalisers)
-            ahead = split(read(upstream, rows), chunk) / total
-            of_total = (ahead * split(read(output, rows), chunk)).sum(-1, keepdim=True).neg_()
-            scores = torch.baddbmm(of_total.expand_as(inside), ahead, v.mT).tril_()
-            gradient = torch.baddbmm(of_total * normalisers, ahead, contexts.mT).baddbmm_(scores, k)
-            write(grad_query, rows, gradient.mul_(_slope(q)))
-            grad_contexts, grad_context = sums_after(q.mT @ ahead, grad_context)
-            grad_normalisers, grad_normaliser = sums_after(
-                (q * of_total).sum(-2, keepdim=True), grad_normaliser
-            )
-            write(grad_value, rows, (k @ grad_contexts).baddbmm_(inside.mT, ahead))
-            gradient = torch.baddbmm(grad_normalisers, v, grad_contexts.mT).baddbmm_(scores.mT, q)
-            write(grad_key, rows, gradient.mul_(_slope(k)))
-        return grad_query, grad_key, grad_value
+            normaliser, context = kept.pop(), kept.pop()
+            chunks = _chunks(rows, query, key, value, output, upstream)
+            parts, behind = _causal_gradients(chunks, (context, normaliser), behind)
+            for gradient, part in zip(gradients, parts, strict=True):
+                write(gradient, rows, part)
+        return gradients
 
 
-def _no_sums(query: Tensor) -> tuple[Tensor, Tensor]:
+def _causal_block(chunks: list[Tensor], carried: Sums) -> tuple[Tensor, Sums]:
+    """The outputs of a block in chunks, and the sums at its end, from those before it."""
+    query, key, v = chunks
+    q, k = _features(query), _features(key)
+    contexts, context = sums_before(k.mT @ v, carried[0])
+    normalisers, normaliser = sums_before(k.sum(-2, keepdim=True), carried[1])
+    inside = (q @ k.mT).tril_()
+    weighted = (q @ contexts).baddbmm_(inside, v)
+    return weighted.div_(_total(q, inside, normalisers)), (context, normaliser)
+
+
+def _causal_gradients(
+    chunks: list[Tensor], carried: Sums, behind: Sums
+) -> tuple[tuple[Tensor, Tensor, Tensor], Sums]:
+    """Gradients of a block's query, key and value, and the sums at its start, from those behind it."""
+    query, key, v, y, upstream = chunks
+    q, k = _features(query), _features(key)
+    contexts, _ = sums_before(k.mT @ v, carried[0])
+    normalisers, _ = sums_before(k.sum(-2, keepdim=True), carried[1])
+    inside = (q @ k.mT).tril_()
+    ahead = upstream / _total(q, inside, normalisers)
+    of_total = (ahead * y).sum(-1, keepdim=True).neg_()
+    scores = torch.baddbmm(of_total.expand_as(inside), ahead, v.mT).tril_()
+    grad_query = torch.baddbmm(of_total * normalisers, ahead, contexts.mT).baddbmm_(scores, k)
+    grad_contexts, context = sums_after(q.mT @ ahead, behind[0])
+    grad_normalisers, normaliser = sums_after((q * of_total).sum(-2, keepdim=True), behind[1])
+    grad_value = (k @ grad_contexts).baddbmm_(inside.mT, ahead)
+    grad_key = torch.baddbmm(grad_normalisers, v, grad_contexts.mT).baddbmm_(scores.mT, q)
+    gradients = grad_query.mul_(_slope(q)), grad_key.mul_(_slope(k)), grad_value
+    return gradients, (context, normaliser)
+
+
+def _no_sums(query: Tensor) -> Sums:
     """Zeros for a context [batch * heads, head_dim, head_dim] and a normaliser [batch * heads, 1, head_dim]."""
     batch, heads, _, head_dim = query.shape
     context = query.new_zeros(batch * heads, head_dim, head_dim, dtype=accumulator_dtype(query.dtype))
     return context, torch.zeros_like(context[:, :1])
 
 
-def _triple(query: Tensor, key: Tensor, value: Tensor, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
-    """Features of queries and keys, and values of a block."""
-    return _features(read(query, rows)), _features(read(key, rows)), read(value, rows)
+def _chunks(rows: slice, *tensors: Tensor) -> list[Tensor]:
+    """A block of each tensor, in chunks."""
+    return [split(read(x, rows), chunk_rows(x)) for x in tensors]
 
 
 def _total(query: Tensor, inside: Tensor, normalisers: Tensor) -> Tensor:
