@@ -57,7 +57,7 @@ def eager(
 
     Causal: OUR EXTENSION, the paper defines none. With ``softmax`` row i normalises every key channel
     over j <= i (a running softmax per channel), so the last row equals the non-causal form; with
-    ``scaling`` row i is divided by i + 1. Running sums are kept in float32 for half precision.
+    ``scaling`` row i is divided by i + 1.
 
     Args:
         query, key, value: [batch, heads, seq_len, head_dim].
@@ -65,9 +65,10 @@ def eager(
         normalisation: ``softmax`` or ``scaling``.
 
     Returns:
-        [batch, heads, seq_len, head_dim], in the dtype of the query.
+        [batch, heads, seq_len, head_dim], in the dtype of the query. Half precision is computed in float32.
 
-    Complexity: O(L D^2 / H) time, O(L D + D^2 / H) memory.
+    Complexity: O(L D^2 / H) time, O(L D + D^2 / H) memory: beside the output, and the gradients, the
+    temporaries of a block of at most ``blocks.BLOCK_ELEMENTS``. Gradients can be taken once, not twice.
 
     Raises:
         InvalidArgument: the tensors or the normalisation break their rules.

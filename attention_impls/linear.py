@@ -53,7 +53,8 @@ def eager(query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False) ->
     Returns:
         [batch, heads, seq_len, head_dim], in the dtype of the query.
 
-    Complexity: O(L D^2 / H) time, O(L D) memory.
+    Complexity: O(L D^2 / H) time, O(L D) memory: beside the output, and the gradients, the temporaries
+    of a block of at most ``blocks.BLOCK_ELEMENTS``. Gradients can be taken once, not twice.
 
     Raises:
         InvalidArgument: the tensors break their rules.

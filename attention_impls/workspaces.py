@@ -122,17 +122,17 @@ def _sweep(problem: Problem) -> tuple[int, int, int, bool, int]:
 
 
 def element_wise_eager(problem: Problem, projected: bool = False) -> int:
-    """Query, key, value and output by channel (with gradients nine tensors), and two buffers of a block."""
+    """Query, key, value and output by channel (with gradients ten tensors), and a block's weights (two)."""
     n, w, half = _narrow(problem), _wide(problem), _is_half(problem)
     length, channels = problem.seq_len, problem.batch * problem.dim
     limit = BLOCK_ELEMENTS[problem.device]
     rows = min(length, max(1, min(BLOCK_ROWS, limit // length)))
     parts = min(channels, max(1, limit // (rows * length)))
-    buffers = 2 * parts * rows * length * _wide_size(problem)
+    buffer = parts * rows * length * _wide_size(problem)
     if problem.backward:
         sums = 2 * parts * length * _wide_size(problem)
-        return _layer(problem, projected, 8 * w + n + buffers + 2 * sums, train=1)
-    return _layer(problem, projected, max(4 * w + buffers, (6 if half else 5) * w))
+        return _layer(problem, projected, 9 * w + n + 2 * buffer + 2 * sums, train=1)
+    return _layer(problem, projected, max(4 * w + buffer, (6 if half else 5) * w))
 
 
 def element_wise_sdpa(problem: Problem, projected: bool = False) -> int:
@@ -147,7 +147,7 @@ def element_wise_sdpa(problem: Problem, projected: bool = False) -> int:
 
 def ea_series_eager(problem: Problem, projected: bool = False) -> int:
     """Powers of one chunk; the outputs of all and their joint copy; the moments of every chunk. Gradients:
-    3 t + 5 tensors. Causal: prefix sums of this chunk and the last; gradients 3 t + 7 tensors."""
+    3 t + 5 tensors. Causal: prefix sums of one chunk; gradients 3 t + 7 tensors."""
     if problem.causal:
         return _ea_series_causal(problem, projected)
     order, n, w, half = _order(problem), _narrow(problem), _wide(problem), _is_half(problem)
@@ -169,11 +169,10 @@ def _ea_series_causal(problem: Problem, projected: bool) -> int:
         kept = (3 * order + 8) * w + 2 * n if half else (3 * order + 7) * n
         kept += 0 if order else 2 * n
         return _layer(problem, projected, kept + (2 * order + 1) * chunk, train=3)
-    # The carried moments are views that keep the whole prefix sums of the chunk before.
-    prefixes = (5 if count > 1 else 3) * (order + 1) + (4 if order else 3) + 2 * half
+    prefixes = 3 * (order + 1) + (4 if order else 3) + 2 * half
     whole_chunks = w // chunk
     outputs = max(0, whole_chunks - 1) * chunk * n // w
-    joined = 2 * n + 2 * (order + 1) * chunk if count > 1 else 0
+    joined = 2 * n if count > 1 else 0
     return _layer(problem, projected, max(prefixes * chunk + outputs, joined))
 
 
