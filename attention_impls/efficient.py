@@ -153,7 +153,7 @@ class _Full(torch.autograd.Function):
         top = key.amax(-2, keepdim=True).to(context.dtype).flatten(0, 1)
         for rows in blocks(query):
             weights = (read(key, rows) - top).exp_()
-            context.baddbmm_(weights.mT, read(value, rows))
+            context = torch.baddbmm(context, weights.mT, read(value, rows))
             normaliser += weights.sum(-2, keepdim=True)
         context /= normaliser.mT
         output = torch.empty_like(query)
@@ -173,7 +173,7 @@ class _Full(torch.autograd.Function):
         grad_context = torch.zeros_like(context)
         for rows in blocks(query):
             weights, gradient = torch.softmax(read(query, rows), -1), read(upstream, rows)
-            grad_context.baddbmm_(weights.mT, gradient)
+            grad_context = torch.baddbmm(grad_context, weights.mT, gradient)
             grad_weights = (gradient @ context.mT).mul_(weights)
             write(grad_query, rows, _centred(grad_weights, weights))
         mean = (context * grad_context).sum(-1)[:, None] / normaliser

@@ -117,7 +117,7 @@ class _Full(torch.autograd.Function):
         context, normaliser = _no_sums(query)
         for rows in blocks(query):
             features = _features(read(key, rows))
-            context.baddbmm_(features.mT, read(value, rows))
+            context = torch.baddbmm(context, features.mT, read(value, rows))
             normaliser += features.sum(-2, keepdim=True)
         output = torch.empty_like(query)
         for rows in blocks(query):
@@ -142,7 +142,7 @@ class _Full(torch.autograd.Function):
             ahead = read(upstream, rows) / total
             gradient = ahead @ context.mT
             of_total = (features * gradient).sum(-1, keepdim=True).div_(-total)
-            grad_context.baddbmm_(features.mT, ahead)
+            grad_context = torch.baddbmm(grad_context, features.mT, ahead)
             grad_normaliser += (features * of_total).sum(-2, keepdim=True)
             gradient.addcmul_(of_total, normaliser)
             write(grad_query, rows, gradient.mul_(_slope(features)))
