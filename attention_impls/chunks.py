@@ -68,7 +68,7 @@ def plan_chunks(
     chunks = torch.split(key, rows, -2)
     weights = [log_weight(chunk) for chunk in chunks]
     tops = _running_tops(weights, before)
-    limit = MAX_RISE[weights[0].dtype]
+    limit = MAX_RISE[accumulator_dtype(weights[0].dtype)]
     first = torch.cat([weight[..., :1, :] for weight in weights], -2)
     earlier = first[..., :1, :] if before is None else before
     entering = torch.maximum(first, torch.cat((earlier, tops[..., :-1, :]), -2))

@@ -341,7 +341,13 @@ def _causal_chunk(
         torch.cumsum(power, -2) + decay * carried for power, carried in zip(powers, key_moments, strict=True)
     ]
     output = _ratio(query, value_prefix, key_prefix, order, scale)
-    return output, [x[..., -1:, :] for x in value_prefix], [x[..., -1:, :] for x in key_prefix]
+    return output, _last_rows(value_prefix), _last_rows(key_prefix)
+
+
+def _last_rows(prefix: Sums) -> Sums:
+    """The sums at a chunk's end, as copies unless a graph keeps all of the chunk's sums anyway."""
+    ends = [sums[..., -1:, :] for sums in prefix]
+    return [end if end.requires_grad else end.clone() for end in ends]
 
 
 def _ratio(query: Tensor, value_moments: Sums, key_moments: Sums, order: int, scale: float) -> Tensor:

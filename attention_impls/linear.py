@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
+from attention_impls.blocks import (
+    blocks,
+    causal_blocks,
+    chunk_rows,
+    grouped,
+    read,
+    split,
+    sums_after,
+    sums_before,
+    ungrouped,
+    write,
+)
 from attention_impls.chunks import accumulator_dtype
 from attention_impls.spec import Problem
 from attention_impls.validate import validate_qkv
 
 EPSILON = 1e-6  # added to the denominator, as in the authors' code
-MIN_CHUNK_ROWS = 64  # below this, a chunk's matrix products are too small for the hardware
+
+
+Sums = tuple[Tensor, Tensor]  # of phi(k) v^T and of phi(k), or their gradients
 
 
 class State(NamedTuple):
@@ -41,7 +55,8 @@ def eager(query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False) ->
     Returns:
         [batch, heads, seq_len, head_dim], in the dtype of the query.
 
-    Complexity: O(L D^2 / H) time, O(L D) memory.
+    Complexity: O(L D^2 / H) time, O(L D) memory: beside the output, and the gradients, the temporaries
+    of a block of at most ``blocks.BLOCK_ELEMENTS``. Gradients can be taken once, not twice.
 
     Raises:
         InvalidArgument: the tensors break their rules.
@@ -49,11 +64,9 @@ def eager(query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False) ->
     Paper: Katharopoulos et al. 2020, arXiv 2006.16236.
     """
     validate_qkv(query, key, value)
-    wide = accumulator_dtype(query.dtype)
-    query_features, key_features = _features(query.to(wide)), _features(key.to(wide))
-    if causal:
-        return _causal(query_features, key_features, value.to(wide))[0].to(query.dtype)
-    return _full(query_features, key_features, value.to(wide)).to(query.dtype)
+    form = _Causal if causal else _Full
+    output: Tensor = form.apply(query, key, value)  # type: ignore[no-untyped-call]
+    return output
 
 
 def oracle(query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False) -> Tensor:
@@ -78,13 +91,13 @@ def init_state(problem: Problem) -> State:
 def prefill(query: Tensor, key: Tensor, value: Tensor, state: State | None = None) -> tuple[Tensor, State]:
     """Many tokens at once: [batch, heads, seq_len, head_dim] -> (causal output, sums after the last).
 
-    With a state, the tokens follow those that it stands for. Errors as ``eager``.
+    With a state, the tokens follow those that it stands for. Errors as ``eager``. Computes no gradients.
     """
     validate_qkv(query, key, value)
-    wide = accumulator_dtype(query.dtype)
-    query_features, key_features = _features(query.to(wide)), _features(key.to(wide))
-    output, after = _causal(query_features, key_features, value.to(wide), state)
-    return output.to(query.dtype), after
+    carried = (grouped(state.context), grouped(state.normaliser[:, :, None])) if state else _no_sums(query)
+    output, (context, normaliser), _ = _causal_forward(query, key, value, carried, keep=False)
+    batch = len(query)
+    return output, State(ungrouped(context, batch), ungrouped(normaliser, batch).squeeze(2))
 
 
 def step(query: Tensor, key: Tensor, value: Tensor, state: State) -> tuple[Tensor, State]:
@@ -107,38 +120,143 @@ def merge(earlier: State, later: State) -> State:
 
 
 def _features(x: Tensor) -> Tensor:
-    return F.elu(x) + 1
+    return torch.clamp(x, max=0).exp_().add_(torch.relu(x))
 
 
-def _full(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    weighted = query @ (key.transpose(-1, -2) @ value)
-    total = (query * key.sum(-2, keepdim=True)).sum(-1, keepdim=True)
-    return weighted / (total + EPSILON)
+def _slope(features: Tensor) -> Tensor:
+    """The derivative of the feature map: exp(x) below 0, else 1."""
+    return torch.clamp(features, max=1)
 
 
-def _causal(query: Tensor, key: Tensor, value: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-    length, head_dim = query.shape[-2:]
-    # A chunk as long as the head is wide keeps all chunk states together at L * D elements.
-    rows = min(length, max(MIN_CHUNK_ROWS, head_dim))
-    query, key, value = (_chunked(x, rows) for x in (query, key, value))
-    contexts, context = _before(key.transpose(-1, -2) @ value, state and state.context)
-    normalisers, normaliser = _before(key.sum(-2, keepdim=True), state and state.normaliser[:, :, None])
-    inside = (query @ key.transpose(-1, -2)).tril()
-    weighted = inside @ value + query @ contexts
-    total = inside.sum(-1, keepdim=True) + (query * normalisers).sum(-1, keepdim=True)
-    output = (weighted / (total + EPSILON)).flatten(2, 3)[:, :, :length]
-    return output, State(context, normaliser.squeeze(2))
+class _Full(torch.autograd.Function):
+    """Sums over all keys, then the ratio at every query, a block at a time. Nothing waits but the sums."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        context, normaliser = _no_sums(query)
+        for rows in blocks(query):
+            features = _features(read(key, rows))
+            context = torch.baddbmm(context, features.mT, read(value, rows))
+            normaliser += features.sum(-2, keepdim=True)
+        output = torch.empty_like(query)
+        for rows in blocks(query):
+            features = _features(read(query, rows))
+            total = (features * normaliser).sum(-1, keepdim=True).add_(EPSILON)
+            write(output, rows, (features @ context).div_(total))
+        ctx.save_for_backward(query, key, value, context, normaliser)
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """With h_i = g_i / total_i and u_i = -h_i^T y_i, the gradients of the weighted sum and of the total:
+        dphi(q_i) = C h_i + u_i z, dC = sum_i phi(q_i) h_i^T, dz = sum_i u_i phi(q_i),
+        dphi(k_j) = dC v_j + dz, dv_j = dC^T phi(k_j)."""
+        query, key, value, context, normaliser = ctx.saved_tensors
+        grad_query, grad_key, grad_value = (torch.empty_like(x) for x in (query, key, value))
+        grad_context, grad_normaliser = _no_sums(query)
+        for rows in blocks(query):
+            features = _features(read(query, rows))
+            total = (features * normaliser).sum(-1, keepdim=True).add_(EPSILON)
+            ahead = read(upstream, rows) / total
+            gradient = ahead @ context.mT
+            of_total = (features * gradient).sum(-1, keepdim=True).div_(-total)
+            grad_context = torch.baddbmm(grad_context, features.mT, ahead)
+            grad_normaliser += (features * of_total).sum(-2, keepdim=True)
+            gradient.addcmul_(of_total, normaliser)
+            write(grad_query, rows, gradient.mul_(_slope(features)))
+        for rows in blocks(query):
+            features, values = _features(read(key, rows)), read(value, rows)
+            gradient = torch.baddbmm(grad_normaliser, values, grad_context.mT)
+            write(grad_value, rows, features @ grad_context)
+            write(grad_key, rows, gradient.mul_(_slope(features)))
+        return grad_query, grad_key, grad_value
 
 
-def _chunked(x: Tensor, rows: int) -> Tensor:
-    """[batch, heads, chunks, rows, head_dim]; the last chunk is filled up with zeros."""
-    return torch.unflatten(F.pad(x, (0, 0, 0, -x.shape[-2] % rows)), 2, (-1, rows))
+class _Causal(torch.autograd.Function):
+    """The same with the sums of each query's past: chunks of a block at once, and the sums before them."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        keep = any(ctx.needs_input_grad)
+        output, _, kept = _causal_forward(query, key, value, _no_sums(query), keep=keep)
+        ctx.save_for_backward(query, key, value, output, *kept)
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, ...]:
+        """As ``_Full``, C and z being sums over j <= i and their gradients sums over i >= j."""
+        query, key, value, output, *kept = ctx.saved_tensors
+        gradients = tuple(torch.empty_like(x) for x in (query, key, value))
+        behind = _no_sums(query)
+        for rows in reversed(causal_blocks(query)):
+            normaliser, context = kept.pop(), kept.pop()
+            chunks = _chunks(rows, query, key, value, output, upstream)
+            parts, behind = _causal_gradients(chunks, (context, normaliser), behind)
+            for gradient, part in zip(gradients, parts, strict=True):
+                write(gradient, rows, part)
+        return gradients
 
 
-def _before(chunk_sums: Tensor, earlier: Tensor | None) -> tuple[Tensor, Tensor]:
-    """For every chunk the sum of all before it, from an earlier sum on; and the sum of everything."""
-    running = chunk_sums.cumsum(2)
-    before, everything = F.pad(running[:, :, :-1], (0, 0, 0, 0, 1, 0)), running[:, :, -1].clone()
-    if earlier is None:
-        return before, everything
-    return before + earlier[:, :, None], everything + earlier
+@torch.no_grad()
+def _causal_forward(
+    query: Tensor, key: Tensor, value: Tensor, carried: Sums, *, keep: bool
+) -> tuple[Tensor, Sums, list[Tensor]]:
+    """The output, the sums at the end, and with ``keep`` those before every block, from those carried in."""
+    output = torch.empty_like(query)
+    kept: list[Tensor] = []
+    for rows in causal_blocks(query):
+        kept += carried if keep else ()
+        block, carried = _causal_block(_chunks(rows, query, key, value), carried)
+        write(output, rows, block)
+    return output, carried, kept
+
+
+def _causal_block(chunks: list[Tensor], carried: Sums) -> tuple[Tensor, Sums]:
+    """The outputs of a block in chunks, and the sums at its end, from those before it."""
+    query, key, v = chunks
+    q, k = _features(query), _features(key)
+    contexts, context = sums_before(k.mT @ v, carried[0])
+    normalisers, normaliser = sums_before(k.sum(-2, keepdim=True), carried[1])
+    inside = (q @ k.mT).tril_()
+    weighted = (q @ contexts).baddbmm_(inside, v)
+    return weighted.div_(_total(q, inside, normalisers)), (context, normaliser)
+
+
+def _causal_gradients(
+    chunks: list[Tensor], carried: Sums, behind: Sums
+) -> tuple[tuple[Tensor, Tensor, Tensor], Sums]:
+    """Gradients of a block's query, key and value, and the sums at its start, from those behind it."""
+    query, key, v, y, upstream = chunks
+    q, k = _features(query), _features(key)
+    contexts, _ = sums_before(k.mT @ v, carried[0])
+    normalisers, _ = sums_before(k.sum(-2, keepdim=True), carried[1])
+    inside = (q @ k.mT).tril_()
+    ahead = upstream / _total(q, inside, normalisers)
+    of_total = (ahead * y).sum(-1, keepdim=True).neg_()
+    scores = torch.baddbmm(of_total.expand_as(inside), ahead, v.mT).tril_()
+    grad_query = torch.baddbmm(of_total * normalisers, ahead, contexts.mT).baddbmm_(scores, k)
+    grad_contexts, context = sums_after(q.mT @ ahead, behind[0])
+    grad_normalisers, normaliser = sums_after((q * of_total).sum(-2, keepdim=True), behind[1])
+    grad_value = (k @ grad_contexts).baddbmm_(inside.mT, ahead)
+    grad_key = torch.baddbmm(grad_normalisers, v, grad_contexts.mT).baddbmm_(scores.mT, q)
+    gradients = grad_query.mul_(_slope(q)), grad_key.mul_(_slope(k)), grad_value
+    return gradients, (context, normaliser)
+
+
+def _no_sums(query: Tensor) -> Sums:
+    """Zeros for a context [batch * heads, head_dim, head_dim] and a normaliser [batch * heads, 1, head_dim]."""
+    batch, heads, _, head_dim = query.shape
+    context = query.new_zeros(batch * heads, head_dim, head_dim, dtype=accumulator_dtype(query.dtype))
+    return context, torch.zeros_like(context[:, :1])
+
+
+def _chunks(rows: slice, *tensors: Tensor) -> list[Tensor]:
+    """A block of each tensor, in chunks."""
+    return [split(read(x, rows), chunk_rows(x)) for x in tensors]
+
+
+def _total(query: Tensor, inside: Tensor, normalisers: Tensor) -> Tensor:
+    """The denominator of every row of the chunks."""
+    return inside.sum(-1, keepdim=True).add_((query * normalisers).sum(-1, keepdim=True)).add_(EPSILON)

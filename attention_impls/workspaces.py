@@ -27,7 +27,9 @@ LEAST_CHUNK_ROWS = 16  # chunks.py, chunk_rows
 BLOCK_ELEMENTS = {"cpu": 2**20, "cuda": 2**24}  # element_wise.py
 BLOCK_ROWS = 32  # element_wise.py
 SDPA_WIDTH = {"cpu": 2, "cuda": 8}  # element_wise.py
-MIN_CHUNK_ROWS = 64  # efficient.py, linear.py
+SWEEP_ELEMENTS = {"cpu": 2**18, "cuda": 2**23}  # blocks.py, BLOCK_ELEMENTS
+LEAST_BLOCKS = {"cpu": 8, "cuda": 1}  # blocks.py
+MIN_CHUNK_ROWS = 64  # blocks.py
 FUSED_BLOCK = 128  # kernels/ea_cpu_code.py
 FUSED_LANES, FUSED_PROGRAMS, FUSED_ROWS = 64, 2048, (32, 256)  # kernels/ea_triton.py
 
@@ -80,78 +82,60 @@ def softmax_fused(problem: Problem, projected: bool = False) -> int:
 
 
 def efficient(problem: Problem, projected: bool = False) -> int:
-    """Both normalised tensors and the output; with gradients eight tensors, where the sums [head_dim,
-    head_dim] are small. Causal: also the chunks at work, and with gradients every chunk's products."""
-    n, w, half = _narrow(problem), _wide(problem), _is_half(problem)
-    if problem.causal:
-        return _efficient_causal(problem, projected)
-    sums = _head_matrices(problem, problem.element_size)
-    copies = problem.batch > 1 and problem.heads > 1
-    if problem.backward:
-        core = max(5 * w + 3 * n, 2 * w + 4 * n + 2 * sums) if half else max(8 * n, 4 * n + 2 * sums)
-        return _layer(problem, projected, core, train=int(copies and not half))
-    core = max(2 * w + n, 3 * n + sums) if half else 3 * n + sums
-    return _layer(problem, projected, core, forward=5 if half and problem.heads > 1 else 3)
-
-
-def _efficient_causal(problem: Problem, projected: bool) -> int:
-    w, copied = _wide(problem), 3 * _is_half(problem)
-    sums = _head_matrices(problem, _wide_size(problem))
-    rows = min(problem.seq_len, max(MIN_CHUNK_ROWS, problem.head_dim))
-    chunk = w * rows // problem.seq_len
-    if not problem.backward:
-        last = w * (problem.seq_len - rows * (_count(problem, rows) - 1)) // problem.seq_len
-        core = max(2 * w + 3 * chunk + 3 * sums, 3 * w + 3 * last + sums)
-        return _layer(problem, projected, copied * w + core)
-    products = w * rows // problem.head_dim + _count(problem, rows) * sums
-    copies = problem.batch > 1 and problem.heads > 1
-    core = (6 + copied) * w + products + sums + chunk
-    return _layer(problem, projected, core, train=(11 if copied else 8) if copies else 3)
+    """The output, with gradients three more tensors, and the temporaries of one block of positions. Causal:
+    also the sums [head_dim, head_dim] of every chunk of a block, with gradients those before every block."""
+    n, half, (block, products, sums, copied, count) = _narrow(problem), _is_half(problem), _sweep(problem)
+    head = _head_matrices(problem, _wide_size(problem))
+    if not problem.causal:
+        core = 4 * n + (4 + half) * block + 3 * head if problem.backward else n + 3 * block + head
+    elif problem.backward:
+        temporaries = (11 + 2 * copied) * block + 2 * products + 2 * sums
+        core = 4 * n + temporaries + (count + 3) * head
+    else:
+        core = n + (4 + copied) * block + sums + max(block + products, sums) + 2 * head
+    return _layer(problem, projected, core, train=4, least=5)
 
 
 def linear(problem: Problem, projected: bool = False) -> int:
-    """Both features, the weighted sums and the output; with gradients eight tensors (half: twelve).
-    Causal: query, key and value padded to whole chunks, and per chunk its sums [head_dim, head_dim] and
-    its products [rows, rows]."""
-    n, w, half = _narrow(problem), _wide(problem), _is_half(problem)
-    if problem.causal:
-        return _linear_causal(problem, projected)
-    sums = _head_matrices(problem, _wide_size(problem))
-    if problem.backward:
-        core = max(11 * w + sums, 8 * w + 2 * sums) + n if half else max(8 * n + sums, 6 * n + 2 * sums)
-        return _layer(problem, projected, core, train=1 if half else 5)
-    return _layer(problem, projected, max(5 * w, 4 * w + sums) if half else max(4 * n, 3 * n + sums))
+    """As ``efficient``; causal with gradients the output waits for the backward pass."""
+    n, half, (block, products, sums, copied, count) = _narrow(problem), _is_half(problem), _sweep(problem)
+    head = _head_matrices(problem, _wide_size(problem))
+    if not problem.causal:
+        blocks = 5 + 2 * half if problem.backward else 3 + half
+        core = 4 * n + blocks * block + 2 * head if problem.backward else n + blocks * block + head
+    elif problem.backward:
+        temporaries = (10 + 5 * copied) * block + 2 * products + 2 * sums
+        core = 4 * n + temporaries + (count + 3) * head
+    else:
+        core = n + (5 + 3 * copied) * block + products + sums + 2 * head
+    return _layer(problem, projected, core, train=4 + problem.causal, least=5)
 
 
-def _linear_causal(problem: Problem, projected: bool) -> int:
-    n, w, half = _narrow(problem), _wide(problem), _is_half(problem)
-    rows = min(problem.seq_len, max(MIN_CHUNK_ROWS, problem.head_dim))
-    count = _count(problem, rows)
-    padded = w * count * rows // problem.seq_len
-    sums = count * _head_matrices(problem, _wide_size(problem))
-    products = padded * rows // problem.head_dim
-    if not problem.backward:
-        temporaries = max(3 * sums, sums + 2 * products, sums + products + 3 * padded)
-        return _layer(problem, projected, 2 * w + 3 * padded + temporaries)
-    narrow = 2 * w + n - padded if half else 0
-    core = max(2 * products + sums + 7 * padded, products + sums + 10 * padded, 3 * sums + 5 * padded)
-    # Padding makes the rows contiguous; where there is nothing to pad, the products copy.
-    copies = problem.seq_len % rows == 0 and problem.heads > 1
-    return _layer(problem, projected, core + narrow, train=(12 if half else 8) if copies else 1)
+def _sweep(problem: Problem) -> tuple[int, int, int, bool, int]:
+    """Bytes of a block of one tensor, of the products and of the sums of its chunks; whether cutting a block
+    into chunks copies it, and how many blocks there are."""
+    chunk = min(problem.seq_len, max(MIN_CHUNK_ROWS, problem.head_dim))
+    row = problem.batch * problem.dim
+    elements = min(SWEEP_ELEMENTS[problem.device], problem.elements // LEAST_BLOCKS[problem.device])
+    rows = min(problem.seq_len, max(1, elements // (row * chunk)) * chunk)
+    block = row * rows * _wide_size(problem)
+    sums = rows // chunk * _head_matrices(problem, _wide_size(problem))
+    copied = rows > chunk or _is_half(problem)
+    return block, block * chunk // problem.head_dim, sums, copied, _count(problem, rows)
 
 
 def element_wise_eager(problem: Problem, projected: bool = False) -> int:
-    """Query, key, value and output by channel (with gradients nine tensors), and two buffers of a block."""
+    """Query, key, value and output by channel (with gradients ten tensors), and a block's weights (two)."""
     n, w, half = _narrow(problem), _wide(problem), _is_half(problem)
     length, channels = problem.seq_len, problem.batch * problem.dim
     limit = BLOCK_ELEMENTS[problem.device]
     rows = min(length, max(1, min(BLOCK_ROWS, limit // length)))
     parts = min(channels, max(1, limit // (rows * length)))
-    buffers = 2 * parts * rows * length * _wide_size(problem)
+    buffer = parts * rows * length * _wide_size(problem)
     if problem.backward:
         sums = 2 * parts * length * _wide_size(problem)
-        return _layer(problem, projected, 8 * w + n + buffers + 2 * sums, train=1)
-    return _layer(problem, projected, max(4 * w + buffers, (6 if half else 5) * w))
+        return _layer(problem, projected, 9 * w + n + 2 * buffer + 2 * sums, train=1)
+    return _layer(problem, projected, max(4 * w + buffer, (6 if half else 5) * w))
 
 
 def element_wise_sdpa(problem: Problem, projected: bool = False) -> int:
@@ -166,7 +150,7 @@ def element_wise_sdpa(problem: Problem, projected: bool = False) -> int:
 
 def ea_series_eager(problem: Problem, projected: bool = False) -> int:
     """Powers of one chunk; the outputs of all and their joint copy; the moments of every chunk. Gradients:
-    3 t + 5 tensors. Causal: prefix sums of this chunk and the last; gradients 3 t + 7 tensors."""
+    3 t + 5 tensors. Causal: prefix sums of one chunk; gradients 3 t + 7 tensors."""
     if problem.causal:
         return _ea_series_causal(problem, projected)
     order, n, w, half = _order(problem), _narrow(problem), _wide(problem), _is_half(problem)
@@ -188,11 +172,10 @@ def _ea_series_causal(problem: Problem, projected: bool) -> int:
         kept = (3 * order + 8) * w + 2 * n if half else (3 * order + 7) * n
         kept += 0 if order else 2 * n
         return _layer(problem, projected, kept + (2 * order + 1) * chunk, train=3)
-    # The carried moments are views that keep the whole prefix sums of the chunk before.
-    prefixes = (5 if count > 1 else 3) * (order + 1) + (4 if order else 3) + 2 * half
+    prefixes = 3 * (order + 1) + (4 if order else 3) + 2 * half
     whole_chunks = w // chunk
     outputs = max(0, whole_chunks - 1) * chunk * n // w
-    joined = 2 * n + 2 * (order + 1) * chunk if count > 1 else 0
+    joined = 2 * n if count > 1 else 0
     return _layer(problem, projected, max(prefixes * chunk + outputs, joined))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from attention_impls import InvalidArgument, chunks, efficient, element_wise, linear
+from attention_impls import InvalidArgument, blocks, chunks, element_wise
 
 from .support import DTYPES, SHAPE, Form, draw, eager_forms, error, forms, rounding, tracked
 
@@ -21,8 +21,11 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks so small that every loop over blocks runs several times, the last one ragged."""
     monkeypatch.setitem(chunks.CHUNK_ELEMENTS, "cpu", 1)
     monkeypatch.setattr(element_wise, "BLOCK_ELEMENTS", {"cpu": 4000})
-    monkeypatch.setattr(linear, "MIN_CHUNK_ROWS", 8)
-    monkeypatch.setattr(efficient, "MIN_CHUNK_ROWS", 8)
+    monkeypatch.setattr(blocks, "MIN_CHUNK_ROWS", 8)
+    monkeypatch.setattr(blocks, "STRIP_ROWS", 4)
+    # Two chunks in a block: one row of all heads is 24 elements.
+    monkeypatch.setitem(blocks.BLOCK_ELEMENTS, "cpu", 2 * 8 * 24)
+    monkeypatch.setitem(blocks.LEAST_BLOCKS, "cpu", 1)
 
 
 @every_form

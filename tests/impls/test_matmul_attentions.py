@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from attention_impls import chunks, efficient, linear
+from attention_impls import blocks, chunks, linear
 
 from .support import Form, draw, error, rounding, tracked
 
@@ -97,7 +97,7 @@ def test_linear_is_the_normalised_lower_triangle_of_feature_products() -> None:
 @pytest.mark.parametrize("form", [LINEAR, EFFICIENT, SCALING], ids=str)
 @pytest.mark.parametrize("length", [1, 63, 64, 65, 127, 128, 129, 200])
 def test_causal_chunks_leave_no_trace_whatever_the_length(form: Form, length: int) -> None:
-    assert efficient.MIN_CHUNK_ROWS == linear.MIN_CHUNK_ROWS == 64
+    assert blocks.MIN_CHUNK_ROWS == 64
     inputs = draw(1, 2, length, 3)
     truth = form.oracle(*inputs, causal=True)
     assert error(form(*inputs, causal=True), truth) <= rounding(form, torch.float64, inputs[2])

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import attention_impls
-from attention_impls import Problem, chunks, efficient, element_wise, linear, workspaces
+from attention_impls import Problem, blocks, chunks, element_wise, workspaces
 from elattn_bench import memory, workload
 from elattn_bench.cases import Case
 
@@ -170,7 +170,9 @@ def test_the_constants_are_those_of_the_code() -> None:
     assert workspaces.BLOCK_ELEMENTS == element_wise.BLOCK_ELEMENTS
     assert workspaces.BLOCK_ROWS == element_wise.BLOCK_ROWS
     assert workspaces.SDPA_WIDTH == element_wise.SDPA_WIDTH
-    assert {efficient.MIN_CHUNK_ROWS, linear.MIN_CHUNK_ROWS} == {workspaces.MIN_CHUNK_ROWS}
+    assert workspaces.SWEEP_ELEMENTS == blocks.BLOCK_ELEMENTS
+    assert workspaces.LEAST_BLOCKS == blocks.LEAST_BLOCKS
+    assert workspaces.MIN_CHUNK_ROWS == blocks.MIN_CHUNK_ROWS
     assert chunks.chunk_rows(torch.empty(1, 1, 1, 2**20)) == workspaces.LEAST_CHUNK_ROWS
 
 
