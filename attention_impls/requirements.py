@@ -11,11 +11,13 @@ import shutil
 import sys
 import sysconfig
 from functools import cache
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
 from attention_impls.spec import Problem
 
+LEAST_TRITON = (3, 3)
 HALF_TYPES = ("float16", "bfloat16")
 
 
@@ -64,11 +66,20 @@ def no_float64_on_gpu(problem: Problem) -> list[str]:
 def own_kernels(problem: Problem) -> list[str]:
     """Our kernels: on a CPU llvmlite, on a GPU triton; float16 on a CPU that converts it by itself."""
     if problem.device == "cuda":
-        return [] if find_spec("triton") else ["the fused kernel needs triton on cuda: pip install triton"]
+        return _recent_triton()
     if not find_spec("llvmlite"):
         return ["the fused kernel needs llvmlite on the CPU: pip install llvmlite"]
     if problem.dtype == "float16" and not _converts_float16():
         return ["the fused kernel takes float16 on CPUs that convert it (x86: F16C); use eager"]
+    return []
+
+
+def _recent_triton() -> list[str]:
+    if not find_spec("triton"):
+        return ["the fused kernel needs triton on cuda: pip install triton"]
+    found = version("triton")
+    if tuple(map(int, found.split(".")[:2])) < LEAST_TRITON:
+        return [f"the fused kernel needs triton 3.3 or newer, which has tuples; this is {found}"]
     return []
 
 

@@ -219,6 +219,20 @@ def test_compiling_needs_a_compiler_on_the_path(monkeypatch: pytest.MonkeyPatch)
     assert not any("C++ compiler" in reason for reason in requirements.compiler(CPU))
 
 
+def test_the_fused_kernel_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_gpu = dataclasses.replace(CPU, device="cuda")
+    monkeypatch.setattr(requirements, "find_spec", lambda name: True)
+    monkeypatch.setattr(requirements, "version", lambda name: "3.2.1")
+    assert requirements.own_kernels(on_gpu) == [
+        "the fused kernel needs triton 3.3 or newer, which has tuples; this is 3.2.1"
+    ]
+    monkeypatch.setattr(requirements, "version", lambda name: "3.10.0")
+    assert requirements.own_kernels(on_gpu) == []
+    monkeypatch.setattr(requirements, "find_spec", lambda name: None)
+    assert "pip install triton" in requirements.own_kernels(on_gpu)[0]
+    assert "pip install llvmlite" in requirements.own_kernels(CPU)[0]
+
+
 def test_an_unknown_dtype_is_a_reason() -> None:
     problem = Problem(1, 1, 8, 4, dtype="int8")
     assert "dtype 'int8' is unknown" in attention_impls.get("linear").unsupported_reasons("eager", problem)[0]
