@@ -151,7 +151,7 @@ ATTENTIONS: Mapping[str, AttentionSpec] = {
         backends={
             "fused": Backend(
                 "attention_impls.ea_fused:fused",
-                "our kernels: vector code on a CPU, Triton on a GPU",
+                "our kernels: vectors on a CPU, Triton on a GPU",
                 requirements.own_kernels,
                 workspace=workspaces.ea_series_fused,
                 recurrence=_recurrence("attention_impls.ea_fused"),
