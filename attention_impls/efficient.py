@@ -288,7 +288,7 @@ def _plan(key: Tensor, softmax: bool) -> list[_Piece]:
     if not softmax:
         same = key.new_ones(batch * heads, 1, head_dim, dtype=wide)
         return [_Piece(rows, None, same) for rows in causal_blocks(key)]
-    sizes, tops = plan_chunks(key, block_rows(key), lambda block: block)
+    sizes, tops = plan_chunks(key, block_rows(key, causal=True), lambda block: block)
     pieces, start, old_top = [], 0, tops[0].to(wide).flatten(0, 1)
     for size, narrow in zip(sizes, tops, strict=True):
         top = narrow.to(wide).flatten(0, 1)
