@@ -17,7 +17,7 @@ from attention_impls.chunks import accumulator_dtype
 BLOCK_ELEMENTS = {"cpu": 2**18, "cuda": 2**23}
 """Elements of one tensor's block: 1 MiB in float32 on a CPU, the fastest of 2^16 to 2^20."""
 
-LEAST_BLOCKS = {"cpu": 2, "cuda": 1}
+LEAST_BLOCKS = {"cpu": 4, "cuda": 1}
 LEAST_CAUSAL_BLOCKS = {"cpu": 8, "cuda": 1}
 """Blocks of a long enough tensor. On a CPU a block's temporaries, a dozen when causal, together stay below two
 tensors: glibc gives back free memory above twice the greatest block, and every page costs when it returns."""

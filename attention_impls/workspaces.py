@@ -27,7 +27,7 @@ BLOCK_ELEMENTS = {"cpu": 2**20, "cuda": 2**24}  # element_wise.py
 BLOCK_ROWS = 32  # element_wise.py
 SDPA_WIDTH = {"cpu": 2, "cuda": 8}  # element_wise.py
 SWEEP_ELEMENTS = {"cpu": 2**18, "cuda": 2**23}  # blocks.py, BLOCK_ELEMENTS
-LEAST_BLOCKS = {"cpu": 2, "cuda": 1}  # blocks.py
+LEAST_BLOCKS = {"cpu": 4, "cuda": 1}  # blocks.py
 LEAST_CAUSAL_BLOCKS = {"cpu": 8, "cuda": 1}  # blocks.py
 MIN_CHUNK_ROWS = 64  # blocks.py
 
