@@ -17,9 +17,10 @@ from attention_impls.chunks import accumulator_dtype
 BLOCK_ELEMENTS = {"cpu": 2**18, "cuda": 2**23}
 """Elements of one tensor's block: 1 MiB in float32 on a CPU, the fastest of 2^16 to 2^20."""
 
-LEAST_BLOCKS = {"cpu": 8, "cuda": 1}
-"""Blocks of a long enough tensor. On a CPU a block's dozen temporaries together stay below two tensors: glibc
-gives back what is free above twice the greatest block that was freed, and every page costs when it returns."""
+LEAST_BLOCKS = {"cpu": 4, "cuda": 1}
+LEAST_CAUSAL_BLOCKS = {"cpu": 8, "cuda": 1}
+"""Blocks of a long enough tensor. On a CPU a block's temporaries, a dozen when causal, together stay below two
+tensors: glibc gives back free memory above twice the greatest block, and every page costs when it returns."""
 
 MIN_CHUNK_ROWS = 64  # below this, a chunk's matrix products are too small for the hardware
 
@@ -32,24 +33,29 @@ def chunk_rows(tensor: Tensor) -> int:
     return max(MIN_CHUNK_ROWS, tensor.shape[-1])
 
 
-def block_rows(tensor: Tensor) -> int:
+def block_rows(tensor: Tensor, causal: bool) -> int:
     """Rows of a block of [batch, heads, seq_len, head_dim]: whole chunks, at least one."""
     batch, heads, _, head_dim = tensor.shape
     device = tensor.device.type if tensor.device.type in BLOCK_ELEMENTS else "cpu"
-    elements = min(BLOCK_ELEMENTS[device], tensor.numel() // LEAST_BLOCKS[device])
+    least = (LEAST_CAUSAL_BLOCKS if causal else LEAST_BLOCKS)[device]
+    elements = min(BLOCK_ELEMENTS[device], tensor.numel() // least)
     chunk = chunk_rows(tensor)
     return max(1, elements // (batch * heads * head_dim * chunk)) * chunk
 
 
 def blocks(tensor: Tensor) -> list[slice]:
-    """The positions of every block."""
-    rows, length = block_rows(tensor), tensor.shape[-2]
-    return [slice(start, min(start + rows, length)) for start in range(0, length, rows)]
+    """The positions of every block of a sweep that is not causal."""
+    return _cut(tensor.shape[-2], block_rows(tensor, causal=False))
 
 
 def causal_blocks(tensor: Tensor) -> list[slice]:
     """The positions of every block, each of whole chunks or of one short chunk."""
-    return [part for rows in blocks(tensor) for part in whole_chunks(rows, chunk_rows(tensor))]
+    found = _cut(tensor.shape[-2], block_rows(tensor, causal=True))
+    return [part for rows in found for part in whole_chunks(rows, chunk_rows(tensor))]
+
+
+def _cut(length: int, rows: int) -> list[slice]:
+    return [slice(start, min(start + rows, length)) for start in range(0, length, rows)]
 
 
 def whole_chunks(rows: slice, chunk: int) -> Iterable[slice]:

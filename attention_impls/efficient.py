@@ -346,7 +346,7 @@ def _plan(key: Tensor, softmax: bool, before: Tensor | None = None, tokens: int 
         same = key.new_ones(batch * heads, 1, head_dim, dtype=wide)
         return [_Piece(rows, None, same, tokens + rows.start) for rows in causal_blocks(key)]
     earlier = None if before is None else ungrouped(before, batch)
-    sizes, tops = plan_chunks(key, block_rows(key), lambda block: block, earlier)
+    sizes, tops = plan_chunks(key, block_rows(key, causal=True), lambda block: block, earlier)
     pieces, start = [], 0
     old_top = grouped(tops[0].to(wide)) if before is None else before
     for size, narrow in zip(sizes, tops, strict=True):

@@ -28,7 +28,8 @@ BLOCK_ELEMENTS = {"cpu": 2**20, "cuda": 2**24}  # element_wise.py
 BLOCK_ROWS = 32  # element_wise.py
 SDPA_WIDTH = {"cpu": 2, "cuda": 8}  # element_wise.py
 SWEEP_ELEMENTS = {"cpu": 2**18, "cuda": 2**23}  # blocks.py, BLOCK_ELEMENTS
-LEAST_BLOCKS = {"cpu": 8, "cuda": 1}  # blocks.py
+LEAST_BLOCKS = {"cpu": 4, "cuda": 1}  # blocks.py
+LEAST_CAUSAL_BLOCKS = {"cpu": 8, "cuda": 1}  # blocks.py
 MIN_CHUNK_ROWS = 64  # blocks.py
 FUSED_BLOCK = 128  # kernels/ea_cpu_code.py
 FUSED_LANES, FUSED_PROGRAMS, FUSED_ROWS = 64, 2048, (32, 256)  # kernels/ea_triton.py
@@ -116,7 +117,8 @@ def _sweep(problem: Problem) -> tuple[int, int, int, bool, int]:
     into chunks copies it, and how many blocks there are."""
     chunk = min(problem.seq_len, max(MIN_CHUNK_ROWS, problem.head_dim))
     row = problem.batch * problem.dim
-    elements = min(SWEEP_ELEMENTS[problem.device], problem.elements // LEAST_BLOCKS[problem.device])
+    least = (LEAST_CAUSAL_BLOCKS if problem.causal else LEAST_BLOCKS)[problem.device]
+    elements = min(SWEEP_ELEMENTS[problem.device], problem.elements // least)
     rows = min(problem.seq_len, max(1, elements // (row * chunk)) * chunk)
     block = row * rows * _wide_size(problem)
     sums = rows // chunk * _head_matrices(problem, _wide_size(problem))

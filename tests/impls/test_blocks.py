@@ -31,10 +31,11 @@ def test_causal_blocks_cover_every_position_once_in_whole_chunks_or_one_short(
     )
 
 
-def test_a_block_of_a_short_sequence_is_an_eighth_and_of_a_long_one_is_bounded() -> None:
-    lengths = {2**10: 2**7, 2**12: 2**9, 2**16: 2**9}
-    for length, rows in lengths.items():
-        assert blocks.block_rows(torch.empty(1).expand(1, 8, length, 64)) == rows
+def test_a_block_of_a_short_sequence_is_a_part_and_of_a_long_one_is_bounded() -> None:
+    for length, full, causal in ((2**9, 2**7, 2**6), (2**10, 2**8, 2**7), (2**16, 2**9, 2**9)):
+        tensor = torch.empty(1).expand(1, 8, length, 64)
+        assert blocks.block_rows(tensor, causal=False) == full
+        assert blocks.block_rows(tensor, causal=True) == causal
 
 
 @pytest.mark.parametrize("rows", [5, 16, 48])

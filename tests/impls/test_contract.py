@@ -26,6 +26,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     # Two chunks in a block: one row of all heads is 24 elements.
     monkeypatch.setitem(blocks.BLOCK_ELEMENTS, "cpu", 2 * 8 * 24)
     monkeypatch.setitem(blocks.LEAST_BLOCKS, "cpu", 1)
+    monkeypatch.setitem(blocks.LEAST_CAUSAL_BLOCKS, "cpu", 1)
 
 
 @every_form

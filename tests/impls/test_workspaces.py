@@ -172,6 +172,7 @@ def test_the_constants_are_those_of_the_code() -> None:
     assert workspaces.SDPA_WIDTH == element_wise.SDPA_WIDTH
     assert workspaces.SWEEP_ELEMENTS == blocks.BLOCK_ELEMENTS
     assert workspaces.LEAST_BLOCKS == blocks.LEAST_BLOCKS
+    assert workspaces.LEAST_CAUSAL_BLOCKS == blocks.LEAST_CAUSAL_BLOCKS
     assert workspaces.MIN_CHUNK_ROWS == blocks.MIN_CHUNK_ROWS
     assert chunks.chunk_rows(torch.empty(1, 1, 1, 2**20)) == workspaces.LEAST_CHUNK_ROWS
 
