@@ -134,7 +134,9 @@ def _extended(
             "the recurrent form of ea-series/fused computes no gradients; call it under torch.no_grad(), "
             "train with the parallel form, or step through ea-series/eager"
         )
-    output, sums = _extend(query, key, value, state.sums, order, float(scale), stabiliser)
+    # Kernels without the stabiliser take and give sums whose reference is 0.
+    sums = state.sums if stabiliser else _referred(state.sums, torch.zeros_like(state.sums[-1]))
+    output, sums = _extend(query, key, value, sums, order, float(scale), stabiliser)
     return output, State(sums)
 
 
@@ -144,13 +146,18 @@ def _described(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device)
 
 def merge(earlier: State, later: State) -> State:
     """The sums after the tokens of one state and then of another, neither empty."""
-    both = torch.stack((earlier.sums, later.sums))
-    tops = both[:, -1]
-    top = tops.amax(0)
-    base = math.log(_kernels(top).TOP_BASE)
-    merged = (both * torch.exp(base * (tops - top))[:, None]).sum(0)
+    top = torch.maximum(earlier.sums[-1], later.sums[-1])
+    merged = _referred(earlier.sums, top) + _referred(later.sums, top)
     merged[-1] = top
     return State(merged)
+
+
+def _referred(sums: Tensor, top: Tensor) -> Tensor:
+    """The sums relative to another reference, which is no lower."""
+    base = math.log(_kernels(sums).TOP_BASE)
+    referred = sums * torch.exp(base * (sums[-1] - top))
+    referred[-1] = top
+    return referred
 
 
 @torch.library.custom_op("attention_impls::ea_series", mutates_args=())

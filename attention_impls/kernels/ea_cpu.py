@@ -198,9 +198,10 @@ class _Work:
         return large(torch.empty(shape, dtype=self._wide))
 
     def empty_sums(self, slots: int) -> Tensor:
-        """Sums of nothing."""
+        """Sums of nothing; without the stabiliser their reference is 0."""
         sums = self.uninitialised(slots).zero_()
-        sums[:, -1] = -math.inf
+        if self._knobs.stabiliser:
+            sums[:, -1] = -math.inf
         return sums
 
     def total(self, sums: Tensor, *, adjoint: bool = False) -> Tensor:

@@ -301,6 +301,40 @@ def test_a_context_filled_in_by_several_threads_is_the_whole() -> None:
     assert error(output, expected) <= rounding(FUSED, torch.float64, inputs[2])
 
 
+@pytest.mark.parametrize("then", [True, False], ids=["then-stabilised", "then-not"])
+@pytest.mark.parametrize("first", [True, False], ids=["first-stabilised", "first-not"])
+@pytest.mark.parametrize("parts", ["one-part", "many-parts"])
+def test_a_state_means_the_same_with_and_without_the_stabiliser(
+    first: bool, then: bool, parts: str, request: pytest.FixtureRequest
+) -> None:
+    if parts == "many-parts":
+        request.getfixturevalue("many_parts")
+    inputs = draw(1, 1, 6 * 128, 8)
+    expected = FUSED(*inputs, causal=True)
+    state, outputs = None, []
+    for stabiliser, query, key, value in zip(
+        (first, then, not then), *(torch.split(x, [300, 467, 1], 2) for x in inputs), strict=True
+    ):
+        output, state = ea_fused.prefill(query, key, value, state, stabiliser=stabiliser)
+        outputs.append(output)
+    assert error(torch.cat(outputs, 2), expected) <= 4 * rounding(FUSED, torch.float64, inputs[2])
+
+
+@pytest.mark.parametrize("later", [True, False])
+@pytest.mark.parametrize("earlier", [True, False])
+def test_states_merge_whether_stabilised_or_not(earlier: bool, later: bool) -> None:
+    inputs = draw(1, 2, 40, 5)
+    pieces = zip(*(torch.split(x, [15, 20], 2) for x in (y[:, :, :35] for y in inputs)), strict=True)
+    first, second = (
+        ea_fused.prefill(query, key, value, stabiliser=stabiliser)[1]
+        for (query, key, value), stabiliser in zip(pieces, (earlier, later), strict=True)
+    )
+    query, key, value = (x[:, :, 35:] for x in inputs)
+    output, _ = ea_fused.prefill(query, key, value, ea_fused.merge(first, second))
+    expected = FUSED(*inputs, causal=True)[:, :, 35:]
+    assert error(output, expected) <= rounding(FUSED, torch.float64, inputs[2])
+
+
 def test_a_step_is_the_eager_step_and_a_batch_of_sequences_is_one_call() -> None:
     problem = Problem(5, 2, 1, 9)
     state, eager_state = ea_fused.init_state(problem), None
