@@ -21,6 +21,7 @@ from attention_impls.ea_series import validate
 from attention_impls.hyperparameters import ORDER
 from attention_impls.kernels.layout import result_like
 from attention_impls.spec import InvalidArgument, Problem, Unsupported
+from attention_impls.validate import dtype_name
 
 KERNELS = {"cpu": "attention_impls.kernels.ea_cpu", "cuda": "attention_impls.kernels.ea_triton"}
 """Device -> module with ``forward``, ``backward``, ``extend``, ``blocks`` and ``TOP_BASE``."""
@@ -94,7 +95,7 @@ def prefill(
     if state is None:
         batch, heads, seq_len, head_dim = query.shape
         problem = Problem(
-            batch, heads, seq_len, head_dim, str(query.dtype).removeprefix("torch."), query.device.type,
+            batch, heads, seq_len, head_dim, dtype_name(query), query.device.type,
             hyperparameters={"order": order},
         )  # fmt: skip
         state = init_state(problem)
@@ -240,7 +241,7 @@ def _extend_shapes(
     return result_like(query), torch.empty_like(sums, memory_format=torch.contiguous_format)
 
 
-# A step takes microseconds: registered without the layers that ``custom_op`` adds, three times as long.
+# A step takes microseconds: registered without the layers of Python that ``custom_op`` adds.
 _LIBRARY: Any = torch.library.Library("attention_impls", "FRAGMENT")  # type: ignore[no-untyped-call]
 _LIBRARY.define(
     "ea_series_extend(Tensor query, Tensor key, Tensor value, Tensor sums, int order, float scale, "

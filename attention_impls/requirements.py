@@ -77,10 +77,16 @@ def own_kernels(problem: Problem) -> list[str]:
 def _recent_triton() -> list[str]:
     if not find_spec("triton"):
         return ["the fused kernel needs triton on cuda: pip install triton"]
-    found = version("triton")
+    found = _installed("triton")
     if tuple(map(int, found.split(".")[:2])) < LEAST_TRITON:
         return [f"the fused kernel needs triton 3.3 or newer, which has tuples; this is {found}"]
     return []
+
+
+@cache
+def _installed(package: str) -> str:
+    """The package's version; read from the disk once, for a layer asks at every call."""
+    return version(package)
 
 
 def _converts_float16() -> bool:

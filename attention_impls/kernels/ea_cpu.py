@@ -1,4 +1,4 @@
-"""EA-series on the CPU: sharing the work among threads, and the kernels of ``ea_cpu_code`` on torch tensors.
+"""EA-series on the CPU: sharing the work among threads, and the kernels on torch tensors.
 
 Sums are packed as in ``ea_cpu_code``: [slots, 2 (order + 1) + 1, batch, heads, head_dim].
 """
@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from attention_impls.chunks import accumulator_dtype
+from attention_impls.kernels import ea_cpu_backward, ea_cpu_forward, jit, threads
 from attention_impls.kernels import ea_cpu_code as code
-from attention_impls.kernels import jit, threads
 from attention_impls.kernels.layout import result_like, rows_of_channels
 from attention_impls.kernels.pages import large
 from attention_impls.kernels.vectors import Lanes
@@ -74,13 +74,13 @@ def forward(
     work = _Work({"query": query, "key": key, "value": value}, knobs, output=large(result_like(query)))
     if not causal:
         parts = work.empty_sums(work.parts)
-        work.run(code.MOMENTS, moments=parts)
+        work.run(ea_cpu_forward.MOMENTS, moments=parts)
         moments = work.total(parts)
-        work.run(code.READ, moments=moments)
+        work.run(ea_cpu_forward.READ, moments=moments)
         return work.tensors["output"], moments
     kept = work.uninitialised(blocks(query) if keep else 0)
     work.run(
-        code.CAUSAL_KEPT if keep else code.CAUSAL,
+        ea_cpu_forward.CAUSAL_KEPT if keep else ea_cpu_forward.CAUSAL,
         moments=work.before_each_part(work.empty_sums(1)),
         kept=kept,
     )
@@ -105,13 +105,13 @@ def backward(
     gradients = {f"{name}_gradient": large(result_like(given[name])) for name in ("query", "key", "value")}
     work = _Work(given, knobs, **gradients)
     if causal:
-        work.run(code.CAUSAL_GRADIENT, kept=moments, adjoint=work.after_each_part(moments))
+        work.run(ea_cpu_backward.CAUSAL_GRADIENT, kept=moments, adjoint=work.after_each_part(moments))
     else:
         parts = work.empty_sums(work.parts)
-        work.run(code.QUERY_GRADIENT, moments=moments, adjoint=parts)
+        work.run(ea_cpu_backward.QUERY_GRADIENT, moments=moments, adjoint=parts)
         adjoint = parts.sum(0, keepdim=True)
         adjoint[:, -1] = moments[:, -1]
-        work.run(code.KEY_GRADIENT, adjoint=adjoint)
+        work.run(ea_cpu_backward.KEY_GRADIENT, adjoint=adjoint)
     return tuple(work.tensors[name] for name in gradients)  # type: ignore[return-value]
 
 
@@ -133,7 +133,7 @@ def extend(
     knobs = Knobs(order, scale, stabiliser)
     work = _Work({"query": query, "key": key, "value": value}, knobs, output=large(result_like(query)))
     moments = work.before_each_part(state[None].clone(memory_format=torch.contiguous_format))
-    work.run(code.CAUSAL, moments=moments)
+    work.run(ea_cpu_forward.CAUSAL, moments=moments)
     return work.tensors["output"], moments[-1]
 
 
@@ -221,7 +221,7 @@ class _Work:
         if self.parts == 1:
             return state
         own = self.empty_sums(self.parts)
-        self.run(code.MOMENTS, moments=own)
+        self.run(ea_cpu_forward.MOMENTS, moments=own)
         return torch.cat(list(accumulate([state, *torch.split(own[:-1], 1)], self._together)))
 
     def after_each_part(self, kept: Tensor) -> Tensor:
@@ -231,7 +231,7 @@ class _Work:
         if self.parts == 1:
             return own
         nothing = own[-1:].clone()
-        self.run(code.CAUSAL_ADJOINT, kept=kept, adjoint=own)
+        self.run(ea_cpu_backward.CAUSAL_ADJOINT, kept=kept, adjoint=own)
         together = partial(self._together, adjoint=True)
         after = list(accumulate([nothing, *torch.split(own[1:].flip(0), 1)], together))
         return torch.cat(after[::-1])

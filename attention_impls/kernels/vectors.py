@@ -15,10 +15,10 @@ from typing import Any
 
 from llvmlite import ir
 
+from attention_impls.spec import ELEMENT_SIZE
+
 I1, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 16, 32, 64))
 POINTER = ir.PointerType()
-
-ELEMENT_SIZE = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ class Code:
         """
         builder, double = self.builder, self.lanes.double
         mantissa, bias = (52, 1023) if double else (23, 127)
-        bounded = self.each(lambda a, b: builder.select(self._exceeds(b, a), b, a), x, -float(bias))
+        bounded = self.larger(self.of(-bias), x)
         shift = 1.5 * 2.0**mantissa + bias
         shifted = bounded + shift
         rest = bounded - (shifted - shift)

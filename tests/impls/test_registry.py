@@ -222,11 +222,11 @@ def test_compiling_needs_a_compiler_on_the_path(monkeypatch: pytest.MonkeyPatch)
 def test_the_fused_kernel_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     on_gpu = dataclasses.replace(CPU, device="cuda")
     monkeypatch.setattr(requirements, "find_spec", lambda name: True)
-    monkeypatch.setattr(requirements, "version", lambda name: "3.2.1")
+    monkeypatch.setattr(requirements, "_installed", lambda name: "3.2.1")
     assert requirements.own_kernels(on_gpu) == [
         "the fused kernel needs triton 3.3 or newer, which has tuples; this is 3.2.1"
     ]
-    monkeypatch.setattr(requirements, "version", lambda name: "3.10.0")
+    monkeypatch.setattr(requirements, "_installed", lambda name: "3.10.0")
     assert requirements.own_kernels(on_gpu) == []
     monkeypatch.setattr(requirements, "find_spec", lambda name: None)
     assert "pip install triton" in requirements.own_kernels(on_gpu)[0]

@@ -18,6 +18,7 @@ from llvmlite import ir
 
 from attention_impls.kernels import jit
 from attention_impls.kernels.vectors import I64, POINTER, Code, Lanes, Vector
+from attention_impls.spec import ELEMENT_SIZE
 
 WIDTH = 8
 
@@ -34,8 +35,6 @@ def apply(operation: Callable[[Code, Vector], Vector], x: Tensor, dtype: str | N
 
 
 def _written(operation: Callable[[Code, Vector], Vector], lanes: Lanes, dtype: str, stored: str) -> str:
-    from attention_impls.kernels.vectors import ELEMENT_SIZE
-
     module = ir.Module(name="test")
     kind = ir.FunctionType(ir.VoidType(), [POINTER, POINTER, I64])
     function = ir.Function(module, kind, name="apply")
