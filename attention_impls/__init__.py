@@ -8,19 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from attention_impls.registry import get, names
-from attention_impls.spec import (
-    AttentionSpec,
-    Backend,
+from attention_impls.nouns import (
     Cost,
     Hyperparameter,
     InvalidArgument,
     Paper,
     Problem,
-    Recurrence,
     UnknownAttention,
     Unsupported,
 )
+from attention_impls.registry import get, names
+from attention_impls.spec import AttentionSpec, Backend, Recurrence
 
 if TYPE_CHECKING:
     from attention_impls.layer import AttentionLayer

@@ -20,7 +20,7 @@ from attention_impls.chunks import accumulator_dtype
 from attention_impls.ea_series import validate
 from attention_impls.hyperparameters import ORDER
 from attention_impls.kernels.layout import result_like
-from attention_impls.spec import InvalidArgument, Problem, Unsupported
+from attention_impls.nouns import InvalidArgument, Problem, Unsupported
 from attention_impls.validate import dtype_name
 
 KERNELS = {"cpu": "attention_impls.kernels.ea_cpu", "cuda": "attention_impls.kernels.ea_triton"}

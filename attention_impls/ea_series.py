@@ -11,7 +11,7 @@ from torch import Tensor
 
 from attention_impls.chunks import accumulator_dtype, chunk_rows, plan_chunks, unstabilised_chunks
 from attention_impls.hyperparameters import DISTANCE_SCALE, ORDER, STABILISER, check
-from attention_impls.spec import Problem
+from attention_impls.nouns import Problem
 from attention_impls.validate import validate_qkv
 
 Sums = list[Tensor]  # one tensor per power 0..order

@@ -27,7 +27,7 @@ from attention_impls.blocks import (
 )
 from attention_impls.chunks import accumulator_dtype, plan_chunks
 from attention_impls.hyperparameters import NORMALISATION, check
-from attention_impls.spec import Problem
+from attention_impls.nouns import Problem
 from attention_impls.validate import validate_qkv
 
 Sums = tuple[Tensor, Tensor]  # a context and a normaliser, or their gradients

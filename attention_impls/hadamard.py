@@ -15,7 +15,7 @@ from torch import Tensor
 
 from attention_impls.chunks import accumulator_dtype
 from attention_impls.hyperparameters import AXIS, PRODUCT_SCALE, check
-from attention_impls.spec import Problem
+from attention_impls.nouns import Problem
 from attention_impls.validate import validate_qkv
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from attention_impls.spec import Hyperparameter, InvalidArgument
+from attention_impls.nouns import Hyperparameter, InvalidArgument
 
 MAX_ORDER = 64  # the largest key moment, max_k |k|^n exp(-k^2) = (n / 2e)^(n/2), leaves float32 at n = 70
 

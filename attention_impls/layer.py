@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attention_impls.nouns import InvalidArgument, Operand, Problem, Unsupported
 from attention_impls.registry import get
-from attention_impls.spec import InvalidArgument, Problem, Unsupported
 from attention_impls.validate import dtype_name
 
 
@@ -43,8 +45,10 @@ class ElementwiseProjection(nn.Module):
 class AttentionLayer(nn.Module):
     """An attention with its projections: [batch, seq_len, dim] -> the same shape.
 
-    Formula: y = W_o attention(W_q x, W_k x, W_v x), heads being groups of dim / heads channels. An
-    attention whose projections are arrays (``hadamard``) multiplies element-wise instead and has no W_o.
+    Formula: y = W_o attention(W_q x, W_k x, W_v x), heads being groups of dim / heads channels. The
+    attention's ``projections`` say where this differs: arrays instead of matrices (``hadamard``), tensors
+    that are not projected (``poly-nl``), a learned residual. What an attention takes beside query, key and
+    value is a parameter here, or projected from x like them.
 
     Args:
         attention: a name of ``attention_impls.names()``.
@@ -52,10 +56,11 @@ class AttentionLayer(nn.Module):
         heads: attention heads.
         backend: a backend of the attention, or None for the best that can run each call.
         bias: whether the projections have one.
+        seq_len: the longest sequence; needed by attentions whose parameters grow with it (``aft-full``).
         device, dtype: of the parameters.
         hyperparameters: the attention's own, for example ``order=6``.
 
-    Parameters: 4 dim^2 (+ 4 dim with bias) for matrices, 3 dim (+ 3 dim) for arrays.
+    Parameters: ``spec.layer_params``, for most 4 dim^2 (+ 4 dim with bias).
 
     Raises:
         UnknownAttention: no attention has the name.
@@ -70,6 +75,7 @@ class AttentionLayer(nn.Module):
         *,
         backend: str | None = None,
         bias: bool = False,
+        seq_len: int | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         **hyperparameters: Any,
@@ -82,14 +88,19 @@ class AttentionLayer(nn.Module):
             self.spec.backend(backend)
         self.spec.check_hyperparameters(hyperparameters)
         self.dim, self.heads, self.backend, self.hyperparameters = dim, heads, backend, hyperparameters
-
-        def projection() -> nn.Module:
-            if self.spec.projection == "array":
-                return ElementwiseProjection(dim, bias=bias, device=device, dtype=dtype)
-            return nn.Linear(dim, dim, bias=bias, device=device, dtype=dtype)
-
-        self.query, self.key, self.value = projection(), projection(), projection()
-        self.output = nn.Identity() if self.spec.projection == "array" else projection()
+        problem = Problem(1, heads, seq_len or 0, dim // heads, hyperparameters=hyperparameters)
+        made = {"device": device, "dtype": dtype}
+        self.projections = nn.ModuleDict(
+            {
+                name: self._projection(width, bias, made)
+                for name, width in self.spec.projected_widths(problem).items()
+            }
+        )
+        self.parameters_of_core = nn.ParameterDict(
+            {name: _initial(operand, made) for name, operand in self._learned(problem, seq_len).items()}
+        )
+        gains = 2 if self.spec.projections.residual else 0
+        self.gains = nn.Parameter(torch.ones(gains, device=device, dtype=dtype)) if gains else None
 
     def forward(self, x: Tensor, *, causal: bool = False) -> Tensor:
         """Attend over x, [batch, seq_len, dim]; position i sees positions j <= i only when causal.
@@ -100,29 +111,81 @@ class AttentionLayer(nn.Module):
         """
         if x.dim() != 3 or x.shape[-1] != self.dim:
             raise InvalidArgument(f"x must be [batch, seq_len, {self.dim}]; it has shape {list(x.shape)}")
-        query, key, value = (self._split_heads(project(x)) for project in (self.query, self.key, self.value))
-        op = self.spec.backends[self._runnable_backend(query, causal)].op
-        attended = op(query, key, value, causal=causal, **self.hyperparameters)
-        merged: Tensor = self.output(attended.transpose(1, 2).flatten(2))
-        return merged
+        query, key, value = (self._split_heads(self._project(name, x)) for name in ("query", "key", "value"))
+        problem = self._problem(x, query, causal)
+        op = self.spec.backends[self._runnable_backend(problem)].op
+        attended = op(query, key, value, causal=causal, **self.hyperparameters, **self._operands(x, problem))
+        merged = self._project("output", attended.transpose(1, 2).flatten(2))
+        return merged if self.gains is None else self.gains[0] * merged + self.gains[1] * x
+
+    def used_parameters(self, causal: bool) -> list[nn.Parameter]:
+        """The parameters that a call reads: all, but for those that only the other form has."""
+        problem = Problem(1, self.heads, 1, self.dim // self.heads, causal=causal)
+        idle = set(self.parameters_of_core) - set(self.spec.operands(self._with_knobs(problem)))
+        unused = {id(self.parameters_of_core[name]) for name in idle}
+        return [parameter for parameter in self.parameters() if id(parameter) not in unused]
+
+    def _projection(self, width: int, bias: bool, made: dict[str, Any]) -> nn.Module:
+        if self.spec.projections.kind == "array":
+            return ElementwiseProjection(self.dim, bias=bias, **made)
+        return nn.Linear(self.dim, width, bias=bias, **made)
+
+    def _learned(self, problem: Problem, seq_len: int | None) -> dict[str, Operand]:
+        learned = {name: each for name, each in self.spec.operands(problem).items() if each.learned}
+        if seq_len is None and any(0 in operand.shape for operand in learned.values()):
+            raise InvalidArgument(
+                f"{self.spec.name} has parameters for every position; give the longest length as seq_len="
+            )
+        return learned
+
+    def _project(self, name: str, x: Tensor) -> Tensor:
+        projected: Tensor = self.projections[name](x) if name in self.projections else x
+        return projected
 
     def _split_heads(self, x: Tensor) -> Tensor:
         return torch.unflatten(x, -1, (self.heads, -1)).transpose(1, 2)
 
-    def _runnable_backend(self, query: Tensor, causal: bool) -> str:
-        batch, heads, seq_len, head_dim = query.shape
-        problem = Problem(
-            batch,
-            heads,
-            seq_len,
-            head_dim,
-            dtype=dtype_name(query),
-            device=query.device.type,
-            causal=causal,
-            backward=query.requires_grad,
-            hyperparameters=self.hyperparameters,
+    def _operands(self, x: Tensor, problem: Problem) -> dict[str, Tensor]:
+        """What the op takes beside query, key and value: parameters, and projections of x."""
+        found: dict[str, Tensor] = {}
+        for name, operand in self.spec.operands(problem).items():
+            if operand.learned:
+                found[name] = self.parameters_of_core[name]
+                continue
+            split = self._split_heads(self._project(name, x))
+            found[name] = squashed(operand, split.reshape(operand.shape))
+        return found
+
+    def _problem(self, x: Tensor, query: Tensor, causal: bool) -> Problem:
+        return self._with_knobs(
+            Problem(
+                x.shape[0],
+                self.heads,
+                x.shape[1],
+                self.dim // self.heads,
+                dtype=dtype_name(query),
+                device=query.device.type,
+                causal=causal,
+                backward=query.requires_grad,
+            )
         )
+
+    def _with_knobs(self, problem: Problem) -> Problem:
+        return replace(problem, hyperparameters=self.hyperparameters)
+
+    def _runnable_backend(self, problem: Problem) -> str:
         backend = self.backend or self.spec.best_backend(problem)
         if reasons := self.spec.unsupported_reasons(backend, problem):
             raise Unsupported(f"{self.spec.name}/{backend} cannot run here: {'; '.join(reasons)}")
         return backend
+
+
+def squashed(operand: Operand, drawn: Tensor) -> Tensor:
+    """A draw or a projection as the operand wants it: a gate between 0 and 1, or its logarithm."""
+    if operand.squash == "sigmoid":
+        return torch.sigmoid(drawn)
+    return F.logsigmoid(drawn) if operand.squash == "logsigmoid" else drawn
+
+
+def _initial(operand: Operand, made: dict[str, Any]) -> nn.Parameter:
+    return nn.Parameter(operand.mean + operand.spread * torch.randn(operand.shape, **made))

@@ -21,7 +21,7 @@ from attention_impls.blocks import (
     write,
 )
 from attention_impls.chunks import accumulator_dtype
-from attention_impls.spec import Problem
+from attention_impls.nouns import Problem
 from attention_impls.validate import validate_qkv
 
 EPSILON = 1e-6  # added to the denominator, as in the authors' code

@@ -15,7 +15,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-from attention_impls.spec import Problem
+from attention_impls.nouns import Problem
 
 LEAST_TRITON = (3, 3)
 HALF_TYPES = ("float16", "bfloat16")

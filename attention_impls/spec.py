@@ -1,4 +1,4 @@
-"""The nouns of the library: what a problem, a cost, a backend and an attention are.
+"""What there is to know of an attention: its backends, its recurrent form, its costs.
 
 This module and the registry import no torch, so that a command line can list attentions, check
 arguments and predict costs in a blink; the callables behind a spec are resolved when first used.
@@ -6,121 +6,36 @@ arguments and predict costs in a blink; the callables behind a spec are resolved
 
 from __future__ import annotations
 
+import math
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
+
+from attention_impls.nouns import (
+    ELEMENT_SIZE,
+    MATRICES,
+    Cost,
+    Definition,
+    Growth,
+    Hyperparameter,
+    InvalidArgument,
+    Operand,
+    Paper,
+    Problem,
+    Projections,
+    Unsupported,
+    nearest,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-ELEMENT_SIZE: Mapping[str, int] = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
-"""Bytes per element of every dtype that the library accepts."""
 
-Growth = Literal["linear", "quadratic"]
-"""How time grows with seq_len, in theory."""
-
-CausalForm = Literal["defined", "extension"]
-"""Whether the source defines the causal form, or we extend it."""
-
-
-class UnknownAttention(KeyError):
-    """Raised when no attention has the name; the message lists the known and the nearest."""
-
-    def __str__(self) -> str:
-        return str(self.args[0])
-
-
-class Unsupported(RuntimeError):
-    """Raised when a backend is asked for a problem that it cannot solve; the message says why."""
-
-
-class InvalidArgument(ValueError):
-    """Raised when a tensor or hyperparameter breaks an attention's rules."""
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """The shape and kind of one attention call, without its data.
-
-    Args:
-        batch, heads, seq_len, head_dim: sizes of query, key and value, [batch, heads, seq_len, head_dim].
-        dtype: name of the element type, a key of ``ELEMENT_SIZE``.
-        device: ``cpu`` or ``cuda``.
-        causal: whether position i sees positions j <= i only.
-        backward: whether the gradients of query, key and value are computed too.
-        decode: whether the call is one step of the recurrent form, a token after seq_len others.
-        hyperparameters: the attention's own knobs, for example ``{"order": 6}``.
-    """
-
-    batch: int
-    heads: int
-    seq_len: int
-    head_dim: int
-    dtype: str = "float32"
-    device: str = "cpu"
-    causal: bool = False
-    backward: bool = False
-    decode: bool = False
-    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def dim(self) -> int:
-        """Feature dimension: heads * head_dim."""
-        return self.heads * self.head_dim
-
-    @property
-    def element_size(self) -> int:
-        """Bytes per element."""
-        return ELEMENT_SIZE[self.dtype]
-
-    @property
-    def elements(self) -> int:
-        """Elements of one tensor [batch, heads, seq_len, head_dim]."""
-        return self.batch * self.seq_len * self.dim
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """The work that a call needs at least.
-
-    flops: floating-point operations; a multiply-add counts two, exp / div / max count one each.
-    bytes: traffic if every input is read once and every output written once.
-    """
-
-    flops: int
-    bytes: int
-
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(self.flops + other.flops, self.bytes + other.bytes)
-
-
-@dataclass(frozen=True, slots=True)
-class Paper:
-    """Where an attention comes from."""
-
-    authors: str
-    year: int
-    title: str
-    arxiv: str
-
-    def __str__(self) -> str:
-        return f"{self.authors} {self.year}, arXiv {self.arxiv}"
-
-
-@dataclass(frozen=True, slots=True)
-class Hyperparameter:
-    """One knob of an attention: its default, and the rule that a value must keep.
-
-    ``refusal`` returns why a value is refused, or None when it is fine.
-    """
-
-    name: str
-    default: Any
-    description: str
-    refusal: Callable[[Any], str | None]
+def no_operands(problem: Problem) -> Mapping[str, Operand]:
+    """Of an op that takes query, key and value alone."""
+    return {}
 
 
 def no_reasons(problem: Problem) -> list[str]:
@@ -189,6 +104,8 @@ class Backend:
         workspace: (problem, projected) -> bytes that one call holds at its peak above its inputs; with
             ``projected`` an ``AttentionLayer``'s call. None where no formula is known. Imports no torch.
         recurrence: the backend's recurrent form, or None.
+        cost: minimal work where this way of computing needs other work than the attention's own ``cost``.
+        growth: of its time with seq_len, where it differs from the attention's.
     """
 
     target: str
@@ -196,6 +113,8 @@ class Backend:
     requires: Callable[[Problem], list[str]] = no_reasons
     workspace: Callable[[Problem, bool], int] | None = None
     recurrence: Recurrence | None = None
+    cost: Callable[[Problem], Cost] | None = None
+    growth: Growth | None = None
 
     @cached_property
     def op(self) -> Callable[..., Tensor]:
@@ -233,13 +152,19 @@ class AttentionSpec:
             that can run the problem.
         oracle_target: the same attention written plainly in float64.
         cost: minimal work of a core call (with the gradients when ``problem.backward``).
-        layer_params: parameters of an ``AttentionLayer``, from (dim, bias).
         decode_cost: minimal work of one step, or None where there is no recurrent form.
         state_bytes: size of the recurrent state, or None where there is none.
+        operands: what the op takes beside query, key and value, by keyword.
+        projections: what an ``AttentionLayer`` puts around it.
+        key_dim: width of a query and a key, of a problem's head_dim unless another.
+        choose: the backend that should be preferred for a problem, where one is not always the best.
+        full_form: whether the source defines the form that is not causal.
         per_channel: heads only reshape it; every channel is its own head.
         averages: every output is a weighted mean of values with weights that sum to one.
         position_local: value j contributes to output j alone, so permuting keys changes the result.
-        projection: ``matrix`` (nn.Linear) or ``array`` (element-wise) projections at level layer.
+        positional: the output depends on where tokens are, beyond the causal mask.
+        heads_alike: every head computes the same of its tensors.
+        causal_is_prefix: causal row i is the last full row of the tokens up to i.
         approximates: the exact attention that this one approximates, if it does.
     """
 
@@ -250,25 +175,67 @@ class AttentionSpec:
     time: str
     memory: str
     growth: Growth
-    causal_form: CausalForm
+    causal_form: Definition
     backends: Mapping[str, Backend]
     oracle_target: str
     cost: Callable[[Problem], Cost]
-    layer_params: Callable[[int, bool], int]
     hyperparameters: Mapping[str, Hyperparameter] = field(default_factory=dict)
     decode_cost: Callable[[Problem], Cost] | None = None
     state_bytes: Callable[[Problem], int] | None = None
+    operands: Callable[[Problem], Mapping[str, Operand]] = no_operands
+    projections: Projections = MATRICES
+    key_dim: Callable[[Problem], int] | None = None
+    choose: Callable[[Problem], str] | None = None
+    full_form: Definition = "defined"
     per_channel: bool = False
     averages: bool = True
     position_local: bool = False
-    projection: Literal["matrix", "array"] = "matrix"
+    positional: bool = False
+    heads_alike: bool = True
+    causal_is_prefix: bool = True
     approximates: Approximation | None = None
     notes: str = ""
 
     @property
+    def plain(self) -> str:
+        """The backend in plain PyTorch: ``eager``, or the first where the forms have names of their own."""
+        return "eager" if "eager" in self.backends else next(iter(self.backends))
+
+    @property
     def op(self) -> Callable[..., Tensor]:
-        """The eager form: plain PyTorch."""
-        return self.backends["eager"].op
+        """The attention in plain PyTorch."""
+        return self.backends[self.plain].op
+
+    def cost_of(self, backend: str, problem: Problem) -> Cost:
+        """Minimal work of a call of the backend."""
+        return (self.backends[backend].cost or self.cost)(problem)
+
+    def growth_of(self, backend: str) -> Growth:
+        """How the backend's time grows with seq_len, in theory."""
+        return self.backends[backend].growth or self.growth
+
+    def key_width(self, problem: Problem) -> int:
+        """Width of a query and a key of one head."""
+        return problem.head_dim if self.key_dim is None else self.key_dim(problem)
+
+    def projected_widths(self, problem: Problem) -> Mapping[str, int]:
+        """Outputs of every projection of an ``AttentionLayer``, by name; operands of every token included."""
+        keys = problem.heads * self.key_width(problem)
+        widths = {name: keys if name in ("query", "key") else problem.dim for name in self.projections.names}
+        for name, operand in self.operands(problem).items():
+            if not operand.learned:
+                widths[name] = problem.heads * math.prod(operand.shape[3:])
+        return widths
+
+    def core_params(self, problem: Problem) -> int:
+        """Parameters of the attention itself, without projections."""
+        return sum(math.prod(each.shape) for each in self.operands(problem).values() if each.learned)
+
+    def layer_params(self, problem: Problem, bias: bool = False) -> int:
+        """Parameters of an ``AttentionLayer`` for that problem's dim, heads and longest seq_len."""
+        rows = 1 if self.projections.kind == "array" else problem.dim
+        projected = sum((rows + bias) * width for width in self.projected_widths(problem).values())
+        return projected + self.core_params(problem) + 2 * self.projections.residual
 
     @cached_property
     def oracle(self) -> Callable[..., Tensor]:
@@ -278,12 +245,11 @@ class AttentionSpec:
 
     @property
     def has_decode(self) -> bool:
-        """Whether the eager form has a recurrent one."""
-        eager = self.backends.get("eager")
-        return eager is not None and eager.recurrence is not None
+        """Whether the plain form has a recurrent one."""
+        return self.backends[self.plain].recurrence is not None
 
     def init_state(self, problem: Problem) -> Any:
-        """The empty state before the first token, of the eager recurrent form."""
+        """The empty state before the first token, of the plain recurrent form."""
         return self._recurrence.init_state(problem)
 
     def prefill(
@@ -306,7 +272,7 @@ class AttentionSpec:
 
     @property
     def _recurrence(self) -> Recurrence:
-        recurrence = self.backends["eager"].recurrence
+        recurrence = self.backends[self.plain].recurrence
         if recurrence is None:
             raise Unsupported(f"{self.name} has no recurrent form")
         return recurrence
@@ -341,7 +307,8 @@ class AttentionSpec:
 
     def best_backend(self, problem: Problem) -> str:
         """The preferred backend among those that can run the problem, else the first of all."""
-        runnable = (name for name in self.backends if not self.unsupported_reasons(name, problem))
+        first = [self.choose(problem)] if self.choose else []
+        runnable = (name for name in [*first, *self.backends] if not self.unsupported_reasons(name, problem))
         return next(runnable, next(iter(self.backends)))
 
     def check_hyperparameters(self, hyperparameters: Mapping[str, Any]) -> None:
@@ -368,9 +335,3 @@ def dtype_reasons(problem: Problem) -> list[str]:
         if torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False):
             return ["this GPU computes no bfloat16 (compute capability 8.0 or newer does)"]
     return []
-
-
-def nearest(name: str, known: Mapping[str, Any] | list[str]) -> str:
-    """' (did you mean X?)' when a known name is close, else ''."""
-    close = get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f" (did you mean '{close[0]}'?)" if close else ""

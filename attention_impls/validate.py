@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attention_impls.spec import ELEMENT_SIZE, InvalidArgument
+from attention_impls.nouns import ELEMENT_SIZE, InvalidArgument
 
 if TYPE_CHECKING:
     from torch import Tensor

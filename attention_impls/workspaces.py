@@ -19,7 +19,7 @@ import math
 import os
 
 from attention_impls.hyperparameters import ORDER
-from attention_impls.spec import Problem
+from attention_impls.nouns import Problem
 
 # These repeat constants of modules that import torch; tests/impls/test_workspaces.py keeps them equal.
 CHUNK_ELEMENTS = {"cpu": 2**17, "cuda": 2**23}  # chunks.py

@@ -225,12 +225,12 @@ class Case(Labelled):
         if self.decodes:
             step = self.spec.decode_cost
             return step(self.problem) if step and self.level == "op" else NO_COST
-        core = self.spec.cost(self.problem)
+        core = self.spec.cost_of(self.backend, self.problem)
         if self.level == "op":
             return core
-        from attention_impls.costs import projection_cost
+        from attention_impls.costs.layers import projection_cost
 
-        return core + projection_cost(self.problem, self.spec.projection)
+        return core + projection_cost(self.spec, self.problem)
 
     @property
     def context_cost(self) -> Cost:
@@ -238,7 +238,11 @@ class Case(Labelled):
         backend = self.spec.backends.get(self.backend)
         recurrence = backend.recurrence if backend and self.decodes else None
         # States that merge fill in a context of any length in no time.
-        return self.spec.cost(self.problem) if recurrence and not recurrence.merge_target else NO_COST
+        return (
+            self.spec.cost_of(self.backend, self.problem)
+            if recurrence and not recurrence.merge_target
+            else NO_COST
+        )
 
     @property
     def state_bytes(self) -> int | None:
@@ -262,8 +266,10 @@ class Case(Labelled):
 
     @property
     def params(self) -> int:
-        """Learned parameters: none at level ``op``, the layer's at level ``layer``."""
-        return 0 if self.level == "op" else self.spec.layer_params(self.dim, False)
+        """Learned parameters: at level ``op`` those of the attention itself, at ``layer`` also projections."""
+        if self.level == "op":
+            return self.spec.core_params(self.problem)
+        return self.spec.layer_params(self.problem)
 
     def unsupported_reasons(self) -> list[str]:
         """All reasons why the case cannot run here; empty when it can."""

@@ -14,7 +14,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from attention_impls.spec import ELEMENT_SIZE
+from attention_impls.nouns import ELEMENT_SIZE
 from elattn_bench import device, environment
 from elattn_bench.neighbours import DISTURBED, CpuTimes, others_share
 from elattn_bench.roofline import TF32, Ceilings

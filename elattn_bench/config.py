@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from attention_impls.spec import ELEMENT_SIZE
+from attention_impls.nouns import ELEMENT_SIZE
 from elattn_bench import device as devices
 from elattn_bench.cases import CACHES, LEVELS, MODES, Axis, Case, Grid, Impl
 from elattn_bench.defaults import AXIS_DEFAULTS, DEFAULT_ORDERS, QUICK_TIMEOUT, RUN_DEFAULTS

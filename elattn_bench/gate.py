@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 import attention_impls
+from elattn_bench import workload
 from elattn_bench.cases import Case
 from elattn_bench.results import Skipped
 from elattn_bench.workload import not_a_step, recurrence_of, tensors_of
@@ -79,26 +81,58 @@ class Gate:
         return Skipped("error", failure) if failure else None
 
 
-def _draw(case: Case, std: float) -> list[Tensor]:
-    """Query, key, value and the upstream gradient."""
-    problem = case.problem
-    shape = (1, problem.heads, problem.seq_len + case.decodes, problem.head_dim)
+class Drawn(NamedTuple):
+    """Inputs of a call: query, key and value, what else it takes by keyword, and the upstream gradient."""
+
+    qkv: list[Tensor]
+    learned: dict[str, Tensor]
+    of_tokens: dict[str, Tensor]
+    upstream: Tensor
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Drawn:
+        """Every tensor changed."""
+        return Drawn(
+            [change(x) for x in self.qkv],
+            {name: change(x) for name, x in self.learned.items()},
+            {name: change(x) for name, x in self.of_tokens.items()},
+            change(self.upstream),
+        )
+
+    def rows(self, rows: Tensor) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """Query, key and value of these positions, and the keywords of an op on them."""
+        of_tokens = {name: x[:, :, rows] for name, x in self.of_tokens.items()}
+        return [x[:, :, rows] for x in self.qkv], {**self.learned, **of_tokens}
+
+    @property
+    def operands(self) -> dict[str, Tensor]:
+        """What the op takes by keyword."""
+        return {**self.learned, **self.of_tokens}
+
+    @property
+    def inputs(self) -> list[Tensor]:
+        """All that a gradient may be taken of."""
+        return [*self.qkv, *self.operands.values()]
+
+
+def _draw(case: Case, std: float) -> Drawn:
+    rows = case.seq_len + case.decodes
     generator = torch.Generator(device=case.device).manual_seed(SEED)
-    dtype = getattr(torch, case.dtype)
-    drawn = [torch.randn(*shape, generator=generator, device=case.device) for _ in range(4)]
-    return [(std * tensor).to(dtype) for tensor in drawn[:3]] + [drawn[3].to(dtype)]
+    qkv = workload.draw_qkv(case, generator, std, rows)
+    learned, of_tokens = workload.draw_operands(case, generator, rows)
+    upstream = torch.randn(qkv[2].shape, generator=generator, device=case.device).to(qkv[2].dtype)
+    return Drawn(qkv, learned, of_tokens, upstream)
 
 
-def _compare(case: Case, drawn: Sequence[Tensor]) -> GateError:
+def _compare(case: Case, drawn: Drawn) -> GateError:
     keywords = {"causal": case.causal, **case.problem.hyperparameters}
     gradients = case.mode == "train"
-    given = [tensor.clone() for tensor in drawn]
+    given = drawn.map(torch.Tensor.clone)
     found = _run(case.spec.backend(case.backend).op, given, keywords, gradients)
-    if broken := _broken(found, given, drawn):
+    if broken := _broken(found, [drawn.qkv[2], *drawn.inputs], given.inputs, drawn.inputs):
         return GateError(broken=broken)
-    doubles = [tensor.double() for tensor in drawn]
+    doubles = drawn.map(torch.Tensor.double)
     (output, *mine), (truth, *true) = found, _run(case.spec.oracle, doubles, keywords, gradients)
-    approximation, outside = _approximation(case, doubles[:3], truth)
+    approximation, outside = _approximation(case, doubles.qkv, truth)
     return GateError(
         max_abs=float((output.double() - truth).abs().max()),
         rel_rms=_relative_rms(output, truth),
@@ -108,23 +142,24 @@ def _compare(case: Case, drawn: Sequence[Tensor]) -> GateError:
     )
 
 
-def _compare_step(case: Case, drawn: Sequence[Tensor]) -> GateError:
+def _compare_step(case: Case, drawn: Drawn) -> GateError:
     """The step after a context, filled in as two parts like a long one, against the oracle's last row."""
     recurrence, knobs = recurrence_of(case), case.problem.hyperparameters
-    query, key, value, _ = drawn
     state = None
     with torch.no_grad():
         for part in torch.arange(case.seq_len).tensor_split(2):
             if len(part):
-                _, state = recurrence.prefill(*(x[:, :, part] for x in (query, key, value)), state, **knobs)
-        given = [x[:, :, -1].clone() for x in (query, key, value)]
+                qkv, operands = drawn.rows(part)
+                _, state = recurrence.prefill(*qkv, state, **knobs, **operands)
+        given = [x[:, :, -1].clone() for x in drawn.qkv]
+        of_token = {name: x[:, :, -1] for name, x in drawn.of_tokens.items()}
         before = [x.clone() for x in (*given, *tensors_of(state))]
-        result = recurrence.step(*given, state, **knobs)
-    if broken := not_a_step(result) or _broken(result[:1], [*given, *tensors_of(state)], before):
+        result = recurrence.step(*given, state, **knobs, **drawn.learned, **of_token)
+    if broken := not_a_step(result) or _broken(result[:1], given[2:], [*given, *tensors_of(state)], before):
         return GateError(broken=broken)
-    doubles = [x.double() for x in (query, key, value)]
-    truth = case.spec.oracle(*doubles, causal=True, **knobs)
-    approximation, outside = _approximation(case, doubles, truth)
+    doubles = drawn.map(torch.Tensor.double)
+    truth = case.spec.oracle(*doubles.qkv, causal=True, **knobs, **doubles.operands)
+    approximation, outside = _approximation(case, doubles.qkv, truth)
     return GateError(
         max_abs=float((result[0].double() - truth[:, :, -1]).abs().max()),
         rel_rms=_relative_rms(result[0], truth[:, :, -1]),
@@ -133,16 +168,18 @@ def _compare_step(case: Case, drawn: Sequence[Tensor]) -> GateError:
     )
 
 
-def _broken(results: Sequence[object], given: Sequence[Tensor], drawn: Sequence[Tensor]) -> str | None:
+def _broken(
+    results: Sequence[object], likes: Sequence[Tensor], given: Sequence[Tensor], drawn: Sequence[Tensor]
+) -> str | None:
     """How the results break the contract of an op: kind, shape, dtype, finite values, inputs left alone."""
-    for number, result in enumerate(results):
+    for number, (result, like) in enumerate(zip(results, likes, strict=False)):
         what = "gradient" if number else "output"
         if not isinstance(result, Tensor):
             return f"{what} is a {type(result).__name__}, not a tensor"
-        if result.shape != drawn[0].shape:
-            return f"{what} has shape {list(result.shape)}, the inputs have {list(drawn[0].shape)}"
-        if result.dtype != drawn[0].dtype:
-            return f"{what} is of dtype {result.dtype}, the inputs of {drawn[0].dtype}"
+        if result.shape != like.shape:
+            return f"{what} has shape {list(result.shape)}, the inputs have {list(like.shape)}"
+        if result.dtype != like.dtype:
+            return f"{what} is of dtype {result.dtype}, the inputs of {like.dtype}"
         if not bool(result.isfinite().all()):
             return f"{what} holds NaN or infinity"
     if not all(map(torch.equal, given, drawn)):
@@ -163,21 +200,21 @@ def _approximation(
 
 
 def _run(
-    op: Callable[..., Tensor], tensors: Sequence[Tensor], keywords: dict[str, object], gradients: bool
+    op: Callable[..., Tensor], drawn: Drawn, keywords: dict[str, object], gradients: bool
 ) -> list[Tensor]:
-    *inputs, upstream = tensors
+    """The output, and the gradients of all inputs if they are wanted."""
     if not gradients:
         with torch.no_grad():
-            return [op(*inputs, **keywords)]
-    leaves = [tensor.detach().requires_grad_(True) for tensor in inputs]
-    output = op(*leaves, **keywords)
+            return [op(*drawn.qkv, **keywords, **drawn.operands)]
+    leaves = drawn.map(lambda x: x.detach().requires_grad_(True))
+    output, upstream = op(*leaves.qkv, **keywords, **leaves.operands), drawn.upstream
     if not isinstance(output, Tensor) or output.shape != upstream.shape:
         return [output]  # for the contract to refuse
     # One position attends to itself alone: an output that no query reaches has no gradient.
-    found = torch.autograd.grad(output, leaves, upstream.to(output.dtype), allow_unused=True)
+    found = torch.autograd.grad(output, leaves.inputs, upstream.to(output.dtype), allow_unused=True)
     return [output.detach()] + [
         torch.zeros_like(leaf) if gradient is None else gradient
-        for leaf, gradient in zip(leaves, found, strict=True)
+        for leaf, gradient in zip(leaves.inputs, found, strict=True)
     ]
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 from attention_impls import Cost
-from attention_impls.spec import ELEMENT_SIZE
+from attention_impls.nouns import ELEMENT_SIZE
 from elattn_bench.units import Bytes, Seconds, significant
 
 IMPLAUSIBLE = 1.05  # of a ceiling; the ceilings themselves are measured to a few per cent

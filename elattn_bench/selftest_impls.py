@@ -7,7 +7,8 @@ otherwise. Faults wait for sequences longer than the gate's, so that they strike
 from __future__ import annotations
 
 from attention_impls import AttentionSpec, Cost, Problem
-from attention_impls.spec import Backend, Paper
+from attention_impls.nouns import Paper
+from attention_impls.spec import Backend
 from elattn_bench.units import Bytes, Seconds
 
 OPS = "elattn_bench.selftest_ops"
@@ -32,16 +33,11 @@ def spec(target: str, summary: str) -> AttentionSpec:
         backends={"eager": Backend(target, summary)},
         oracle_target=f"{OPS}:oracle",
         cost=_cost,
-        layer_params=_no_params,
     )
 
 
 def _cost(problem: Problem) -> Cost:
     return Cost(2 * problem.elements, 4 * problem.elements * problem.element_size)
-
-
-def _no_params(dim: int, bias: bool) -> int:
-    return 0
 
 
 busy = spec(f"{OPS}:busy", "waits seq_len microseconds, and twice as long backward")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from attention_impls import AttentionLayer, Recurrence, Unsupported
+from attention_impls.layer import squashed
 from elattn_bench.cases import Case
 from elattn_bench.units import Bytes
 
@@ -24,11 +25,13 @@ class Workload:
     """One call of a case, ready to be timed: nothing but the attention runs inside ``call``.
 
     inputs: every tensor that exists before the call: activations, parameters, upstream gradient, state.
+    like: tensors of the shapes and dtypes that the results have.
     decodes: whether the call returns an output and a new state.
     """
 
     call: Callable[[], object]
     inputs: Sequence[Tensor]
+    like: Sequence[Tensor]
     decodes: bool = False
 
     def broken(self, result: object, versions: Sequence[int]) -> str | None:
@@ -43,7 +46,7 @@ class Workload:
                 return f"at the case's own length {broken}"
             (result, _) = result  # type: ignore[misc]
         results = result if isinstance(result, tuple) else (result,)
-        for found, like in zip(results, self.inputs, strict=False):
+        for found, like in zip(results, self.like, strict=False):
             if not isinstance(found, Tensor) or found.shape != like.shape or found.dtype != like.dtype:
                 kind = (
                     f"{list(found.shape)} {found.dtype}"
@@ -94,10 +97,11 @@ def build(case: Case, seed: int = 0, std: float = 1.0, context: Any = None) -> W
         state = fill_context(case, seed, std) if context is None else copy.deepcopy(context)
         return _step(case, generator, std, state)
     forward, inputs = (_op if case.level == "op" else _layer)(case, generator, std)
+    like = inputs[2] if case.level == "op" else inputs[0]
     if case.mode == "forward":
-        return Workload(_without_autograd(forward), inputs)
-    upstream = _draw(case, tuple(inputs[0].shape), generator, 1.0)
-    return Workload(_with_gradients(forward, inputs, upstream), [*inputs, upstream])
+        return Workload(_without_autograd(forward), inputs, [like])
+    upstream = _draw(case, tuple(like.shape), generator, 1.0)
+    return Workload(_with_gradients(forward, inputs, upstream), [*inputs, upstream], inputs)
 
 
 def fill_context(case: Case, seed: int = 0, std: float = 1.0) -> Any:
@@ -113,12 +117,14 @@ def fill_context(case: Case, seed: int = 0, std: float = 1.0) -> Any:
     generator = torch.Generator(device=case.device).manual_seed(seed + 1)  # other tokens than the one to come
     problem, recurrence = case.problem, recurrence_of(case)
     rows = min(problem.seq_len, max(LEAST_ROWS, SEGMENT // (problem.batch * problem.dim)))
-    shape = (problem.batch, problem.heads, rows, problem.head_dim)
-    segment = [_draw(case, shape, generator, std) for _ in range(3)]
+    segment = draw_qkv(case, generator, std, rows)
+    learned, gates = draw_operands(case, generator, rows)
 
     def fill(rows: int, state: Any) -> Any:
         query, key, value = (tensor[:, :, :rows] for tensor in segment)
-        return recurrence.prefill(query, key, value, state, **problem.hyperparameters)[1]
+        of_tokens = {name: tensor[:, :, :rows] for name, tensor in gates.items()}
+        keywords = {**problem.hyperparameters, **learned, **of_tokens}
+        return recurrence.prefill(query, key, value, state, **keywords)[1]
 
     times, rest = divmod(problem.seq_len, rows)
     with torch.no_grad():
@@ -157,22 +163,45 @@ def tensors_of(state: Any) -> list[Tensor]:
     return [part for part in state if isinstance(part, Tensor)]
 
 
+def draw_qkv(case: Case, generator: torch.Generator, std: float, rows: int) -> list[Tensor]:
+    """Query, key and value of so many positions."""
+    problem = case.problem
+    width = case.spec.key_width(problem)
+    shapes = [(problem.batch, problem.heads, rows, last) for last in (width, width, problem.head_dim)]
+    return [_draw(case, shape, generator, std) for shape in shapes]
+
+
+def draw_operands(
+    case: Case, generator: torch.Generator, rows: int
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What the op takes beside query, key and value: what is learned, and what so many positions bring."""
+    learned: dict[str, Tensor] = {}
+    of_tokens: dict[str, Tensor] = {}
+    for name, operand in case.spec.operands(case.problem).items():
+        shape = operand.shape if operand.learned else (*operand.shape[:2], rows, *operand.shape[3:])
+        drawn = _draw(case, shape, generator, operand.spread) + operand.mean
+        (learned if operand.learned else of_tokens)[name] = squashed(operand, drawn)
+    return learned, of_tokens
+
+
 def _step(case: Case, generator: torch.Generator, std: float, state: Any) -> Workload:
     problem, step = case.problem, recurrence_of(case).step
-    shape = (problem.batch, problem.heads, problem.head_dim)
-    query, key, value = (_draw(case, shape, generator, std) for _ in range(3))
-    keywords = dict(problem.hyperparameters)
+    query, key, value = (tensor[:, :, 0].contiguous() for tensor in draw_qkv(case, generator, std, 1))
+    learned, of_tokens = draw_operands(case, generator, 1)
+    operands = {**learned, **{name: tensor[:, :, 0] for name, tensor in of_tokens.items()}}
+    keywords = {**problem.hyperparameters, **operands}
     call = _without_autograd(lambda: step(query, key, value, state, **keywords))
-    return Workload(call, [query, key, value, *tensors_of(state)], decodes=True)
+    inputs = [query, key, value, *operands.values(), *tensors_of(state)]
+    return Workload(call, inputs, [value], decodes=True)
 
 
 def _op(case: Case, generator: torch.Generator, std: float) -> tuple[Callable[[], Tensor], list[Tensor]]:
     problem = case.problem
-    shape = (problem.batch, problem.heads, problem.seq_len, problem.head_dim)
-    query, key, value = (_draw(case, shape, generator, std) for _ in range(3))
-    op = case.spec.backend(case.backend).op
-    keywords = {"causal": case.causal, **problem.hyperparameters}
-    return (lambda: op(query, key, value, **keywords)), [query, key, value]
+    query, key, value = draw_qkv(case, generator, std, problem.seq_len)
+    learned, of_tokens = draw_operands(case, generator, problem.seq_len)
+    op, operands = case.spec.backend(case.backend).op, {**learned, **of_tokens}
+    keywords = {"causal": case.causal, **problem.hyperparameters, **operands}
+    return (lambda: op(query, key, value, **keywords)), [query, key, value, *operands.values()]
 
 
 def _layer(case: Case, generator: torch.Generator, std: float) -> tuple[Callable[[], Tensor], list[Tensor]]:
@@ -181,12 +210,13 @@ def _layer(case: Case, generator: torch.Generator, std: float) -> tuple[Callable
         case.dim,
         case.heads,
         backend=case.backend,
+        seq_len=case.seq_len,
         device=torch.device(case.device),
         dtype=getattr(torch, case.dtype),
         **case.problem.hyperparameters,
     )
     tokens = _draw(case, (case.batch, case.seq_len, case.dim), generator, std)
-    return (lambda: layer(tokens, causal=case.causal)), [tokens, *layer.parameters()]
+    return (lambda: layer(tokens, causal=case.causal)), [tokens, *layer.used_parameters(case.causal)]
 
 
 def _draw(case: Case, shape: Sequence[int], generator: torch.Generator, std: float) -> Tensor:

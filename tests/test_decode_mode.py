@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -213,7 +213,7 @@ class TestGate:
         kinds: list[Case] = []
         compare = gate._compare_step
 
-        def noted(kind: Case, drawn: Sequence[torch.Tensor]) -> gate.GateError:
+        def noted(kind: Case, drawn: gate.Drawn) -> gate.GateError:
             kinds.append(kind)
             return compare(kind, drawn)
 

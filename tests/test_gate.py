@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import made_up
 import pytest
@@ -29,12 +29,12 @@ CASE = made_up.case("ea-series/eager", order=6, dim=16)
 def test_results_that_break_the_contract_are_named(results: list[object], message: str) -> None:
     inputs = [torch.ones(1, 2, 4, 8)] * 3
     with pytest.raises(AssertionError, match=message):
-        raise AssertionError(gate._broken(results, inputs, inputs))
+        raise AssertionError(gate._broken(results, inputs, inputs, inputs))
 
 
 def test_inputs_that_were_modified_are_noticed() -> None:
     before, after = [torch.ones(2, 2)], [torch.zeros(2, 2)]
-    assert gate._broken([torch.ones(2, 2)], after, before) == "the call modifies its inputs"
+    assert gate._broken([torch.ones(2, 2)], before, after, before) == "the call modifies its inputs"
 
 
 def test_what_is_right_passes_with_its_errors() -> None:
@@ -48,7 +48,7 @@ def test_a_kind_is_compared_once_whatever_its_sizes(monkeypatch: pytest.MonkeyPa
     calls: list[Case] = []
     compare: Callable[..., gate.GateError] = gate._compare
 
-    def counted(case: Case, drawn: Sequence[torch.Tensor]) -> gate.GateError:
+    def counted(case: Case, drawn: gate.Drawn) -> gate.GateError:
         calls.append(case)
         return compare(case, drawn)
 

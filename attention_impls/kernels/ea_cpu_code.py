@@ -23,7 +23,7 @@ from typing import Any
 from llvmlite import ir
 
 from attention_impls.kernels.vectors import I64, POINTER, Array, Code, Lanes, Variable, Vector
-from attention_impls.spec import ELEMENT_SIZE
+from attention_impls.nouns import ELEMENT_SIZE
 
 BLOCK = 128
 """Rows of a block: 32 KiB per tensor of 64 channels stay in the second-level cache while its vectors take turns,

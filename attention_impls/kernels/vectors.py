@@ -15,7 +15,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from attention_impls.spec import ELEMENT_SIZE
+from attention_impls.nouns import ELEMENT_SIZE
 
 I1, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 16, 32, 64))
 POINTER = ir.PointerType()

@@ -10,8 +10,12 @@ from torch import Tensor
 
 import attention_impls
 from attention_impls import AttentionSpec, Problem
+from attention_impls.layer import squashed
+from attention_impls.nouns import Operand
 
 SHAPE = (2, 3, 33, 4)  # a length that is no multiple of any block
+
+LONGEST = 160  # positions that parameters of every position are drawn for
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -45,10 +49,26 @@ class Form(NamedTuple):
         return {**defaults, **self.hyperparameters}
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False) -> Tensor:
-        return self.spec.backends[self.backend].op(query, key, value, causal=causal, **self.hyperparameters)
+        op = self.spec.backends[self.backend].op
+        return op(query, key, value, causal=causal, **self.hyperparameters, **self.operands(value, causal))
 
     def oracle(self, query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False) -> Tensor:
-        return self.spec.oracle(query, key, value, causal=causal, **self.hyperparameters)
+        operands = self.operands(value, causal)
+        return self.spec.oracle(query, key, value, causal=causal, **self.hyperparameters, **operands)
+
+    def operands(self, value: Tensor, causal: bool) -> dict[str, Tensor]:
+        """What an op takes beside query, key and value: drawn anew, the same for every call of that shape.
+
+        Parameters are those of the longest length, activations the first of as many.
+        """
+        if value.dim() != 4 or not value.is_floating_point():
+            return {}  # for the op to refuse
+        batch, heads, seq_len, head_dim = value.shape
+        longest = max(seq_len, LONGEST)
+        problem = self.problem((batch, heads, longest, head_dim), causal=causal)
+        drawn = {name: draw_operand(each) for name, each in self.spec.operands(problem).items()}
+        cut = {name: each.learned for name, each in self.spec.operands(problem).items()}
+        return {name: (x if cut[name] else x[:, :, :seq_len]).to(value.dtype) for name, x in drawn.items()}
 
     def problem(self, shape: tuple[int, ...] = SHAPE, **changes: Any) -> Problem:
         batch, heads, seq_len, head_dim = shape
@@ -73,12 +93,20 @@ def forms() -> list[Form]:
 
 def eager_forms() -> list[Form]:
     """Every variant once, in plain PyTorch."""
-    return [form for form in forms() if form.backend == "eager"]
+    return [form for form in forms() if form.backend == form.spec.plain]
 
 
 def decoding_forms() -> list[Form]:
     """Every variant on every backend that has a recurrent form."""
     return [form for form in forms() if form.spec.backends[form.backend].recurrence]
+
+
+def draw_operand(operand: Operand, seed: int = 7) -> Tensor:
+    """An operand as it is drawn for a case, and never at a value where a mistake would not show."""
+    generator = torch.Generator().manual_seed(seed)
+    spread = max(operand.spread, 0.3)
+    drawn = operand.mean + spread * torch.randn(operand.shape, generator=generator, dtype=torch.float64)
+    return squashed(operand, drawn)
 
 
 def draw(

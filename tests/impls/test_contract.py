@@ -39,7 +39,7 @@ def test_output_has_the_query_s_shape_and_dtype_and_agrees_with_the_oracle(
     output = form(*inputs, causal=causal)
     truth = form.oracle(*inputs, causal=causal)
     assert (output.shape, output.dtype, truth.dtype) == (torch.Size(SHAPE), dtype, torch.float64)
-    eager = Form(form.attention, "eager", form.hyperparameters)
+    eager = Form(form.attention, form.spec.plain, form.hyperparameters)
     own_error = error(eager(*inputs, causal=causal), truth)
     assert own_error <= rounding(form, dtype, inputs[2])
     assert error(output, truth) <= 2 * own_error + 2 * torch.finfo(dtype).eps * float(inputs[2].abs().max())
@@ -56,6 +56,26 @@ def test_gradients_are_the_oracle_s(form: Form, causal: bool, dtype: torch.dtype
     for gradient, truth in zip(gradients, truths, strict=True):
         # Backward runs twice the roundings of forward.
         assert error(gradient, truth) <= 2 * rounding(form, dtype, torch.cat(truths))
+
+
+@pytest.mark.parametrize("form", [f for f in forms() if f.spec.operands(f.problem())], ids=str)
+@both_masks
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_gradients_of_operands_are_the_oracle_s(form: Form, causal: bool, dtype: torch.dtype) -> None:
+    inputs, upstream = draw(dtype=dtype), draw(dtype=dtype, seed=1)[2]
+    operands = form.operands(inputs[2], causal)
+    if not operands:
+        pytest.skip("the causal form takes none")
+    op, knobs = form.spec.backends[form.backend].op, {"causal": causal, **form.hyperparameters}
+    mine = dict(zip(operands, tracked(*operands.values()), strict=True))
+    theirs = dict(zip(operands, tracked(*(x.double() for x in operands.values())), strict=True))
+    gradients = torch.autograd.grad(op(*inputs, **knobs, **mine), list(mine.values()), upstream)
+    truth_of = form.spec.oracle(*(x.double() for x in inputs), **knobs, **theirs)
+    truths = torch.autograd.grad(truth_of, list(theirs.values()), upstream.double())
+    for gradient, truth in zip(gradients, truths, strict=True):
+        assert truth.any()
+        # An operand gathers what all positions and channels add to it.
+        assert error(gradient, truth) <= 2 * LENGTH * rounding(form, dtype, truth)
 
 
 @every_form
@@ -85,7 +105,7 @@ def test_causal_output_passes_no_gradient_to_later_tokens(form: Form) -> None:
     assert gradients[2][:, :, :seen].any()
 
 
-@every_form
+@pytest.mark.parametrize("form", [f for f in forms() if f.spec.causal_is_prefix], ids=str)
 def test_causal_row_is_the_last_full_row_of_its_prefix(form: Form) -> None:
     inputs = draw()
     output = form(*inputs, causal=True)
@@ -94,7 +114,10 @@ def test_causal_row_is_the_last_full_row_of_its_prefix(form: Form) -> None:
         assert error(output[:, :, end - 1], prefix[:, :, -1]) <= rounding(form, torch.float64, inputs[2])
 
 
-@every_form
+every_placeless_form = pytest.mark.parametrize("form", [f for f in forms() if not f.spec.positional], ids=str)
+
+
+@every_placeless_form
 def test_permuting_all_tokens_permutes_the_output(form: Form) -> None:
     inputs = draw()
     order = torch.randperm(LENGTH, generator=torch.Generator().manual_seed(2))
@@ -102,7 +125,7 @@ def test_permuting_all_tokens_permutes_the_output(form: Form) -> None:
     assert error(permuted, form(*inputs)[:, :, order]) <= rounding(form, torch.float64, inputs[2])
 
 
-@every_form
+@every_placeless_form
 def test_permuting_keys_with_values_changes_nothing_unless_position_local(form: Form) -> None:
     query, key, value = draw()
     order = torch.randperm(LENGTH, generator=torch.Generator().manual_seed(2))
@@ -123,9 +146,10 @@ def test_an_average_of_equal_values_is_that_value(form: Form, causal: bool) -> N
     assert error(output, torch.full_like(value, 3.0)) <= allowed
 
 
-def test_every_attention_that_does_not_average_says_so() -> None:
+@pytest.mark.parametrize("form", [f for f in forms() if not f.spec.averages], ids=str)
+def test_every_attention_that_does_not_average_says_so(form: Form) -> None:
     query, key, value = draw()
-    output = Form("hadamard", "eager", {})(query, key, torch.ones_like(value))
+    output = form(query, key, torch.ones_like(value))
     assert error(output, torch.ones_like(value)) > 0.1
 
 
@@ -173,9 +197,11 @@ def test_inputs_are_not_modified(form: Form, causal: bool) -> None:
 def test_batch_entries_and_heads_do_not_meet(form: Form) -> None:
     if form.hyperparameters.get("axis") == "channels":
         pytest.skip("this softmax runs over the channels of all heads")
-    inputs = draw()
-    alone = form(*(x[1:, 2:] for x in inputs))
-    assert error(form(*inputs)[1:, 2:], alone) <= rounding(form, torch.float64, inputs[2])
+    if any(not operand.learned for operand in form.spec.operands(form.problem()).values()):
+        pytest.skip("its gates belong to tokens")
+    inputs, first = draw(), 2 if form.spec.heads_alike else 0
+    alone = form(*(x[1:, first:] for x in inputs))
+    assert error(form(*inputs)[1:, first:], alone) <= rounding(form, torch.float64, inputs[2])
 
 
 @pytest.mark.parametrize("form", [f for f in forms() if f.spec.per_channel], ids=str)

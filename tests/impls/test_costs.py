@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import attention_impls
 from attention_impls import Cost, Problem
-from attention_impls.costs import projection_cost
+from attention_impls.costs.layers import projection_cost
 
 from .support import draw, tracked
 
@@ -42,21 +43,22 @@ def test_matrix_products_are_what_torch_counts(name: str) -> None:
 
 def test_matrix_projections_are_what_torch_counts() -> None:
     layer = attention_impls.AttentionLayer("linear", 12, 3)
-    core = attention_impls.get("linear").cost
+    spec = attention_impls.get("linear")
     x = torch.randn(2, 33, 12)
-    assert counted(lambda: layer(x)) == (core(PROBLEM) + projection_cost(PROBLEM, "matrix")).flops
+    assert counted(lambda: layer(x)) == (spec.cost(PROBLEM) + projection_cost(spec, PROBLEM)).flops
     x.requires_grad_()
     both = dataclasses.replace(PROBLEM, backward=True)
-    assert counted(lambda: layer(x).sum().backward()) == (core(both) + projection_cost(both, "matrix")).flops
+    assert counted(lambda: layer(x).sum().backward()) == (spec.cost(both) + projection_cost(spec, both)).flops
 
 
 @every_name
 def test_traffic_is_four_tensors_forward_and_eleven_with_gradients(name: str) -> None:
-    cost = attention_impls.get(name).cost
+    spec = attention_impls.get(name)
     one_tensor = 2 * 3 * 33 * 4 * 4
-    assert cost(PROBLEM).bytes == 4 * one_tensor
-    assert cost(dataclasses.replace(PROBLEM, backward=True)).bytes == 11 * one_tensor
-    assert cost(dataclasses.replace(PROBLEM, dtype="bfloat16")).bytes == 2 * one_tensor
+    operands = 4 * sum(math.prod(each.shape) for each in spec.operands(PROBLEM).values())
+    assert spec.cost(PROBLEM).bytes == 4 * one_tensor + operands
+    assert spec.cost(dataclasses.replace(PROBLEM, backward=True)).bytes == 11 * one_tensor + 3 * operands
+    assert spec.cost(dataclasses.replace(PROBLEM, dtype="bfloat16")).bytes == 2 * one_tensor + operands // 2
 
 
 @every_name
@@ -91,8 +93,9 @@ def test_ea_series_costs_per_element_what_its_recurrences_count(
 
 
 def test_array_projections_cost_no_matrix_product() -> None:
-    assert projection_cost(PROBLEM, "array").flops == 3 * PROBLEM.elements
-    assert projection_cost(PROBLEM, "array") + Cost(1, 0) == Cost(
+    spec = attention_impls.get("hadamard")
+    assert projection_cost(spec, PROBLEM).flops == 3 * PROBLEM.elements
+    assert projection_cost(spec, PROBLEM) + Cost(1, 0) == Cost(
         3 * PROBLEM.elements + 1, 4 * (4 * PROBLEM.elements + 3 * 12)
     )
 

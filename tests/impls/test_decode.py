@@ -36,14 +36,25 @@ def empty_state(form: Form, dtype: torch.dtype) -> Any:
 
 def prefill(form: Form, inputs: Sequence[Tensor], state: Any = None) -> tuple[Tensor, Any]:
     query, key, value = inputs
-    return recurrence(form).prefill(query, key, value, state, **form.hyperparameters)
+    keywords = {**form.hyperparameters, **form.operands(value, causal=True)}
+    return recurrence(form).prefill(query, key, value, state, **keywords)
+
+
+def token_operands(form: Form, value: Tensor, position: int) -> dict[str, Tensor]:
+    """The operands of a step: what is learned, and what that token brings."""
+    known = form.spec.operands(form.problem(causal=True))
+    return {
+        name: x if known[name].learned else x[:, :, position]
+        for name, x in form.operands(value, causal=True).items()
+    }
 
 
 def step_through(form: Form, inputs: Sequence[Tensor], state: Any) -> tuple[Tensor, Any]:
     """The outputs of one step per token, and the state after the last."""
     outputs = []
-    for query, key, value in zip(*(x.unbind(2) for x in inputs), strict=True):
-        output, state = recurrence(form).step(query, key, value, state, **form.hyperparameters)
+    for position, (query, key, value) in enumerate(zip(*(x.unbind(2) for x in inputs), strict=True)):
+        keywords = {**form.hyperparameters, **token_operands(form, inputs[2], position)}
+        output, state = recurrence(form).step(query, key, value, state, **keywords)
         outputs.append(output)
     return torch.stack(outputs, 2), state
 
@@ -163,7 +174,8 @@ def test_state_bytes_are_what_the_state_holds_after_any_number_of_tokens(
     for position in range(3):
         assert form.spec.state_bytes(problem) == sum(x.numel() * x.element_size() for x in tensors(state))
         query, key, value = (x[:, :, position] for x in inputs)
-        _, state = recurrence(form).step(query, key, value, state, **form.hyperparameters)
+        keywords = {**form.hyperparameters, **token_operands(form, inputs[2], position)}
+        _, state = recurrence(form).step(query, key, value, state, **keywords)
 
 
 @every_decoder

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
 import attention_impls
-from attention_impls import AttentionLayer, InvalidArgument, UnknownAttention, Unsupported
+from attention_impls import AttentionLayer, InvalidArgument, Problem, UnknownAttention, Unsupported
+from attention_impls.layer import squashed
 
 from .support import eager_forms
 
@@ -16,37 +18,51 @@ every_name = pytest.mark.parametrize("name", attention_impls.names())
 @every_name
 @pytest.mark.parametrize("bias", [False, True])
 def test_parameters_are_as_many_as_the_formula_says(name: str, bias: bool) -> None:
-    layer = AttentionLayer(name, 12, 3, bias=bias)
+    layer = AttentionLayer(name, 12, 3, bias=bias, seq_len=9)
     parameters = sum(parameter.numel() for parameter in layer.parameters())
-    assert parameters == attention_impls.get(name).layer_params(12, bias)
+    assert parameters == attention_impls.get(name).layer_params(Problem(1, 3, 9, 4), bias)
 
 
 @every_name
 @pytest.mark.parametrize("causal", [False, True])
 def test_output_has_the_input_s_shape_and_every_parameter_a_gradient(name: str, causal: bool) -> None:
-    layer = AttentionLayer(name, 12, 3, bias=True, dtype=torch.float64)
+    layer = AttentionLayer(name, 12, 3, bias=True, seq_len=9, dtype=torch.float64)
     x = torch.randn(2, 7, 12, dtype=torch.float64, requires_grad=True)
     output = layer(x, causal=causal)
     assert output.shape == x.shape
     output.square().sum().backward()
-    for tensor in (x, *layer.parameters()):
+    for tensor in (x, *layer.used_parameters(causal)):
         assert tensor.grad is not None
         assert tensor.grad.isfinite().all()
 
 
 @every_name
 def test_the_layer_is_its_projections_around_the_attention(name: str) -> None:
-    layer = AttentionLayer(name, 12, 3, dtype=torch.float64)
+    layer = AttentionLayer(name, 12, 3, seq_len=9, dtype=torch.float64)
     x = torch.randn(2, 7, 12, dtype=torch.float64)
-    query, key, value = (
-        project(x).view(2, 7, 3, 4).transpose(1, 2) for project in (layer.query, layer.key, layer.value)
-    )
-    attended = layer.spec.oracle(query, key, value).transpose(1, 2).reshape(2, 7, 12)
-    torch.testing.assert_close(layer(x), layer.output(attended), rtol=1e-10, atol=1e-10)
+    assert set(layer.spec.projections.names) <= set(layer.projections)
+
+    def projected(name: str, x: Tensor) -> Tensor:
+        return layer.projections[name](x) if name in layer.projections else x
+
+    query, key, value = (projected(n, x).view(2, 7, 3, -1).transpose(1, 2) for n in ("query", "key", "value"))
+    operands = {
+        name: layer.parameters_of_core[name]
+        if operand.learned
+        else squashed(operand, projected(name, x).view(2, 7, 3, -1).transpose(1, 2).reshape(operand.shape))
+        for name, operand in layer.spec.operands(Problem(2, 3, 7, 4)).items()
+    }
+    attended = layer.spec.oracle(query, key, value, **operands).transpose(1, 2).reshape(2, 7, 12)
+    expected = projected("output", attended)
+    if layer.gains is not None:
+        expected = layer.gains[0] * expected + layer.gains[1] * x
+    torch.testing.assert_close(layer(x), expected, rtol=1e-10, atol=1e-10)
 
 
 def test_array_projections_hold_far_fewer_parameters() -> None:
-    matrix, array = (attention_impls.get(name).layer_params(512, False) for name in ("softmax", "hadamard"))
+    matrix, array = (
+        attention_impls.get(name).layer_params(Problem(1, 8, 64, 64)) for name in ("softmax", "hadamard")
+    )
     assert (matrix, array) == (4 * 512**2, 3 * 512)
 
 
@@ -54,8 +70,8 @@ def test_array_projections_hold_far_fewer_parameters() -> None:
 def test_hyperparameters_reach_the_attention(form: object) -> None:
     torch.manual_seed(0)
     assert isinstance(form, type(eager_forms()[0]))
-    layer = AttentionLayer(form.attention, 12, 3, backend="eager", **form.hyperparameters)
-    plain = AttentionLayer(form.attention, 12, 3, backend="eager")
+    layer = AttentionLayer(form.attention, 12, 3, backend=form.backend, seq_len=9, **form.hyperparameters)
+    plain = AttentionLayer(form.attention, 12, 3, backend=form.backend, seq_len=9)
     plain.load_state_dict(layer.state_dict())
     x = 2 * torch.randn(2, 7, 12)
     assert not torch.equal(layer(x), plain(x))

@@ -52,10 +52,10 @@ def test_the_public_names_are_these() -> None:
 def test_the_attentions_are_these() -> None:
     assert attention_impls.names() == [
         "softmax",
-        "efficient",
         "element-wise",
         "ea-series",
         "hadamard",
+        "efficient",
         "linear",
     ]
 
@@ -67,7 +67,8 @@ from dataclasses import replace
 problem = attention_impls.Problem(1, 2, 64, 8)
 for name in attention_impls.names():
     spec = attention_impls.get(name)
-    spec.cost(problem), spec.layer_params(64, True), spec.best_backend(problem), str(spec.paper)
+    spec.cost(problem), spec.layer_params(problem, True), spec.core_params(problem)
+    spec.projected_widths(problem), spec.best_backend(problem), str(spec.paper)
     [spec.unsupported_reasons(backend, problem) for backend in spec.backends]
     spec.state_bytes and spec.state_bytes(problem)
     spec.decode_cost and spec.decode_cost(problem)
@@ -90,9 +91,9 @@ def test_every_named_callable_exists_and_takes_what_the_table_says(spec: Attenti
             for name, parameter in inspect.signature(op).parameters.items()
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY
         }
-        assert keywords == {"causal": False, **knobs}
+        assert keywords == {"causal": False, **knobs, **dict.fromkeys(spec.operands(CPU))}
         assert op.__doc__
-    assert spec.op is spec.backends["eager"].op
+    assert spec.op is spec.backends[spec.plain].op
     assert spec.has_decode == (spec.state_bytes is not None) == (spec.decode_cost is not None)
 
 
@@ -119,7 +120,8 @@ def test_every_recurrent_form_takes_what_the_table_says(spec: AttentionSpec, rec
         parameters = inspect.signature(function).parameters.values()
         keywords = {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
         assert [each.name for each in parameters if each.kind is not each.KEYWORD_ONLY] == first
-        assert keywords == ({} if first == ["problem"] else knobs)
+        operands = dict.fromkeys(spec.operands(dataclasses.replace(CPU, causal=True)))
+        assert keywords == ({} if first == ["problem"] else {**knobs, **operands})
         assert function.__doc__
     assert recurrence.merge is None or list(inspect.signature(recurrence.merge).parameters) == [
         "earlier",
@@ -158,11 +160,11 @@ def test_the_row_s_name_is_the_spec_s_and_its_defaults_keep_their_rules(spec: At
 
 
 @every_spec
-def test_eager_runs_everywhere(spec: AttentionSpec) -> None:
+def test_the_plain_form_runs_everywhere(spec: AttentionSpec) -> None:
     for device in ("cpu", "cuda"):
         for dtype in ("float64", "float32", "float16"):
             problem = Problem(1, 2, 64, 8, dtype=dtype, device=device)
-            assert spec.unsupported_reasons("eager", problem) == []
+            assert spec.unsupported_reasons(spec.plain, problem) == []
 
 
 @pytest.mark.parametrize(
@@ -173,7 +175,7 @@ def test_an_unknown_name_lists_the_known_and_suggests_the_nearest(misspelt: str,
         attention_impls.get(misspelt)
     assert str(caught.value) == (
         f"no attention is named '{misspelt}' (did you mean '{meant}'?); "
-        "known: softmax, efficient, element-wise, ea-series, hadamard, linear"
+        f"known: {', '.join(attention_impls.names())}"
     )
 
 

@@ -18,7 +18,7 @@ from llvmlite import ir
 
 from attention_impls.kernels import jit
 from attention_impls.kernels.vectors import I64, POINTER, Code, Lanes, Vector
-from attention_impls.spec import ELEMENT_SIZE
+from attention_impls.nouns import ELEMENT_SIZE
 
 WIDTH = 8
 

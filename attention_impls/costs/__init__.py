@@ -1,0 +1,1 @@
+"""What every attention costs at least: operations, traffic, state; a file per kind. No torch."""

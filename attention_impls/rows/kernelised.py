@@ -1,0 +1,62 @@
+"""Rows of the attentions that sum keys times values first. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attention_impls import hyperparameters, workspaces
+from attention_impls.costs import kernelised
+from attention_impls.nouns import Paper
+from attention_impls.rows.parts import knobs, recurrence
+from attention_impls.spec import AttentionSpec, Backend
+
+ROWS: Mapping[str, AttentionSpec] = {
+    "efficient": AttentionSpec(
+        name="efficient",
+        summary="keys times values first, queries and keys normalised apart",
+        paper=Paper(
+            "Shen et al.", 2021, "Efficient Attention: Attention with Linear Complexities", "1812.01243"
+        ),
+        formula="rho_q(Q) (rho_k(K)^T V)",
+        time="O(L D^2 / H)",
+        memory="O(L D + D^2 / H)",
+        growth="linear",
+        causal_form="extension",
+        backends={
+            "eager": Backend(
+                "attention_impls.efficient:eager",
+                "plain PyTorch",
+                workspace=workspaces.efficient,
+                recurrence=recurrence("attention_impls.efficient"),
+            )
+        },
+        oracle_target="attention_impls.efficient:oracle",
+        cost=kernelised.efficient_cost,
+        hyperparameters=knobs(hyperparameters.NORMALISATION),
+        decode_cost=kernelised.efficient_decode_cost,
+        state_bytes=kernelised.efficient_state_bytes,
+        notes="The causal form is our extension: every key channel is normalised over the positions seen.",
+    ),
+    "linear": AttentionSpec(
+        name="linear",
+        summary="feature map elu + 1, the classic linear baseline",
+        paper=Paper("Katharopoulos et al.", 2020, "Transformers are RNNs", "2006.16236"),
+        formula="phi(q)^T sum_j phi(k_j) v_j^T / (phi(q)^T sum_j phi(k_j) + 1e-6), phi = elu + 1",
+        time="O(L D^2 / H)",
+        memory="O(L D)",
+        growth="linear",
+        causal_form="defined",
+        backends={
+            "eager": Backend(
+                "attention_impls.linear:eager",
+                "plain PyTorch",
+                workspace=workspaces.linear,
+                recurrence=recurrence("attention_impls.linear"),
+            )
+        },
+        oracle_target="attention_impls.linear:oracle",
+        cost=kernelised.linear_cost,
+        decode_cost=kernelised.linear_decode_cost,
+        state_bytes=kernelised.linear_state_bytes,
+    ),
+}
