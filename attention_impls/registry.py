@@ -11,12 +11,13 @@ from dataclasses import replace
 from functools import cache
 
 from attention_impls.nouns import UnknownAttention, nearest
-from attention_impls.rows import dot_product, element_wise, kernelised
+from attention_impls.rows import aft, dot_product, element_wise, kernelised
 from attention_impls.spec import AttentionSpec
 
 ATTENTIONS: Mapping[str, AttentionSpec] = {
     **dot_product.ROWS,
     **element_wise.ROWS,
+    **aft.ROWS,
     **kernelised.ROWS,
 }
 """Name -> everything there is to know of that attention, in the order in which lists show them."""
