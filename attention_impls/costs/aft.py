@@ -20,13 +20,15 @@ BIAS_SPREAD = 0.1  # of a bias before training: weights within about 10 % of one
 
 
 def aft_simple_cost(problem: Problem) -> Cost:
-    """Counts 11 operations per element forward, 16 backward. Causal costs the same.
+    """Counts 11 operations per element forward, 13 backward (17 when causal).
 
     Forward: maximum, its subtraction, exp, sum, multiply-add with the value, division; the gate (exp, sum,
-    division) and its product. Backward: the weight again (2), the gradients of gate (4), mean (2: a product and a sum; 1:
-    the division), value (1), key (2) and, causal, its second sum over positions; the gate again (3).
+    division) and its product. Backward: weight (2) and gate (3) again, the gradient times the gate (1), the
+    gradients of gate (3), mean (1: its sum), value (1) and key (2). Causal every row has a mean of its own:
+    its division and product, a second sum over positions, and one more product into the key.
     """
-    return Cost((27 if problem.backward else 11) * problem.elements, core_bytes(problem))
+    backward = 17 if problem.causal else 13
+    return Cost((11 + problem.backward * backward) * problem.elements, core_bytes(problem))
 
 
 def aft_full_cost(problem: Problem) -> Cost:
@@ -46,13 +48,14 @@ def aft_local_cost(problem: Problem) -> Cost:
 
 
 def poly_nl_cost(problem: Problem) -> Cost:
-    """Counts 3 operations per element forward, 6 backward. Causal costs the same.
+    """Counts 3 operations per element forward, 5 backward (7 when causal).
 
     Forward: a multiply-add into the sum, and the product with the value. Backward: a multiply-add into the
-    gradient of the mean (2), and the gradients of query, key and value (3), the mean of a row among them
-    once more when causal (1, counted always).
+    gradient of the mean (2), and the gradients of query, key and value (3); causal makes every row's mean
+    again (2). Divisions by the count of positions are left out.
     """
-    return Cost((9 if problem.backward else 3) * problem.elements, core_bytes(problem))
+    backward = 7 if problem.causal else 5
+    return Cost((3 + problem.backward * backward) * problem.elements, core_bytes(problem))
 
 
 def aft_simple_decode_cost(problem: Problem) -> Cost:
