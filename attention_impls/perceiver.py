@@ -7,7 +7,6 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention.bias import causal_lower_right
 
 from attention_impls.hyperparameters import LATENTS, check
 from attention_impls.nouns import InvalidArgument
@@ -42,8 +41,8 @@ def eager(
     Returns:
         [batch, heads, seq_len, head_dim], in the dtype of the query.
 
-    Complexity: O(L M D) time, O(L D + M D) memory; causal also a mask of [M, L] where no fused kernel takes
-    it as a rule. Gradients can be taken once, not twice.
+    Complexity: O(L M D) time, O(L D + M D) memory, causal also a mask of O(L M). Gradients can be taken
+    once, not twice.
 
     Raises:
         InvalidArgument: tensors, latents or latent_query break their rules.
@@ -83,8 +82,7 @@ def _last_rows(query: Tensor, key: Tensor, value: Tensor, rows: int) -> Tensor:
     length = query.shape[-2]
     if rows >= length:
         return F.scaled_dot_product_attention(query, key, value, is_causal=True)
-    # The bias stands for the mask: a GPU's kernel takes it as a rule, elsewhere it becomes [rows, length].
-    mask = causal_lower_right(rows, length)
+    mask = torch.ones(rows, length, dtype=torch.bool, device=query.device).tril_(length - rows)
     last = F.scaled_dot_product_attention(query[:, :, length - rows :], key, value, attn_mask=mask)
     return F.pad(last, (0, 0, length - rows, 0))
 

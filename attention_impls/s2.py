@@ -74,16 +74,19 @@ def _grouped(query: Tensor, key: Tensor, value: Tensor, first: int, group: int, 
     length = query.shape[2]
     start = 0 if first == group else min(first, length)
     stop = length - (length - start) % group
-    parts = [_attend(*(x[:, :, :start] for x in (query, key, value)), causal)] if start else []
-    if stop > start:
-        # Whole groups fold into the batch: one call, and no mask.
-        folded = (x[:, :, start:stop].unflatten(2, (-1, group)) for x in (query, key, value))
-        attended = _attend(*(x.flatten(0, 1) for x in folded), causal)
-        parts.append(attended.unflatten(0, (len(query), -1)).flatten(2, 3))
-    if length > stop:
-        parts.append(_attend(*(x[:, :, stop:] for x in (query, key, value)), causal))
+    parts = []
+    for rows, size in (
+        (slice(0, start), start),
+        (slice(start, stop), group),
+        (slice(stop, length), length - stop),
+    ):
+        if rows.start < rows.stop:
+            q, k, v = (_folded(x[:, :, rows], size) for x in (query, key, value))
+            attended = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+            parts.append(torch.unflatten(attended, 0, (len(query), -1)).flatten(2, 3))
     return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, causal: bool) -> Tensor:
-    return F.scaled_dot_product_attention(query, key, value, is_causal=causal)
+def _folded(x: Tensor, group: int) -> Tensor:
+    """[batch, heads, groups * group, head_dim] -> [batch * heads, groups, group, head_dim]: no mask needed."""
+    return torch.unflatten(x, 2, (-1, group)).flatten(0, 1)

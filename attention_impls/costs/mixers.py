@@ -26,7 +26,9 @@ def perceiver_cost(problem: Problem) -> Cost:
     if problem.causal:
         rows = min(latents, length)
         pairs = rows * length - rows * (rows - 1) // 2
-        return Cost(with_matmul_gradients(problem, 4 * pairs * problem.batch * problem.dim), core_bytes(problem))
+        return Cost(
+            with_matmul_gradients(problem, 4 * pairs * problem.batch * problem.dim), core_bytes(problem)
+        )
     learned = operand_bytes(problem, latents * problem.dim)
     forward = 10 * latents * problem.elements
     return Cost(with_matmul_gradients(problem, forward), core_bytes(problem) + learned)

@@ -70,7 +70,9 @@ ROWS: Mapping[str, AttentionSpec] = {
         memory="O(L D + M D)",
         growth="linear",
         causal_form="defined",
-        backends={"eager": Backend("attention_impls.perceiver:eager", "PyTorch's fused kernels, three calls")},
+        backends={
+            "eager": Backend("attention_impls.perceiver:eager", "PyTorch's fused kernels, three calls")
+        },
         oracle_target="attention_impls.perceiver:oracle",
         cost=mixers.perceiver_cost,
         hyperparameters=knobs(hyperparameters.LATENTS),
