@@ -7,6 +7,7 @@ from typing import Any
 
 from attention_impls.nouns import Hyperparameter, InvalidArgument
 
+MAX_RESOLUTIONS = 8  # the coarsest block has 128 positions, which a causal chunk must hold
 MAX_ORDER = 64  # the largest key moment, max_k |k|^n exp(-k^2) = (n / 2e)^(n/2), leaves float32 at n = 70
 
 
@@ -72,6 +73,29 @@ def refuse_window(value: Any) -> str | None:
     return None
 
 
+def refuse_latents(value: Any) -> str | None:
+    """Why a number of latents is refused, or None when it is fine."""
+    return None if _is_whole(value) and value >= 1 else "it is a whole number, 1 or more, for example 64"
+
+
+def refuse_resolutions(value: Any) -> str | None:
+    """Why a number of resolutions is refused, or None when it is fine."""
+    if _is_whole(value) and 1 <= value <= MAX_RESOLUTIONS:
+        return None
+    return f"it is a whole number from 1 to {MAX_RESOLUTIONS}: level n pools blocks of 2^n positions"
+
+
+def refuse_group(value: Any) -> str | None:
+    """Why a size of groups is refused, or None when it is fine."""
+    if _is_whole(value) and value >= 2 and value % 2 == 0:
+        return None
+    return "it is an even whole number, 2 or more, for half of the heads shift by half a group"
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def _refuse_choice(value: Any, choices: tuple[str, ...]) -> str | None:
     return None if value in choices else f"it is one of: {', '.join(choices)}"
 
@@ -93,3 +117,10 @@ NORMALISATION = Hyperparameter(
 )
 AXIS = Hyperparameter("axis", "positions", "what the softmax runs over: positions or channels", refuse_axis)
 BIAS_WINDOW = Hyperparameter("window", 32, "s: pairs with |i - j| < s have a learned bias", refuse_window)
+LATENTS = Hyperparameter(
+    "latents", 64, "M: latents that pool the tokens; causal: last rows that have an output", refuse_latents
+)
+RESOLUTIONS = Hyperparameter(
+    "resolutions", 3, "levels R of pooling: blocks of 1, 2, 4 .. 2^(R - 1) positions", refuse_resolutions
+)
+GROUP = Hyperparameter("group", 256, "positions of a group, even", refuse_group)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from attention_impls import hyperparameters, requirements, workspaces
-from attention_impls.costs import dot_product
+from attention_impls.costs import dot_product, mixers
 from attention_impls.nouns import Paper
 from attention_impls.rows.parts import knobs
 from attention_impls.spec import AttentionSpec, Backend
@@ -58,5 +58,52 @@ ROWS: Mapping[str, AttentionSpec] = {
         oracle_target="attention_impls.softmax:oracle",
         cost=dot_product.softmax_cost,
         hyperparameters=knobs(hyperparameters.DOT_SCALE),
+    ),
+    "perceiver": AttentionSpec(
+        name="perceiver",
+        summary="learned latents pool the tokens, and the tokens read the pools",
+        paper=Paper(
+            "Jaegle et al.", 2021, "Perceiver: General Perception with Iterative Attention", "2103.03206"
+        ),
+        formula="softmax(c Q (A K)^T) (A V), A = softmax(c Z K^T), Z M learned latents, c = 1 / sqrt(head_dim)",
+        time="O(L M D)",
+        memory="O(L D + M D)",
+        growth="linear",
+        causal_form="defined",
+        backends={
+            "eager": Backend("attention_impls.perceiver:eager", "PyTorch's fused kernels, three calls")
+        },
+        oracle_target="attention_impls.perceiver:oracle",
+        cost=mixers.perceiver_cost,
+        hyperparameters=knobs(hyperparameters.LATENTS),
+        operands=mixers.perceiver_operands,
+        heads_alike=False,
+        causal_is_prefix=False,
+        notes="One layer in and out, without the tower of latent layers. Causal is Perceiver AR (2202.07765): the "
+        "last M rows attend, earlier rows are zero, and there are no latents. No recurrent form: one "
+        "token's step is softmax's with a cache of keys and values.",
+    ),
+    "s2": AttentionSpec(
+        name="s2",
+        summary="S2-attn (LongLoRA): softmax in groups, shifted by half a group in half of the heads",
+        paper=Paper(
+            "Chen et al.",
+            2023,
+            "LongLoRA: Efficient Fine-tuning of Long-Context Large Language Models",
+            "2309.12307",
+        ),
+        formula="softmax(Q K^T / sqrt(head_dim)) V over the G positions of a token's group",
+        time="O(L G D)",
+        memory="O(L D)",
+        growth="linear",
+        causal_form="defined",
+        backends={"eager": Backend("attention_impls.s2:eager", "PyTorch's fused kernels, groups as batches")},
+        oracle_target="attention_impls.s2:oracle",
+        cost=mixers.s2_cost,
+        hyperparameters=knobs(hyperparameters.GROUP),
+        positional=True,
+        heads_alike=False,
+        causal_is_prefix=False,
+        notes="Shifted heads do not wrap around: the first half group and the last tokens are groups of their own.",
     ),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from attention_impls import hyperparameters, workspaces
-from attention_impls.costs import kernelised
+from attention_impls.costs import kernelised, mixers
 from attention_impls.nouns import Paper
 from attention_impls.rows.parts import knobs, recurrence
 from attention_impls.spec import AttentionSpec, Backend
@@ -58,5 +58,34 @@ ROWS: Mapping[str, AttentionSpec] = {
         cost=kernelised.linear_cost,
         decode_cost=kernelised.linear_decode_cost,
         state_bytes=kernelised.linear_state_bytes,
+    ),
+    "multi-resolution": AttentionSpec(
+        name="multi-resolution",
+        summary="linear attention at several resolutions, weighed by a router: a stand-in for AdaMRA",
+        paper=Paper(
+            "Zhang et al.",
+            2021,
+            "Adaptive Multi-Resolution Attention with Linear Complexity",
+            "2108.04962",
+        ),
+        formula="sum_r pi_r phi(q)^T (phi(K_r)^T V_r) / (phi(q)^T sum phi(K_r) + 1e-6), pi = softmax(q^T router)",
+        time="O(R L D^2 / H)",
+        memory="O(L D)",
+        growth="linear",
+        causal_form="extension",
+        backends={
+            "eager": Backend(
+                "attention_impls.multi_resolution:eager", "plain PyTorch, blocked over positions"
+            )
+        },
+        oracle_target="attention_impls.multi_resolution:oracle",
+        cost=mixers.multi_resolution_cost,
+        hyperparameters=knobs(hyperparameters.RESOLUTIONS),
+        operands=mixers.multi_resolution_operands,
+        positional=True,
+        heads_alike=False,
+        causal_is_prefix=False,
+        notes="Our stand-in: the paper's pooling and router are not public. The causal form is our extension: a "
+        "resolution sees only blocks that are complete.",
     ),
 }

@@ -26,6 +26,9 @@ VARIANTS: Mapping[str, list[dict[str, Any]]] = {
     "hadamard": [{}, {"axis": "channels"}],
     "element-wise": [{}, {"scale": 0.5}],
     "softmax": [{}, {"scale": 0.3}],
+    "perceiver": [{}, {"latents": 40}],
+    "multi-resolution": [{}, {"resolutions": 2}],
+    "s2": [{}, {"group": 8}],
 }
 
 ROUNDINGS = 8  # score, exponential, weight, product, sum and output each round, some of them twice

@@ -21,6 +21,9 @@ every_name = pytest.mark.parametrize("name", attention_impls.names())
 
 PROBLEM = Problem(2, 3, 33, 4)
 
+ENDS = ("s2",)  # work grows by the same with every group, but the groups at the ends differ
+OWN_CAUSAL_WORK = ("perceiver", "s2")  # linear in seq_len, yet a causal mask changes it
+
 
 def counted(call: Callable[[], object]) -> int:
     with FlopCounterMode(display=False) as counter:
@@ -64,6 +67,8 @@ def test_traffic_is_four_tensors_forward_and_eleven_with_gradients(name: str) ->
 @every_name
 @pytest.mark.parametrize("backward", [False, True])
 def test_work_grows_with_length_as_the_spec_says(name: str, backward: bool) -> None:
+    if name in ENDS:
+        pytest.skip("its last groups are shorter: see its own tests")
     spec = attention_impls.get(name)
     short, long = (
         spec.cost(dataclasses.replace(PROBLEM, seq_len=length, backward=backward)) for length in (100, 200)
@@ -75,6 +80,8 @@ def test_work_grows_with_length_as_the_spec_says(name: str, backward: bool) -> N
 
 @every_name
 def test_a_causal_mask_halves_quadratic_work_only(name: str) -> None:
+    if name in OWN_CAUSAL_WORK:
+        pytest.skip("its causal form has pairs of its own: see its own tests")
     spec = attention_impls.get(name)
     full, causal = (spec.cost(dataclasses.replace(PROBLEM, causal=causal)).flops for causal in (False, True))
     if "window" in spec.hyperparameters:  # of 2 s - 1 positions around a row, s are not in the future
