@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -24,7 +26,9 @@ __all__ = ["eager", "init_state", "merge", "oracle", "prefill", "step"]
 EPSILON = 1e-12  # added to the sum of the weights, as in the authors' code
 
 
-def eager(query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False, feature_dim: int = 16) -> Tensor:
+def eager(
+    query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False, feature_dim: int = 16
+) -> Tensor:
     """Weights 1 + x + x^2 / 2 of the dot products of narrow queries and keys, in time linear in seq_len.
 
     Formula: y_i = sum_j w_ij v_j / (sum_j w_ij + 1e-12), w_ij = 1 + x_ij + x_ij^2 / 2, x_ij = q_i^T k_j / sqrt(f),
@@ -51,14 +55,18 @@ def eager(query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False, fe
     return attend(query, key, value, _polynomial(query.shape[-1]), causal=causal)
 
 
-def oracle(query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False, feature_dim: int = 16) -> Tensor:
+def oracle(
+    query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False, feature_dim: int = 16
+) -> Tensor:
     """The float64 truth: the [seq_len, seq_len] weights (1 + (1 + x)^2) / 2, divided by their sums."""
     _validate(query, key, value, feature_dim)
-    scores = torch.einsum("bhid,bhjd->bhij", query.double(), key.double()) / query.shape[-1] ** 0.5
+    scores = torch.einsum("bhid,bhjd->bhij", query.double(), key.double()) / math.sqrt(query.shape[-1])
     weights = (1 + (1 + scores).square()) / 2
     if causal:
         weights = weights.tril()
-    return torch.einsum("bhij,bhjd->bhid", weights, value.double()) / (weights.sum(-1, keepdim=True) + EPSILON)
+    return torch.einsum("bhij,bhjd->bhid", weights, value.double()) / (
+        weights.sum(-1, keepdim=True) + EPSILON
+    )
 
 
 def init_state(problem: Problem) -> State:

@@ -98,11 +98,15 @@ class Polynomial:
             factors, level = x * self._ratio(degree), self._of_degree(features, degree)
             below = self._of_degree(features, degree - 1)
             if not self.packed:
-                torch.mul(factors[:, :, None], below[:, None], out=level.unflatten(1, (self.width, -1)))
+                torch.mul(factors[:, :, None], below[:, None], out=self._pairs(level))
                 continue
             for channel, part, rest in self._parts(degree):
                 torch.mul(factors[:, channel], below[:, rest], out=level[:, part])
         return features
+
+    def _pairs(self, products: Tensor) -> Tensor:
+        """The features of degree 2 of an outer product as [groups, width, width, rows]."""
+        return torch.unflatten(products, 1, (self.width, self.width))
 
     def _parts(self, degree: int) -> Iterator[tuple[slice, slice, slice]]:
         """For every channel, itself, the monomials whose first channel it is, and what it multiplies there:
@@ -119,7 +123,7 @@ class Polynomial:
         if self.order < 2:
             return found
         if not self.packed:
-            products = self._of_degree(gradient, 2).unflatten(1, (self.width, -1))
+            products = self._pairs(self._of_degree(gradient, 2))
             return products.mul_(x[:, None]).sum(2).mul_(2 * math.sqrt(self.coefficients[2]))
         lower = self._features_up_to(x, self.order - 1)
         for degree in range(self.order, 1, -1):

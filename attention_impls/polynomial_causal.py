@@ -31,6 +31,7 @@ class Causal(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, polynomial: Polynomial) -> Tensor:
+        """The op; tensors as of ``polynomial_attention.attend``."""
         output, totals, _ = causal_forward(query, key, value, polynomial)
         ctx.save_for_backward(query, key, value, output, totals)
         ctx.polynomial = polynomial
@@ -53,11 +54,11 @@ class Causal(torch.autograd.Function):
             for rows in cut.rows:
                 parts = _read(cut.chunk, rows, q, k, v, y, total, up)
                 of_query, sums = _query_gradient(polynomial, *parts, sums)
-                write(grad_q, rows, of_query.mT)
+                write(grad_q, rows, columns(of_query))
             for rows in reversed(cut.rows):
                 parts = _read(cut.chunk, rows, q, k, v, y, total, up)
                 of_key, of_value, behind = _key_gradients(polynomial, *parts, behind)
-                write(grad_k, rows, of_key.mT)
+                write(grad_k, rows, columns(of_key))
                 write(grad_v, rows, of_value)
         return *gradients, None
 

@@ -58,12 +58,13 @@ class _Direct(torch.autograd.Function):
 def _tile_gradients(
     polynomial: Polynomial, causal: bool, inputs: list[Tensor], ahead: list[Tensor], found: list[Tensor]
 ) -> None:
-    """Write the gradients of query, key and value of some heads."""
+    """Write the gradients of query, key and value of some heads, from that of the output, itself and its totals."""
+    upstream, output, totals = ahead
     query, k, v = inputs[0], _all(inputs[1]), with_ones(_all(inputs[2]))
     grad_key, grad_value = torch.zeros_like(k), torch.zeros_like(v[..., :-1])
     for rows in direct_cut(inputs[2]).rows:
         seen = rows.stop if causal else k.shape[1]
-        q, g, keys = read(query, rows), upstream_of_sums(*ahead, rows), k[:, :seen]
+        q, g, keys = read(query, rows), upstream_of_sums(upstream, output, totals, rows), k[:, :seen]
         scores = q @ keys.mT
         weights = _masked(polynomial.of(scores), rows, causal)
         grad_value[:, :seen].baddbmm_(weights.mT, g[..., :-1])

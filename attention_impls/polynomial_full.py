@@ -26,6 +26,7 @@ class Full(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, polynomial: Polynomial) -> Tensor:
+        """The op; tensors as of ``polynomial_attention.attend``."""
         output, totals = value.new_empty(value.shape), empty_totals(value)
         all_sums, cut = no_sums(value, polynomial), full_cut(value, polynomial)
         for tile in cut.tiles:

@@ -77,7 +77,9 @@ def tiles(value: Tensor, groups: int) -> list[Tile]:
     whole = slice(0, heads)
     if groups >= heads:
         return [(entries, whole) for entries in _evenly(batch, groups // heads)]
-    return [(slice(entry, entry + 1), part) for entry in range(batch) for part in _evenly(heads, max(1, groups))]
+    return [
+        (slice(entry, entry + 1), part) for entry in range(batch) for part in _evenly(heads, max(1, groups))
+    ]
 
 
 def cut_rows(value: Tensor, rows: int) -> list[slice]:
@@ -87,7 +89,7 @@ def cut_rows(value: Tensor, rows: int) -> list[slice]:
 
 
 def columns(block: Tensor) -> Tensor:
-    """[groups, rows, width] -> [groups, width, rows], every channel contiguous."""
+    """[groups, rows, width] -> [groups, width, rows], every channel contiguous; its own inverse."""
     return block.mT.contiguous()
 
 

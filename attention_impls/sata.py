@@ -90,9 +90,7 @@ def prefill(
     return attend_onwards(query, key, value, state, _polynomial(query.shape[-1], order))
 
 
-def step(
-    query: Tensor, key: Tensor, value: Tensor, state: State, *, order: int = 2
-) -> tuple[Tensor, State]:
+def step(query: Tensor, key: Tensor, value: Tensor, state: State, *, order: int = 2) -> tuple[Tensor, State]:
     """One token: tensors [batch, heads, head_dim] and the sums so far -> (output, new sums).
 
     Complexity: O(M D) time and state, whatever the number of tokens.

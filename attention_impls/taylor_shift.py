@@ -111,9 +111,7 @@ def step(
     return attend_once(unit(query) * factor, unit(key), value, state, _polynomial(query.shape[-1]))
 
 
-def _prepared(
-    query: Tensor, key: Tensor, value: Tensor, temperature: Tensor | None
-) -> tuple[Tensor, Tensor]:
+def _prepared(query: Tensor, key: Tensor, value: Tensor, temperature: Tensor | None) -> tuple[Tensor, Tensor]:
     """Queries as long as the temperature of their head, keys of length 1."""
     validate_qkv(query, key, value)
     return unit(query) * _checked(query, temperature)[:, None, None], unit(key)
