@@ -46,6 +46,13 @@ def refuse_scale(value: Any) -> str | None:
     return None
 
 
+def refuse_width(value: Any) -> str | None:
+    """Why a width is refused, or None when it is fine."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        return "the width is a whole number from 1, for example 16"
+    return None
+
+
 def refuse_non_bool(value: Any) -> str | None:
     """Why a switch is refused, or None when it is fine."""
     return None if isinstance(value, bool) else "it is True or False"
@@ -101,6 +108,10 @@ def _refuse_choice(value: Any, choices: tuple[str, ...]) -> str | None:
 
 
 ORDER = Hyperparameter("order", 6, "highest power t of the Taylor polynomial, even", refuse_order)
+SERIES_ORDER = Hyperparameter("order", 2, "highest power of the Taylor series of exp, even", refuse_order)
+FEATURE_DIM = Hyperparameter(
+    "feature_dim", 16, "widest that a query and a key are; of a narrower head as wide as that", refuse_width
+)
 DISTANCE_SCALE = Hyperparameter("scale", 1.0, "s in the weights exp(-s (q - k)^2)", refuse_scale)
 STABILISER = Hyperparameter(
     "stabiliser", True, "weigh keys relative to the greatest weight, so that none underflows", refuse_non_bool

@@ -11,13 +11,14 @@ from dataclasses import replace
 from functools import cache
 
 from attention_impls.nouns import UnknownAttention, nearest
-from attention_impls.rows import aft, dot_product, element_wise, kernelised
+from attention_impls.rows import aft, dot_product, element_wise, kernelised, taylor
 from attention_impls.spec import AttentionSpec
 
 FAMILIES: Mapping[str, Mapping[str, AttentionSpec]] = {
     "dot product": dot_product.ROWS,
     "element-wise": {**element_wise.ROWS, **aft.ROWS},
     "kernelised": kernelised.ROWS,
+    "Taylor": taylor.ROWS,
 }
 """Kind of attention -> its rows; figures with many lines show a family at a time."""
 

@@ -12,12 +12,13 @@ if TYPE_CHECKING:
 LAYOUT = "[batch, heads, seq_len, head_dim]"
 
 
-def validate_qkv(query: Tensor, key: Tensor, value: Tensor) -> None:
+def validate_qkv(query: Tensor, key: Tensor, value: Tensor, key_width: int | None = None) -> None:
     """Refuse tensors that no attention here accepts.
 
     Args:
         query, key, value: floating point, all of one shape [batch, heads, seq_len, head_dim], one dtype
             and one device; no size is zero.
+        key_width: last size of query and key where it is another than the value's.
 
     Raises:
         InvalidArgument: with the rule and what came.
@@ -26,7 +27,10 @@ def validate_qkv(query: Tensor, key: Tensor, value: Tensor) -> None:
     for name, tensor in named.items():
         if tensor.dim() != 4:
             raise InvalidArgument(f"{name} must be {LAYOUT}; it has shape {list(tensor.shape)}")
-    _same("shape", {name: list(tensor.shape) for name, tensor in named.items()})
+    if key_width is None or key_width == value.shape[-1]:
+        _same("shape", {name: list(tensor.shape) for name, tensor in named.items()})
+    else:
+        _narrow(query, key, value, key_width)
     _same("dtype", {name: dtype_name(tensor) for name, tensor in named.items()})
     _same("device", {name: str(tensor.device) for name, tensor in named.items()})
     if 0 in query.shape:
@@ -40,6 +44,16 @@ def validate_qkv(query: Tensor, key: Tensor, value: Tensor) -> None:
 def dtype_name(tensor: Tensor) -> str:
     """Name of the element type as in ``ELEMENT_SIZE``, for example 'float32'."""
     return str(tensor.dtype).removeprefix("torch.")
+
+
+def _narrow(query: Tensor, key: Tensor, value: Tensor, key_width: int) -> None:
+    wanted = [*value.shape[:-1], key_width]
+    for name, tensor in (("query", query), ("key", key)):
+        if list(tensor.shape) != wanted:
+            raise InvalidArgument(
+                f"for a value {list(value.shape)} {name} must be [batch, heads, seq_len, {key_width}]; "
+                f"it has shape {list(tensor.shape)}"
+            )
 
 
 def _same(what: str, found: dict[str, object]) -> None:
