@@ -11,13 +11,14 @@ from dataclasses import replace
 from functools import cache
 
 from attention_impls.nouns import UnknownAttention, nearest
-from attention_impls.rows import dot_product, element_wise, kernelised
+from attention_impls.rows import dot_product, element_wise, gated, kernelised
 from attention_impls.spec import AttentionSpec
 
 ATTENTIONS: Mapping[str, AttentionSpec] = {
     **dot_product.ROWS,
     **element_wise.ROWS,
     **kernelised.ROWS,
+    **gated.ROWS,
 }
 """Name -> everything there is to know of that attention, in the order in which lists show them."""
 
