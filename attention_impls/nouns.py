@@ -152,6 +152,11 @@ MATRICES = Projections()
 """Query, key, value and output, each by a matrix."""
 
 
+def causal_only_reason(attention: str) -> str:
+    """Why an attention that sees the past alone cannot run without a causal mask."""
+    return f"{attention} is causal only; use --causal"
+
+
 def nearest(name: str, known: Mapping[str, Any] | list[str]) -> str:
     """' (did you mean X?)' when a known name is close, else ''."""
     close = get_close_matches(name, list(known), n=1, cutoff=0.6)

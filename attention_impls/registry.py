@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import cache
 
 from attention_impls.nouns import UnknownAttention, nearest
-from attention_impls.rows import aft, dot_product, element_wise, kernelised, taylor
+from attention_impls.rows import aft, dot_product, element_wise, gated, kernelised, taylor
 from attention_impls.spec import AttentionSpec
 
 FAMILIES: Mapping[str, Mapping[str, AttentionSpec]] = {
@@ -19,6 +19,7 @@ FAMILIES: Mapping[str, Mapping[str, AttentionSpec]] = {
     "element-wise": {**element_wise.ROWS, **aft.ROWS},
     "kernelised": kernelised.ROWS,
     "Taylor": taylor.ROWS,
+    "gated": gated.ROWS,
 }
 """Kind of attention -> its rows; figures with many lines show a family at a time."""
 

@@ -26,6 +26,7 @@ from attention_impls.nouns import (
     Problem,
     Projections,
     Unsupported,
+    causal_only_reason,
     nearest,
 )
 
@@ -159,6 +160,7 @@ class AttentionSpec:
         key_dim: width of a query and a key, of a problem's head_dim unless another.
         choose: the backend that should be preferred for a problem, where one is not always the best.
         full_form: whether the source defines the form that is not causal.
+        causal_only: there is no form that is not causal: a recurrence sees the past alone.
         per_channel: heads only reshape it; every channel is its own head.
         averages: every output is a weighted mean of values with weights that sum to one.
         position_local: value j contributes to output j alone, so permuting keys changes the result.
@@ -187,6 +189,7 @@ class AttentionSpec:
     key_dim: Callable[[Problem], int] | None = None
     choose: Callable[[Problem], str] | None = None
     full_form: Definition = "defined"
+    causal_only: bool = False
     per_channel: bool = False
     averages: bool = True
     position_local: bool = False
@@ -296,6 +299,8 @@ class AttentionSpec:
     def unsupported_reasons(self, backend: str, problem: Problem) -> list[str]:
         """All reasons why the backend cannot run the problem here, for people; empty when it can."""
         reasons = dtype_reasons(problem) + self.backend(backend).requires(problem)
+        if self.causal_only and not problem.causal and not problem.decode:
+            reasons.append(causal_only_reason(self.name))
         return reasons + self._decode_reasons(backend) if problem.decode else reasons
 
     def _decode_reasons(self, backend: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attention_impls.nouns import ELEMENT_SIZE, InvalidArgument
+from attention_impls.nouns import ELEMENT_SIZE, InvalidArgument, causal_only_reason
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,6 +39,16 @@ def validate_qkv(query: Tensor, key: Tensor, value: Tensor, key_width: int | Non
         raise InvalidArgument(
             f"the dtype must be one of {', '.join(ELEMENT_SIZE)}; it is {dtype_name(query)}"
         )
+
+
+def validate_causal(attention: str, causal: bool) -> None:
+    """Refuse a call that is not causal of an attention that has no other form.
+
+    Raises:
+        InvalidArgument: in the words of ``AttentionSpec.unsupported_reasons``.
+    """
+    if not causal:
+        raise InvalidArgument(causal_only_reason(attention))
 
 
 def dtype_name(tensor: Tensor) -> str:
