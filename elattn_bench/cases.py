@@ -335,10 +335,7 @@ class Grid:
             if order is not None and (refusal := impl.spec.hyperparameters["order"].refusal(order)):
                 raise UsageError(f"--order {order}: {refusal}")
         variants = list(itertools.product(orders, combinations(self._knobs_of(impl))))
-        for level, mode, dtype, causal, batch, heads, dim, (
-            order,
-            knobs,
-        ), seq_len, cache in itertools.product(
+        for level, mode, dtype, causal, batch, heads, dim, variant, seq_len, cache in itertools.product(
             self.level,
             self.mode,
             self.dtype,
@@ -350,6 +347,7 @@ class Grid:
             self.seq_len,
             self.cache,
         ):
+            order, knobs = variant
             yield _resolve(
                 impl,
                 Case(

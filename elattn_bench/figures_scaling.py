@@ -38,6 +38,7 @@ LEFT = 0.62  # inches: tick labels
 PANEL_TITLE = 0.3  # inches
 LETTER = 0.057  # inches: mean width of a letter in a name
 NAME_OFFSET = 10.0  # points between the panel's right edge and the names
+WIDEST_NAMES = 0.45  # of a panel's place: wider ones, of lines with knobs, would leave no room for the lines
 TICKS = 0.48  # inches: tick labels and the axis label below
 NAME_POINTS = 9.0  # height of a name
 LEADER = {"arrowstyle": "-", "linewidth": 0.5, "alpha": 0.6, "shrinkA": 1, "shrinkB": 3, "relpos": (0, 0.5)}
@@ -79,12 +80,13 @@ def draw_figure(run: Run, facet: Facet, rows: Sequence[Row], styles: Mapping[str
     quantities = [item for item in shown if any(row.ok and item.value(row) for row in rows)]
     remarks = [LATENCY.caption, mark_legend(rows), unsupported_legend(rows)]
     lines = describe(run, facet.setting, _sizes(facet), remarks)
-    named = (len(labels) - 1) * NAME_POINTS <= PANEL_HEIGHT * 72
+    pitch = WIDTH / len(quantities)
+    wide = max(map(len, labels)) * LETTER + NAME_OFFSET / 72 + 0.1
+    named = (len(labels) - 1) * NAME_POINTS <= PANEL_HEIGHT * 72 and wide <= WIDEST_NAMES * pitch
     below = TICKS + (0 if named else legend_height(labels))
-    names = max(map(len, labels)) * LETTER + NAME_OFFSET / 72 + 0.1 if named else 0.1
+    names = wide if named else 0.1
     height = header_height(lines) + PANEL_TITLE + PANEL_HEIGHT + below
     figure = Figure(figsize=(WIDTH, height))
-    pitch = WIDTH / len(quantities)
     width = pitch - LEFT - names
     for index, quantity in enumerate(quantities):
         place = ((index * pitch + LEFT) / WIDTH, below / height, width / WIDTH, PANEL_HEIGHT / height)

@@ -84,7 +84,7 @@ def check_reach(requests: Iterable[Request], attentions: Sequence[str]) -> None:
         if request.attention and request.attention not in attentions:
             hint = _hint(request.attention, attentions)
             known = ", ".join(attentions)
-            raise UsageError(f"{request}: '{request.attention}' is not among the impls{hint}: {known}")
+            raise UsageError(f"{request}: '{request.attention}' is not among the impls: {known}{hint}")
         reached = [request.attention] if request.attention else attentions
         if not any(request.knob in _knobs(attention) for attention in reached):
             raise UsageError(_nobody_has(request, reached))
