@@ -142,11 +142,8 @@ def _values(request: Request, knob: Hyperparameter) -> Sequence[Value]:
     """The values that the text means for the knob: its default tells the type."""
     if isinstance(knob.default, int) and not isinstance(knob.default, bool):
         return _axis(request, request.values)
-    found: dict[tuple[type, Value], Value] = {}
-    for word in (part.strip() for part in request.values.split(",")):
-        for value in _word(request, word, knob):
-            found[type(value), value] = value  # 1 and true are equal, and two values
-    return list(found.values())
+    words = (part.strip() for part in request.values.split(","))
+    return list(dict.fromkeys(value for word in words for value in _word(request, word, knob)))
 
 
 def _axis(request: Request, text: str) -> tuple[int, ...]:

@@ -50,9 +50,7 @@ class LiveProgress:
 
     def finished(self, result: PairResult) -> None:
         """Print the pair's line."""
-        self._say(
-            f"{self._count(0)}  {self._describe(result.pair):<{self._width}}  {self._found(result)}"
-        )
+        self._say(f"{self._count(0)}  {self._describe(result.pair):<{self._width}}  {self._found(result)}")
 
     def _describe(self, pair: Pair) -> str:
         """The case that names the pair, and the knobs of A which that one does not have."""
