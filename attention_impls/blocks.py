@@ -136,7 +136,7 @@ def remaining_sums(rows: Tensor, carried: Tensor) -> tuple[Tensor, Tensor]:
 def _inclusive(rows: Tensor, carried: Tensor, first: bool) -> tuple[Tensor, Tensor]:
     chunk, columns = rows.shape[1:]
     strip = STRIP_ROWS if chunk % STRIP_ROWS == 0 else chunk
-    strips = rows.view(-1, strip, columns)
+    strips = rows.reshape(-1, strip, columns)  # of one sequence with heads side by side, rows lie apart
     beyond, total = _exclusive(strips.sum(-2, keepdim=True), carried, first)
     ones = rows.new_ones(strip, strip)
     seen = (ones.tril_() if first else ones.triu_()).expand(len(strips), strip, strip)

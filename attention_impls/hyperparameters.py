@@ -65,6 +65,13 @@ def refuse_axis(value: Any) -> str | None:
     return _refuse_choice(value, ("positions", "channels"))
 
 
+def refuse_window(value: Any) -> str | None:
+    """Why a window is refused, or None when it is fine."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        return "the window is a whole number of positions, 1 or more, for example 32"
+    return None
+
+
 def _refuse_choice(value: Any, choices: tuple[str, ...]) -> str | None:
     return None if value in choices else f"it is one of: {', '.join(choices)}"
 
@@ -85,3 +92,4 @@ NORMALISATION = Hyperparameter(
     refuse_normalisation,
 )
 AXIS = Hyperparameter("axis", "positions", "what the softmax runs over: positions or channels", refuse_axis)
+BIAS_WINDOW = Hyperparameter("window", 32, "s: pairs with |i - j| < s have a learned bias", refuse_window)

@@ -11,13 +11,18 @@ from dataclasses import replace
 from functools import cache
 
 from attention_impls.nouns import UnknownAttention, nearest
-from attention_impls.rows import dot_product, element_wise, kernelised
+from attention_impls.rows import aft, dot_product, element_wise, kernelised
 from attention_impls.spec import AttentionSpec
 
+FAMILIES: Mapping[str, Mapping[str, AttentionSpec]] = {
+    "dot product": dot_product.ROWS,
+    "element-wise": {**element_wise.ROWS, **aft.ROWS},
+    "kernelised": kernelised.ROWS,
+}
+"""Kind of attention -> its rows; figures with many lines show a family at a time."""
+
 ATTENTIONS: Mapping[str, AttentionSpec] = {
-    **dot_product.ROWS,
-    **element_wise.ROWS,
-    **kernelised.ROWS,
+    name: spec for rows in FAMILIES.values() for name, spec in rows.items()
 }
 """Name -> everything there is to know of that attention, in the order in which lists show them."""
 
@@ -25,6 +30,11 @@ ATTENTIONS: Mapping[str, AttentionSpec] = {
 def names() -> list[str]:
     """The names of all attentions, in the table's order."""
     return list(ATTENTIONS)
+
+
+def family(name: str) -> str:
+    """The family of an attention; ``others`` for one that is not in the table."""
+    return next((kind for kind, rows in FAMILIES.items() if name in rows), "others")
 
 
 def get(name: str) -> AttentionSpec:

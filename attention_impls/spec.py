@@ -208,11 +208,13 @@ class AttentionSpec:
 
     def cost_of(self, backend: str, problem: Problem) -> Cost:
         """Minimal work of a call of the backend."""
-        return (self.backends[backend].cost or self.cost)(problem)
+        known = self.backends.get(backend)
+        return known.cost(problem) if known and known.cost else self.cost(problem)
 
     def growth_of(self, backend: str) -> Growth:
         """How the backend's time grows with seq_len, in theory."""
-        return self.backends[backend].growth or self.growth
+        known = self.backends.get(backend)
+        return known.growth if known and known.growth else self.growth
 
     def key_width(self, problem: Problem) -> int:
         """Width of a query and a key of one head."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from elattn_bench.analysis import Setting, by_setting, select
+from elattn_bench.figures_families import Column, draw_families, is_crowded
 from elattn_bench.figures_header import describe, draw_header, header_height, mark_legend, unsupported_legend
 from elattn_bench.figures_legend import draw_legend, legend_height
 from elattn_bench.figures_panel import (
@@ -79,10 +80,12 @@ def draw_grids(grid: Grid, run: Run) -> Iterator[tuple[str, Figure]]:
     for setting, rows in by_setting(usable).items():
         heads = sorted({row.heads for row in rows})
         for count in heads:
-            page = make_page(grid.in_mode(setting.mode), setting, select(rows, heads=count))
-            if has_data(page):
-                suffix = f"-heads{count}" if len(heads) > 1 else ""
-                yield f"{grid.stem}-{file_part(setting)}{suffix}", draw_page(page, run, styles)
+            suffix = f"-heads{count}" if len(heads) > 1 else ""
+            stem = f"{grid.stem}-{file_part(setting)}{suffix}"
+            for page in make_pages(grid.in_mode(setting.mode), setting, select(rows, heads=count)):
+                if has_data(page):
+                    batch = f"-batch{page.rows[0]}" if page.is_one_of_many else ""
+                    yield f"{stem}{batch}", draw_page(page, run, styles)
 
 
 def file_part(setting: Setting) -> str:
@@ -93,7 +96,11 @@ def file_part(setting: Setting) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The panels of one figure: (row value, column value) -> lines; ``notes`` say what was left out."""
+    """The panels of one figure: (row value, column value) -> lines; ``notes`` say what was left out.
+
+    by_family: the figure has a row of panels for every family of attentions.
+    is_one_of_many: there are pages of other batches.
+    """
 
     grid: Grid
     setting: Setting
@@ -102,6 +109,8 @@ class Page:
     columns: Sequence[int]
     panels: Mapping[tuple[int, int], Sequence[Series]]
     notes: Sequence[str]
+    by_family: bool = False
+    is_one_of_many: bool = False
 
 
 def make_page(grid: Grid, setting: Setting, rows: Sequence[Row]) -> Page:
@@ -116,6 +125,17 @@ def make_page(grid: Grid, setting: Setting, rows: Sequence[Row]) -> Page:
     name = {"dim": "dims", "seq_len": "lengths"}[grid.columns]
     notes = [*_left_out({"batches": (shown_rows, batches), name: (shown_columns, columns)}), *_failed(rows)]
     return Page(grid, setting, rows[0].heads, shown_rows, shown_columns, panels, notes)
+
+
+def make_pages(grid: Grid, setting: Setting, rows: Sequence[Row]) -> Iterator[Page]:
+    """One page; of more attentions than a panel can hold a page per batch, with a row for every family."""
+    if not is_crowded(rows):
+        yield make_page(grid, setting, rows)
+        return
+    batches = sorted({row.batch for row in rows})
+    for batch in batches:
+        page = make_page(grid, setting, select(rows, batch=batch))
+        yield replace(page, by_family=True, is_one_of_many=len(batches) > 1)
 
 
 def _left_out(choices: Mapping[str, tuple[Collection[int], Collection[int]]]) -> list[str]:
@@ -190,6 +210,8 @@ def draw_page(page: Page, run: Run, styles: Mapping[str, Style]) -> Figure:
     """The figure: header, panels with shared axes, legend outside of the data."""
     from matplotlib.figure import Figure
 
+    if page.by_family:
+        return _draw_families(page, run, styles)
     labels = _labels(page)
     layout = Layout.of(page, labels, header_height(_header_lines(page, run)))
     figure = Figure(figsize=(WIDTH, layout.height))
@@ -206,6 +228,20 @@ def draw_page(page: Page, run: Run, styles: Mapping[str, Style]) -> Figure:
     draw_header(figure, grid.title, _header_lines(page, run))
     draw_legend(figure, labels, styles)
     return figure
+
+
+def _draw_families(page: Page, run: Run, styles: Mapping[str, Style]) -> Figure:
+    (batch,) = page.rows
+    columns = [
+        Column(
+            _column_name(page, value) if len(page.columns) > 1 else page.grid.quantity.label,
+            page.grid.quantity,
+            page.grid.across,
+            page.panels[batch, value],
+        )
+        for value in page.columns
+    ]
+    return draw_families(run, page.grid.title, _header_lines(page, run), columns, styles)
 
 
 def _labels(page: Page) -> list[str]:

@@ -2,46 +2,39 @@
 
 from __future__ import annotations
 
-import math
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from elattn_bench.analysis import Facet, by_facet
+from elattn_bench.figures_families import Column, draw_families, is_crowded
 from elattn_bench.figures_header import describe, draw_header, header_height, mark_legend, unsupported_legend
-from elattn_bench.figures_legend import draw_legend, legend_height, spread_out
+from elattn_bench.figures_legend import draw_legend, legend_height
+from elattn_bench.figures_names import fit, name_lines, names_width
 from elattn_bench.figures_panel import (
     LATENCY,
     LENGTHS,
     MEMORY,
-    Limits,
-    Quantity,
-    Series,
     across_in,
     draw_panel,
-    failures,
     find_limits,
     label_axes,
     quantity_in,
     series_of,
 )
-from elattn_bench.figures_style import WIDTH, Line, Style, assign_styles, ink
+from elattn_bench.figures_style import WIDTH, Line, Style, assign_styles
 from elattn_bench.results import Row
 from elattn_bench.rundir import Run
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 DEFAULT_ORDER = 6  # the order that the papers recommend, and our default
 PANEL_HEIGHT = 3.1  # inches
 LEFT = 0.62  # inches: tick labels
 PANEL_TITLE = 0.3  # inches
-LETTER = 0.057  # inches: mean width of a letter in a name
-NAME_OFFSET = 10.0  # points between the panel's right edge and the names
 WIDEST_NAMES = 0.45  # of a panel's place: wider ones, of lines with knobs, would leave no room for the lines
 TICKS = 0.48  # inches: tick labels and the axis label below
-NAME_POINTS = 9.0  # height of a name
-LEADER = {"arrowstyle": "-", "linewidth": 0.5, "alpha": 0.6, "shrinkA": 1, "shrinkB": 3, "relpos": (0, 0.5)}
 
 
 def draw_scaling(run: Run) -> Iterator[tuple[str, Figure]]:
@@ -63,10 +56,16 @@ def _interest(facet: Facet) -> tuple[bool, bool, bool, bool, int, int, int]:
 
 
 def _one_order(rows: Sequence[Row]) -> list[Row]:
-    """Of every attention that has orders only the one nearest to the default."""
-    orders = {row.order for row in rows if row.order is not None}
-    nearest = min(orders, key=lambda order: (abs(order - DEFAULT_ORDER), order), default=None)
-    return [row for row in rows if row.order in (None, nearest)]
+    """Of every attention that has orders only the one nearest to the default among those measured."""
+    orders: defaultdict[str, set[int]] = defaultdict(set)
+    for row in rows:
+        if row.ok and row.order is not None:
+            orders[row.attention].add(row.order)
+    nearest = {
+        attention: min(found, key=lambda order: (abs(order - DEFAULT_ORDER), order))
+        for attention, found in orders.items()
+    }
+    return [row for row in rows if row.order in (None, nearest.get(row.attention, row.order))]
 
 
 def draw_figure(run: Run, facet: Facet, rows: Sequence[Row], styles: Mapping[str, Style]) -> Figure:
@@ -80,11 +79,15 @@ def draw_figure(run: Run, facet: Facet, rows: Sequence[Row], styles: Mapping[str
     quantities = [item for item in shown if any(row.ok and item.value(row) for row in rows)]
     remarks = [LATENCY.caption, mark_legend(rows), unsupported_legend(rows)]
     lines = describe(run, facet.setting, _sizes(facet), remarks)
+    title = " and ".join(quantity.title.lower() for quantity in quantities)
+    title = f"{title.capitalize()} against {across.name}"
+    if is_crowded(rows):
+        columns = [Column(quantity.label, quantity, across, panel) for quantity in quantities]
+        return draw_families(run, title, lines, columns, styles)
     pitch = WIDTH / len(quantities)
-    wide = max(map(len, labels)) * LETTER + NAME_OFFSET / 72 + 0.1
-    named = (len(labels) - 1) * NAME_POINTS <= PANEL_HEIGHT * 72 and wide <= WIDEST_NAMES * pitch
+    named = fit(labels, PANEL_HEIGHT) and names_width(labels) <= WIDEST_NAMES * pitch
     below = TICKS + (0 if named else legend_height(labels))
-    names = wide if named else 0.1
+    names = names_width(labels) if named else 0.1
     height = header_height(lines) + PANEL_TITLE + PANEL_HEIGHT + below
     figure = Figure(figsize=(WIDTH, height))
     width = pitch - LEFT - names
@@ -97,9 +100,8 @@ def draw_figure(run: Run, facet: Facet, rows: Sequence[Row], styles: Mapping[str
         axes.set_title(quantity.label, loc="left", pad=5, fontweight="bold")
         axes.set_xlabel(across.label)
         if named:
-            _name_lines(axes, panel, quantity, styles, limits)
-    title = " and ".join(quantity.title.lower() for quantity in quantities)
-    draw_header(figure, f"{title.capitalize()} against {across.name}", lines)
+            name_lines(axes, panel, quantity, across, styles, limits, PANEL_HEIGHT)
+    draw_header(figure, title, lines)
     if not named:
         draw_legend(figure, labels, styles)
     return figure
@@ -107,39 +109,3 @@ def draw_figure(run: Run, facet: Facet, rows: Sequence[Row], styles: Mapping[str
 
 def _sizes(facet: Facet) -> list[str]:
     return [f"heads {facet.heads}", f"batch {facet.batch}", f"dim {facet.dim}"]
-
-
-def _name_lines(
-    axes: Axes, panel: Sequence[Series], quantity: Quantity, styles: Mapping[str, Style], limits: Limits
-) -> None:
-    """Each name beside the end of its line, or beside its failures; moved apart where they would overlap."""
-    from matplotlib.transforms import offset_copy
-
-    ends = [end for end in (_end(series, panel, quantity, limits) for series in panel) if end]
-    room = PANEL_HEIGHT * 72
-    places = spread_out([share * room for _, _, share in ends], NAME_POINTS, room) or []
-    edge = offset_copy(axes.transAxes, cast("Figure", axes.figure), x=NAME_OFFSET, units="points")
-    for (series, length, share), place in zip(ends, places, strict=True):
-        color = ink(styles[series.line.label].color)
-        x = math.log(length / limits.x[0]) / math.log(limits.x[1] / limits.x[0])
-        axes.annotate(
-            series.line.label, (x, share), xytext=(1, place / room), xycoords="axes fraction",
-            textcoords=edge, va="center", fontsize=7.5, color=color, annotation_clip=False,
-            arrowprops={**LEADER, "color": color},
-        )  # fmt: skip
-
-
-def _end(
-    series: Series, panel: Sequence[Series], quantity: Quantity, limits: Limits
-) -> tuple[Series, int, float] | None:
-    """Where a line ends: its length, and its height as a share of the panel's."""
-    lost = failures(series)
-    if lost:
-        lane = [other for other in panel if failures(other)].index(series)
-        return series, lost[-1].seq_len, 1 - limits.lane * (lane + 0.5)
-    measured = [row for row in series.rows if row.ok and quantity.value(row)]
-    if not measured:
-        return None
-    value = quantity.value(measured[-1]) or 1.0
-    share = math.log(value / limits.y[0]) / math.log(limits.y[1] / limits.y[0])
-    return series, measured[-1].seq_len, share

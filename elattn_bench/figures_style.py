@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from attention_impls import registry
 from elattn_bench.errors import RunDirError
 from elattn_bench.knobs import SortKey, sort_key, text_of
 from elattn_bench.results import Row
@@ -125,7 +126,16 @@ def assign_styles(lines: Iterable[Line]) -> dict[str, Style]:
 
 def _family_colors(attentions: Sequence[str]) -> dict[str, str]:
     others = [attention for attention in attentions if attention != "softmax"]
-    return {"softmax": BLACK, **{name: COLORS[i % len(COLORS)] for i, name in enumerate(others)}}
+    if len(others) <= len(COLORS):
+        return {"softmax": BLACK, **dict(zip(others, COLORS, strict=False))}
+    # Too many for one panel: figures then show a family at a time, and within one colours differ.
+    colors = {"softmax": BLACK}
+    families: defaultdict[str, int] = defaultdict(int)
+    for name in others:
+        family = registry.family(name)
+        colors[name] = COLORS[families[family] % len(COLORS)]
+        families[family] += 1
+    return colors
 
 
 def ink(color: str) -> str:

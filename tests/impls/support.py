@@ -22,6 +22,7 @@ DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 VARIANTS: Mapping[str, list[dict[str, Any]]] = {
     "efficient": [{}, {"normalisation": "scaling"}],
     "ea-series": [{}, {"order": 2, "scale": 0.5}, {"order": 0}],
+    "aft-local": [{}, {"window": 3}, {"window": 1}],
     "hadamard": [{}, {"axis": "channels"}],
     "element-wise": [{}, {"scale": 0.5}],
     "softmax": [{}, {"scale": 0.3}],

@@ -176,6 +176,19 @@ def test_strides_of_the_inputs_do_not_matter(form: Form, causal: bool) -> None:
 
 @every_form
 @both_masks
+def test_one_sequence_with_heads_side_by_side_may_be_as_short_as_a_block(form: Form, causal: bool) -> None:
+    # As a layer has it: with a batch of one, joining batch and heads copies nothing, and rows lie apart.
+    inputs = draw(1, 3, blocks.MIN_CHUNK_ROWS, 4)
+    views = [x.transpose(1, 2).contiguous().transpose(1, 2).requires_grad_() for x in inputs]
+    assert not any(x.is_contiguous() for x in views)
+    output, expected = form(*views, causal=causal), form(*inputs, causal=causal)
+    assert error(output, expected) <= rounding(form, torch.float64, inputs[2])
+    gradients = torch.autograd.grad(output.square().sum(), views)
+    assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+@every_form
+@both_masks
 def test_broadcast_inputs_count_as_their_copies(form: Form, causal: bool) -> None:
     query, key, value = draw()
     for broadcast in (key[:, :1].expand(SHAPE), key[..., :1].expand(SHAPE), key[:, :, :1].expand(SHAPE)):

@@ -77,6 +77,9 @@ def test_work_grows_with_length_as_the_spec_says(name: str, backward: bool) -> N
 def test_a_causal_mask_halves_quadratic_work_only(name: str) -> None:
     spec = attention_impls.get(name)
     full, causal = (spec.cost(dataclasses.replace(PROBLEM, causal=causal)).flops for causal in (False, True))
+    if "window" in spec.hyperparameters:  # of 2 s - 1 positions around a row, s are not in the future
+        assert full < 2 * causal < 1.1 * full
+        return
     assert causal * 33 * 2 == full * 34 if spec.growth == "quadratic" else causal == full
 
 

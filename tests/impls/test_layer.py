@@ -72,7 +72,10 @@ def test_hyperparameters_reach_the_attention(form: object) -> None:
     assert isinstance(form, type(eager_forms()[0]))
     layer = AttentionLayer(form.attention, 12, 3, backend=form.backend, seq_len=9, **form.hyperparameters)
     plain = AttentionLayer(form.attention, 12, 3, backend=form.backend, seq_len=9)
-    plain.load_state_dict(layer.state_dict())
+    # A parameter's shape may follow from a hyperparameter: then it is not shared.
+    known = {name: parameter.shape for name, parameter in plain.state_dict().items()}
+    shared = {name: x for name, x in layer.state_dict().items() if x.shape == known[name]}
+    plain.load_state_dict(shared, strict=False)
     x = 2 * torch.randn(2, 7, 12)
     assert not torch.equal(layer(x), plain(x))
 

@@ -1,0 +1,77 @@
+"""Names at the ends of lines: nobody has to look up a colour in a legend."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, cast
+
+from elattn_bench.figures_legend import spread_out
+from elattn_bench.figures_panel import Across, Limits, Quantity, Series, failures
+from elattn_bench.figures_style import Style, ink
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LETTER = 0.057  # inches: mean width of a letter in a name
+NAME_OFFSET = 10.0  # points between the panel's right edge and the names
+NAME_POINTS = 9.0  # height of a name
+LEADER = {"arrowstyle": "-", "linewidth": 0.5, "alpha": 0.6, "shrinkA": 1, "shrinkB": 3, "relpos": (0, 0.5)}
+
+
+def names_width(labels: Sequence[str]) -> float:
+    """Inches that the names need to the right of a panel."""
+    return max(map(len, labels)) * LETTER + NAME_OFFSET / 72 + 0.1
+
+
+def fit(labels: Sequence[str], height: float) -> bool:
+    """Whether so many names stand below each other in a panel of that height, in inches."""
+    return (len(labels) - 1) * NAME_POINTS <= height * 72
+
+
+def name_lines(
+    axes: Axes,
+    panel: Sequence[Series],
+    quantity: Quantity,
+    across: Across,
+    styles: Mapping[str, Style],
+    limits: Limits,
+    height: float,
+) -> None:
+    """Each name beside the end of its line, or beside its failures; moved apart where they would overlap.
+
+    Args:
+        panel: its lines.
+        height: of the panel, in inches.
+    """
+    from matplotlib.transforms import offset_copy
+
+    ends = [end for end in (_end(series, panel, quantity, across, limits) for series in panel) if end]
+    room = height * 72
+    places = spread_out([share * room for _, _, share in ends], NAME_POINTS, room) or []
+    edge = offset_copy(axes.transAxes, cast("Figure", axes.figure), x=NAME_OFFSET, units="points")
+    for (series, end, share), spot in zip(ends, places, strict=True):
+        color = ink(styles[series.line.label].color)
+        x = math.log(end / limits.x[0]) / math.log(limits.x[1] / limits.x[0])
+        axes.annotate(
+            series.line.label, (x, share), xytext=(1, spot / room), xycoords="axes fraction",
+            textcoords=edge, va="center", fontsize=7.5, color=color, annotation_clip=False,
+            arrowprops={**LEADER, "color": color},
+        )  # fmt: skip
+
+
+def _end(
+    series: Series, panel: Sequence[Series], quantity: Quantity, across: Across, limits: Limits
+) -> tuple[Series, int, float] | None:
+    """Where a line ends: its place, and its height as a share of the panel's."""
+    lost = failures(series)
+    if lost:
+        lane = [other for other in panel if failures(other)].index(series)
+        return series, across.of(lost[-1]), 1 - limits.lane * (lane + 0.5)
+    measured = [row for row in series.rows if row.ok and quantity.value(row)]
+    if not measured:
+        return None
+    value = quantity.value(measured[-1]) or 1.0
+    share = math.log(value / limits.y[0]) / math.log(limits.y[1] / limits.y[0])
+    return series, across.of(measured[-1]), share
