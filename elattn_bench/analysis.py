@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from elattn_bench.knobs import SortKey, sort_key
 from elattn_bench.results import Row
 from elattn_bench.rundir import Run
 
@@ -106,16 +107,17 @@ def by_setting(rows: Iterable[Row]) -> dict[Setting, list[Row]]:
 
 
 def by_label(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """The rows of each line (impl and order), in the order of ``label_key``, lengths ascending."""
+    """The rows of each line (impl, order and knobs), in the order of ``label_key``, lengths ascending."""
     groups: defaultdict[str, list[Row]] = defaultdict(list)
     for row in sorted(rows, key=lambda row: (*label_key(row), row.seq_len)):
         groups[row.label].append(row)
     return dict(groups)
 
 
-def label_key(row: Row) -> tuple[bool, str, str, int]:
-    """Sorts lines for people: softmax first, then by name, backend and order as a number."""
-    return (row.attention != "softmax", row.attention, row.backend, row.order or 0)
+def label_key(row: Row) -> tuple[bool, str, str, int, SortKey]:
+    """Sorts lines for people: softmax first, then by name, backend, order and knobs as numbers."""
+    knobs = sort_key(row.hyperparameters)
+    return (row.attention != "softmax", row.attention, row.backend, row.order or 0, knobs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import attention_impls as impls
 from attention_impls import AttentionSpec, Cost, InvalidArgument, Problem, UnknownAttention
 from elattn_bench.errors import UsageError
+from elattn_bench.knobs import Hyperparameters, KnobAxis, combinations, text_of
 from elattn_bench.units import KIBI
 
 LEVELS = ("op", "layer")
@@ -102,6 +103,11 @@ def _parse_value(name: str, text: str, piece: str, minimum: int) -> int:
     return value
 
 
+def is_whole(text: str) -> bool:
+    """Whether the text is one whole number of an axis: ``512``, ``1k``."""
+    return _NUMBER.fullmatch(text) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class Impl:
     """An attention and, if the user named one, the backend."""
@@ -140,12 +146,13 @@ class Impl:
 
 
 class Labelled:
-    """Names of a case and of its row, from their attention, backend and order."""
+    """Names of a case and of its row, from their attention, backend, order and other hyperparameters."""
 
     __slots__ = ()
     attention: str
     backend: str
     order: int | None
+    hyperparameters: Hyperparameters
 
     @property
     def impl(self) -> str:
@@ -154,8 +161,14 @@ class Labelled:
 
     @property
     def label(self) -> str:
-        """The impl with its polynomial order, where it has one: the name of a line in a figure."""
-        return self.impl if self.order is None else f"{self.impl} t={self.order}"
+        """The impl with its order and the knobs that were asked for: the name of a line in a figure."""
+        order = "" if self.order is None else f"t={self.order}"
+        return " ".join(filter(None, (self.impl, order, text_of(self.hyperparameters, " "))))
+
+    @property
+    def knobs(self) -> str | None:
+        """``latents=64;window=8``: the hyperparameters that were asked for; None where none was."""
+        return text_of(self.hyperparameters) or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +191,7 @@ class Case(Labelled):
     dim: int
     order: int | None = None
     cache: str = "hot"
+    hyperparameters: Hyperparameters = ()
 
     @property
     def case_id(self) -> str:
@@ -185,8 +199,9 @@ class Case(Labelled):
         causal = "causal" if self.causal else "full"
         sizes = f"b{self.batch}:h{self.heads}:L{self.seq_len}:D{self.dim}"
         order = "" if self.order is None else f":t{self.order}"
+        knobs = f":{text_of(self.hyperparameters, ':')}" if self.hyperparameters else ""
         cold = ":cold" if self.cache == "cold" else ""
-        return f"{self.impl}:{self.level}:{self.mode}:{self.dtype}:{causal}:{sizes}{order}{cold}"
+        return f"{self.impl}:{self.level}:{self.mode}:{self.dtype}:{causal}:{sizes}{order}{knobs}{cold}"
 
     @property
     def spec(self) -> AttentionSpec:
@@ -196,6 +211,7 @@ class Case(Labelled):
     @property
     def problem(self) -> Problem:
         """The attention call inside this case."""
+        order = {} if self.order is None else {"order": self.order}
         return Problem(
             batch=self.batch,
             heads=self.heads,
@@ -206,7 +222,7 @@ class Case(Labelled):
             causal=self.causal,
             backward=self.mode == "train",
             decode=self.decodes,
-            hyperparameters={} if self.order is None else {"order": self.order},
+            hyperparameters={**order, **dict(self.hyperparameters)},
         )
 
     @property
@@ -281,7 +297,7 @@ class Case(Labelled):
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """The axes of a sweep; ``cases`` is their product."""
+    """The axes of a sweep; ``cases`` is their product, in which an attention has its own knobs alone."""
 
     impls: tuple[Impl, ...]
     seq_len: tuple[int, ...]
@@ -295,6 +311,7 @@ class Grid:
     level: tuple[str, ...]
     device: str
     cache: tuple[str, ...] = ("hot",)
+    knobs: tuple[KnobAxis, ...] = ()
 
     def cases(self) -> list[Case]:
         """Every case once. Order is an axis only of attentions that have one."""
@@ -304,24 +321,21 @@ class Grid:
 
     def upper_bound(self) -> int:
         """At most this many cases, counted without making them."""
-        axes = (
-            self.impls,
-            self.seq_len,
-            self.dim,
-            self.order,
-            self.batch,
-            self.heads,
-            self.dtype,
-            self.causal,
-        )
-        return math.prod(map(len, (*axes, self.mode, self.level, self.cache)))
+        axes = (self.seq_len, self.dim, self.order, self.batch, self.heads, self.dtype, self.causal)
+        of_one_impl = math.prod(map(len, (*axes, self.mode, self.level, self.cache)))
+        variants = (math.prod(len(axis.values) for axis in self._knobs_of(impl)) for impl in self.impls)
+        return of_one_impl * sum(variants)
+
+    def _knobs_of(self, impl: Impl) -> list[KnobAxis]:
+        return [each for each in self.knobs if each.attention == impl.attention]
 
     def _impl_cases(self, impl: Impl) -> Iterator[Case]:
         orders: Sequence[int | None] = self.order if impl.has_order else (None,)
         for order in orders:
             if order is not None and (refusal := impl.spec.hyperparameters["order"].refusal(order)):
                 raise UsageError(f"--order {order}: {refusal}")
-        for level, mode, dtype, causal, batch, heads, dim, order, seq_len, cache in itertools.product(
+        variants = list(itertools.product(orders, combinations(self._knobs_of(impl))))
+        for level, mode, dtype, causal, batch, heads, dim, variant, seq_len, cache in itertools.product(
             self.level,
             self.mode,
             self.dtype,
@@ -329,16 +343,17 @@ class Grid:
             self.batch,
             self.heads,
             self.dim,
-            orders,
+            variants,
             self.seq_len,
             self.cache,
         ):
+            order, knobs = variant
             yield _resolve(
                 impl,
                 Case(
                     impl.attention, impl.backend or "", level, mode, dtype, self.device,
                     # A token sees what came before it: a decode case is causal, and there once.
-                    causal or mode == "decode", batch, heads, seq_len, dim, order, cache,
+                    causal or mode == "decode", batch, heads, seq_len, dim, order, cache, knobs,
                 ),
             )  # fmt: skip
 

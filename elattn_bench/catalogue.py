@@ -39,7 +39,10 @@ def _entry(spec: AttentionSpec, backend: str, problem: Problem) -> dict[str, Any
         "memory": spec.memory,
         "causal": spec.causal_form,
         "recurrent": spec.backends[backend].recurrence is not None,
-        "hyperparameters": {name: knob.default for name, knob in spec.hyperparameters.items()},
+        "hyperparameters": {
+            name: {"default": knob.default, "description": knob.description}
+            for name, knob in spec.hyperparameters.items()
+        },
         "paper": str(spec.paper),
         "arxiv": spec.paper.arxiv,
         "title": spec.paper.title,

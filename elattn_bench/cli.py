@@ -44,6 +44,7 @@ def sweep(
     seq_len: options.SeqLen = None,
     dim: options.Dim = None,
     order: options.Order = None,
+    hp: options.Hp = None,
     batch: options.Batch = None,
     heads: options.Heads = None,
     dtype: options.Dtype = None,
@@ -69,7 +70,7 @@ def sweep(
     from elattn_bench import commands
 
     flags = _given(
-        impl=impl, seq_len=seq_len, dim=dim, order=order, batch=batch, heads=heads, dtype=dtype, causal=causal,
+        impl=impl, seq_len=seq_len, dim=dim, order=order, hp=hp, batch=batch, heads=heads, dtype=dtype, causal=causal,
         mode=mode, level=level, cache=cache, device=device, threads=threads, quick=quick, rigorous=rigorous,
         timeout=timeout, memory_limit=memory_limit, seed=seed, input_std=input_std,
     )  # fmt: skip
@@ -90,6 +91,7 @@ def compare(
     seq_len: live_options.SeqLen = None,
     dim: live_options.Dim = None,
     order: live_options.Order = None,
+    hp: live_options.Hp = None,
     batch: live_options.Batch = None,
     heads: live_options.Heads = None,
     dtype: live_options.Dtype = None,
@@ -110,7 +112,7 @@ def compare(
     from elattn_bench import commands
 
     axes = _given(
-        seq_len=seq_len, dim=dim, order=order, batch=batch, heads=heads, dtype=dtype, causal=causal, mode=mode,
+        seq_len=seq_len, dim=dim, order=order, hp=hp, batch=batch, heads=heads, dtype=dtype, causal=causal, mode=mode,
         level=level, cache=cache, device=device, threads=threads, quick=quick, rigorous=rigorous,
         timeout=timeout, memory_limit=memory_limit, seed=seed, input_std=input_std,
     )  # fmt: skip

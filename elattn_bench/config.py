@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import attention_impls
 from attention_impls.nouns import ELEMENT_SIZE
 from elattn_bench import device as devices
+from elattn_bench import knob_axes
 from elattn_bench.cases import CACHES, LEVELS, MODES, Axis, Case, Grid, Impl
 from elattn_bench.defaults import AXIS_DEFAULTS, DEFAULT_ORDERS, QUICK_TIMEOUT, RUN_DEFAULTS
 from elattn_bench.environment import total_memory
 from elattn_bench.errors import UsageError
+from elattn_bench.knobs import word_of
 from elattn_bench.names import check_names, nearest
 from elattn_bench.stats import BUDGETS, Budget
 from elattn_bench.units import Bytes, Seconds, parse_memory_limit
@@ -22,6 +25,7 @@ Settings: TypeAlias = Mapping[str, str]
 """Option name, as on the command line without dashes in front, to its text."""
 
 GRID_TABLE = "grid"
+ALL = "all"  # impls: every attention that there is
 BUDGET_FLAGS = ("quick", "rigorous")
 OUTPUT = "output"
 LARGEST_SEED = 2**63 - 1  # of torch's generators
@@ -111,6 +115,8 @@ def _texts(path: Path, table: Mapping[str, Any], known: Sequence[str]) -> dict[s
 
 
 def _checked_text(path: Path, key: str, name: str, value: object) -> str:
+    if name == knob_axes.OPTION and isinstance(value, dict):
+        return ",".join(_knob_texts(path, key, value))
     if name in BUDGET_FLAGS and not isinstance(value, bool):
         raise UsageError(f"{path}: {key} = {value!r}: is a switch; write true or false")
     if name == OUTPUT and not (isinstance(value, str) and value):
@@ -121,13 +127,23 @@ def _checked_text(path: Path, key: str, name: str, value: object) -> str:
     return as_text(values)
 
 
+def _knob_texts(path: Path, key: str, table: Mapping[str, Any]) -> Iterator[str]:
+    """``latents=64,256`` for every entry; of a table in it ``perceiver.latents=64``, as TOML reads dots."""
+    for knob, value in table.items():
+        if isinstance(value, dict):
+            yield from _knob_texts(path, f"{key}.{knob}", value)
+        else:
+            name = f"{key}.{knob}"
+            yield f"{name.partition('.')[2]}={_checked_text(path, name, name, value)}"
+
+
 def as_text(value: object) -> str:
     """An option's value as on the command line: commas between many, ``true``, ``60``."""
     if isinstance(value, list):
         return ",".join(map(as_text, value))
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return word_of(value) if isinstance(value, float) else str(value)
 
 
 def merge(config: Mapping[str, Any], flags: Settings) -> dict[str, Any]:
@@ -199,6 +215,7 @@ def _cases(settings: Mapping[str, Any], device: str) -> list[Case]:
     axes = [{**base, **grid} for grid in settings.get(GRID_TABLE) or [{}]]
     grids = [_grid(each, device) for each in axes]
     _check_orders(axes, grids)
+    _check_knobs(axes, grids)
     _check_size(grids)
     return list(dict.fromkeys(case for grid in grids for case in grid.cases()))
 
@@ -213,6 +230,15 @@ def _check_orders(axes: Sequence[Settings], grids: Sequence[Grid]) -> None:
         )
 
 
+def _check_knobs(axes: Sequence[Settings], grids: Sequence[Grid]) -> None:
+    """What stands above several grids must reach an attention of one of them."""
+    reached: dict[str, list[str]] = {}
+    for each, grid in zip(axes, grids, strict=True):
+        reached.setdefault(each[knob_axes.OPTION], []).extend(impl.attention for impl in grid.impls)
+    for text, attentions in reached.items():
+        knob_axes.check_reach(knob_axes.parse(text), list(dict.fromkeys(attentions)))
+
+
 def _check_size(grids: Sequence[Grid]) -> None:
     count = sum(grid.upper_bound() for grid in grids)
     if count > LARGEST_SWEEP:
@@ -220,7 +246,9 @@ def _check_size(grids: Sequence[Grid]) -> None:
 
 
 def _grid(axes: Settings, device: str) -> Grid:
-    impls = tuple(dict.fromkeys(map(Impl.parse, _words(axes, "impl"))))
+    impls = tuple(dict.fromkeys(map(Impl.parse, _impl_names(axes))))
+    requests = knob_axes.parse(axes[knob_axes.OPTION])
+    attentions = dict.fromkeys(impl.attention for impl in impls)
     return Grid(
         impls=impls,
         seq_len=Axis.parse("seq-len", axes["seq-len"]).values,
@@ -234,7 +262,14 @@ def _grid(axes: Settings, device: str) -> Grid:
         level=_choices("level", axes, list(LEVELS)),
         device=device,
         cache=_choices("cache", axes, list(CACHES)),
+        knobs=tuple(axis for name in attentions for axis in knob_axes.axes_of(requests, name)),
     )
+
+
+def _impl_names(axes: Settings) -> Iterator[str]:
+    """The words of ``--impl``, ``all`` spelt out."""
+    for word in _words(axes, "impl"):
+        yield from attention_impls.names() if word == ALL else [word]
 
 
 def _words(axes: Settings, name: str) -> list[str]:

@@ -9,6 +9,7 @@ AXIS_DEFAULTS: Mapping[str, str] = {
     "seq-len": "256:8k:x2",
     "dim": "256",
     "order": "",  # empty: nobody asked, so DEFAULT_ORDERS where an attention has an order
+    "hp": "",  # empty: every knob at its default
     "batch": "1",
     "heads": "8",
     "dtype": "float32",

@@ -33,6 +33,7 @@ DEFAULT_ORDER = 6  # the order that the papers recommend, and our default
 PANEL_HEIGHT = 3.1  # inches
 LEFT = 0.62  # inches: tick labels
 PANEL_TITLE = 0.3  # inches
+WIDEST_NAMES = 0.45  # of a panel's place: wider ones, of lines with knobs, would leave no room for the lines
 TICKS = 0.48  # inches: tick labels and the axis label below
 
 
@@ -83,12 +84,12 @@ def draw_figure(run: Run, facet: Facet, rows: Sequence[Row], styles: Mapping[str
     if is_crowded(rows):
         columns = [Column(quantity.label, quantity, across, panel) for quantity in quantities]
         return draw_families(run, title, lines, columns, styles)
-    named = fit(labels, PANEL_HEIGHT)
+    pitch = WIDTH / len(quantities)
+    named = fit(labels, PANEL_HEIGHT) and names_width(labels) <= WIDEST_NAMES * pitch
     below = TICKS + (0 if named else legend_height(labels))
     names = names_width(labels) if named else 0.1
     height = header_height(lines) + PANEL_TITLE + PANEL_HEIGHT + below
     figure = Figure(figsize=(WIDTH, height))
-    pitch = WIDTH / len(quantities)
     width = pitch - LEFT - names
     for index, quantity in enumerate(quantities):
         place = ((index * pitch + LEFT) / WIDTH, below / height, width / WIDTH, PANEL_HEIGHT / height)

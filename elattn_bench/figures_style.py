@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from attention_impls import registry
 from elattn_bench.errors import RunDirError
+from elattn_bench.knobs import SortKey, sort_key, text_of
 from elattn_bench.results import Row
 from elattn_bench.units import format_bytes, format_length
 
@@ -80,23 +81,26 @@ class Style:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Line:
-    """What a line in a figure shows: a variant (backend and order, or length) of an attention."""
+    """What a line in a figure shows: a variant (backend and order, or length; and knobs) of an attention."""
 
     is_softmax: bool
     attention: str
-    variant: tuple[str, int]
+    variant: tuple[str, int, SortKey]
     label: str
 
     @classmethod
     def of(cls, row: Row) -> Line:
         """The line of the row when lengths vary along it."""
-        return cls(row.attention != "softmax", row.attention, (row.backend, row.order or 0), row.label)
+        variant = (row.backend, row.order or 0, sort_key(row.hyperparameters))
+        return cls(row.attention != "softmax", row.attention, variant, row.label)
 
     @classmethod
     def at_length(cls, row: Row) -> Line:
         """The line of the row when orders vary along it."""
-        label = f"{row.impl} L={format_length(row.seq_len)}"
-        return cls(row.attention != "softmax", row.attention, (row.backend, row.seq_len), label)
+        length = f"L={format_length(row.seq_len)}"
+        label = " ".join(filter(None, (row.impl, length, text_of(row.hyperparameters, " "))))
+        variant = (row.backend, row.seq_len, sort_key(row.hyperparameters))
+        return cls(row.attention != "softmax", row.attention, variant, label)
 
 
 def assign_styles(lines: Iterable[Line]) -> dict[str, Style]:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from elattn_bench import comparisons, config, environment, runner
+from elattn_bench import comparisons, config, environment, knob_axes, runner
 from elattn_bench.analysis import Ratio
 from elattn_bench.cases import Case, Impl
 from elattn_bench.comparisons import Verdict
 from elattn_bench.config import Plan
 from elattn_bench.defaults import LIVE_DEFAULTS
 from elattn_bench.errors import Interrupted, UsageError
+from elattn_bench.knob_axes import Request
 from elattn_bench.neighbours import DISTURBED
 from elattn_bench.pairs import Paired
 from elattn_bench.results import Skipped
@@ -27,7 +28,12 @@ if TYPE_CHECKING:
 
 TIME_FOR_PAIRS = 0.9  # of the time-out: stop then and keep what is measured, rather than be killed
 FAILURES = ("slower", "error")
-OF_AN_IMPL = ("attention", "backend", "order")  # in these may A and B differ, in nothing else
+OF_AN_IMPL = (
+    "attention",
+    "backend",
+    "order",
+    "hyperparameters",
+)  # in these may A and B differ, in nothing else
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +45,8 @@ class Pair:
 
     @property
     def shown(self) -> Case:
-        """The case to name the pair by: B, or A where only that one has an order."""
-        return self.a if self.b.order is None and self.a.order is not None else self.b
+        """The case to name the pair by: B, or A where only that one has an order or knobs."""
+        return self.a if self.b.label == self.b.impl and self.a.label != self.a.impl else self.b
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,33 +96,43 @@ def plan(impl_a: str, impl_b: str, flags: Mapping[str, str], threshold: float) -
         UsageError: an option breaks its rule, or the impls are not one each.
     """
     for impl in (impl_a, impl_b):
-        if "," in impl:
+        if "," in impl or impl.strip() == config.ALL:
             raise UsageError(
                 f"compare --live {impl}: compares one impl with one other; name one in each place"
             )
     settings = config.merge(LIVE_DEFAULTS, flags)
     made = config.make_plan({**settings, "impl": f"{impl_a},{impl_b}"})
-    sides = [_cases_of(impl, settings) for impl in (impl_a, impl_b)]
-    pairs = in_random_order(match(*sides), made.seed)
+    requests = knob_axes.parse(settings[knob_axes.OPTION])
+    a_cases, b_cases = (_cases_of(impl, settings, requests) for impl in (impl_a, impl_b))
+    apart = {each.knob for each in requests if each.attention}
+    pairs = in_random_order(match(a_cases, b_cases, apart), made.seed)
     return LiveComparison(impl_a, impl_b, threshold, made, pairs)
 
 
-def _cases_of(impl: str, settings: Mapping[str, str]) -> Sequence[Case]:
-    order = settings["order"] if Impl.parse(impl).has_order else ""
-    return config.make_plan({**settings, "impl": impl, "order": order}).cases
+def _cases_of(impl: str, settings: Mapping[str, str], requests: Sequence[Request]) -> Sequence[Case]:
+    parsed = Impl.parse(impl)
+    order = settings["order"] if parsed.has_order else ""
+    hp = knob_axes.text_for(requests, parsed.attention)
+    return config.make_plan({**settings, "impl": impl, "order": order, knob_axes.OPTION: hp}).cases
 
 
-def match(a_cases: Iterable[Case], b_cases: Iterable[Case]) -> list[Pair]:
-    """One pair for each two cases alike in all but the impl; where both have an order, of equal order."""
+def match(a_cases: Iterable[Case], b_cases: Iterable[Case], apart: Collection[str] = ()) -> list[Pair]:
+    """One pair for each two cases alike in all but the impl; what both have of order and knobs is equal.
+
+    Args:
+        apart: knobs that were asked for of one attention: two attentions may differ in them.
+    """
     alike: dict[tuple[object, ...], list[Case]] = {}
     for case in a_cases:
         alike.setdefault(_shared(case), []).append(case)
-    return [
-        Pair(a, b)
-        for b in b_cases
-        for a in alike.get(_shared(b), ())
-        if a.order is None or b.order is None or a.order == b.order
-    ]
+    return [Pair(a, b) for b in b_cases for a in alike.get(_shared(b), ()) if _agree(a, b, apart)]
+
+
+def _agree(a: Case, b: Case, apart: Collection[str]) -> bool:
+    """Whether order and knobs are equal, as far as both have them."""
+    of_a, of_b = a.problem.hyperparameters, b.problem.hyperparameters
+    free = apart if a.attention != b.attention else ()
+    return all(of_a[name] == of_b[name] for name in of_a if name in of_b and name not in free)
 
 
 def _shared(case: Case) -> tuple[object, ...]:

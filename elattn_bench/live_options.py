@@ -28,6 +28,7 @@ Live = Annotated[bool, Option("--live", help="Measure now: RUN and OTHER_RUN are
 SeqLen = Annotated[str | None, _as_in_sweep(options.SeqLen, _WHAT, LIVE_DEFAULTS["seq-len"])]
 Dim = Annotated[str | None, _as_in_sweep(options.Dim, _WHAT)]
 Order = Annotated[str | None, _as_in_sweep(options.Order, _WHAT)]
+Hp = Annotated[list[str] | None, _as_in_sweep(options.Hp, _WHAT)]
 Batch = Annotated[str | None, _as_in_sweep(options.Batch, _WHAT)]
 Heads = Annotated[str | None, _as_in_sweep(options.Heads, _WHAT)]
 Dtype = Annotated[str | None, _as_in_sweep(options.Dtype, _WHAT)]

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.status import Status
 
 from elattn_bench import conditions
+from elattn_bench.knobs import text_of
 from elattn_bench.live import LiveComparison, Pair, PairResult
 from elattn_bench.pair_reports import describe_ratio
 from elattn_bench.progress import describer
@@ -22,8 +23,8 @@ class LiveProgress:
         cases = [pair.shown for pair in comparison.pairs]
         self._comparison = comparison
         self._console = console
-        self._describe = describer(cases)
-        self._width = max((len(self._describe(case)) for case in cases), default=0)
+        self._case = describer(cases)
+        self._width = max((len(self._describe(pair)) for pair in comparison.pairs), default=0)
         self._status = Status("", console=console)
 
     def __enter__(self) -> LiveProgress:
@@ -45,13 +46,17 @@ class LiveProgress:
 
     def started(self, pair: Pair) -> None:
         """Show the pair as the current one."""
-        self._status.update(escape(f"{self._count(1)}  {self._describe(pair.shown)}"))
+        self._status.update(escape(f"{self._count(1)}  {self._describe(pair)}"))
 
     def finished(self, result: PairResult) -> None:
         """Print the pair's line."""
-        self._say(
-            f"{self._count(0)}  {self._describe(result.pair.shown):<{self._width}}  {self._found(result)}"
-        )
+        self._say(f"{self._count(0)}  {self._describe(result.pair):<{self._width}}  {self._found(result)}")
+
+    def _describe(self, pair: Pair) -> str:
+        """The case that names the pair, and the knobs of A which that one does not have."""
+        shown = pair.shown
+        more = tuple(each for each in pair.a.hyperparameters if each not in shown.hyperparameters)
+        return f"{self._case(shown)}, A {text_of(more, ' ')}" if more else self._case(shown)
 
     def _found(self, result: PairResult) -> str:
         if isinstance(result.outcome, Skipped):

@@ -47,7 +47,7 @@ Impls = Annotated[
         "--impl",
         "-i",
         metavar="IMPLS",
-        help="Attentions, or attention/backend, with commas. See: elattn-bench list",
+        help="Attentions, or attention/backend, with commas; or all. See: elattn-bench list",
         show_default="the papers' attentions and softmax",
         rich_help_panel=_GRID,
     ),
@@ -79,6 +79,16 @@ Order = Annotated[
         metavar="AXIS",
         help="Polynomial orders (even), of ea-series.",
         show_default=DEFAULT_ORDERS,
+        rich_help_panel=_GRID,
+    ),
+]
+Hp = Annotated[
+    list[str] | None,
+    Option(
+        "--hp",
+        metavar="NAME=VALUES",
+        help="Values of the attentions' own knobs: latents=64,256, or perceiver.latents=64. Repeatable.",
+        show_default="each knob's own",
         rich_help_panel=_GRID,
     ),
 ]

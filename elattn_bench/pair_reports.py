@@ -6,9 +6,12 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from elattn_bench.analysis import Ratio, Setting, short_status
+from elattn_bench.cases import Case
+from elattn_bench.knobs import sort_key, text_of
 from elattn_bench.listings import NO_NUMBER, format_ratio
 from elattn_bench.live import LiveComparison, PairResult
 from elattn_bench.neighbours import DISTURBED
@@ -17,7 +20,8 @@ from elattn_bench.render import Column, Report, Table
 from elattn_bench.results import Skipped
 from elattn_bench.units import Milliseconds, format_length, format_ms, significant
 
-SIZES = ("order", "batch", "heads", "dim")
+SIZES = ("order", "hyperparameters", "batch", "heads", "dim")
+OF_AN_IMPL = SIZES[:2]  # of either side or of both
 INTERVAL_DIGITS = 4  # one more than of the ratio: the ends decide the verdict
 SHARED_AXES = ("level", "mode", "dtype", "device", "causal", "cache", "batch", "heads", "seq_len", "dim")
 
@@ -49,7 +53,12 @@ def describe_ratio(ratio: Ratio) -> str:
 
 def _place(result: PairResult) -> tuple[object, ...]:
     case = result.pair.b
-    return (*_setting(result).sort_key, result.pair.a.impl, case.impl, _sizes(result), case.seq_len)
+    impls = (result.pair.a.impl, case.impl)
+    knobs = [sort_key(each.hyperparameters) for each in (result.pair.a, case)]
+    return (
+        *_setting(result).sort_key, *impls, _order(result), *knobs,
+        case.batch, case.heads, case.dim, case.seq_len,
+    )  # fmt: skip
 
 
 def _setting(result: PairResult) -> Setting:
@@ -57,9 +66,15 @@ def _setting(result: PairResult) -> Setting:
     return Setting(case.level, case.mode, case.dtype, case.causal, case.cache)
 
 
-def _sizes(result: PairResult) -> tuple[int, ...]:
+def _sizes(result: PairResult) -> tuple[int | str, ...]:
     case = result.pair.b
-    return (_order(result), case.batch, case.heads, case.dim)
+    return (_order(result), _knobs(result), case.batch, case.heads, case.dim)
+
+
+def _knobs(result: PairResult) -> str:
+    """The knobs of whichever has some, of both where they differ."""
+    a, b = (text_of(case.hyperparameters, " ") for case in (result.pair.a, result.pair.b))
+    return f"A {a}, B {b}" if a and b and a != b else a or b
 
 
 def _order(result: PairResult) -> int:
@@ -90,11 +105,17 @@ def _table(setting: Setting, results: Sequence[PairResult], threshold: float) ->
 
 def _title(setting: Setting, results: Sequence[PairResult], varying: Sequence[int]) -> str:
     pair = results[0].pair
-    orders_vary = SIZES.index("order") in varying
-    a, b = (case.impl if orders_vary else case.label for case in (pair.a, pair.b))
+    names = [SIZES[index] for index in varying]
+    a, b = (_without(case, names).label for case in (pair.a, pair.b))
     values = dict(zip(SIZES, _sizes(results[0]), strict=True))
-    fixed = [f"{name} {values[name]}" for name in SIZES[1:] if SIZES.index(name) not in varying]
+    fixed = [f"{name} {values[name]}" for name in SIZES if name not in (*OF_AN_IMPL, *names)]
     return f"A = {a}, B = {b}: {', '.join([setting.text, *fixed])}"
+
+
+def _without(case: Case, names: Sequence[str]) -> Case:
+    """The case without what has a column of its own."""
+    order = None if "order" in names else case.order
+    return replace(case, order=order, hyperparameters=() if OF_AN_IMPL[1] in names else case.hyperparameters)
 
 
 def _cells(result: PairResult, threshold: float) -> list[str]:
@@ -172,7 +193,8 @@ def _record(result: PairResult, threshold: float) -> dict[str, Any]:
     bounded = ratio is not None and math.isfinite(ratio.high)
     return {
         "case_id_a": a.case_id, "case_id_b": b.case_id, "impl_a": a.impl, "impl_b": b.impl,
-        "order_a": a.order, "order_b": b.order, **{axis: getattr(b, axis) for axis in SHARED_AXES},
+        "order_a": a.order, "order_b": b.order, "hyperparameters_a": a.knobs, "hyperparameters_b": b.knobs,
+        **{axis: getattr(b, axis) for axis in SHARED_AXES},
         "status": "ok" if timed else getattr(outcome, "status", None),
         "failed": result.failed or None,
         "reason": getattr(outcome, "reason", None),

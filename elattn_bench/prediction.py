@@ -23,7 +23,7 @@ MARGIN = 1.05
 
 STEEPEST = 2.0  # exponent of growth with seq_len: no attention here is worse than quadratic
 
-KIND = ("attention", "backend", "level", "mode", "dtype", "device", "causal")
+KIND = ("attention", "backend", "level", "mode", "dtype", "device", "causal", "hyperparameters")
 SIZES = ("batch", "heads", "seq_len", "dim", "order")
 
 

@@ -24,7 +24,7 @@ from elattn_bench.rundir import Run
 from elattn_bench.units import format_bytes, format_length, format_ms, significant
 
 CASE_AXES = (
-    "case_id", "attention", "backend", "order", "level", "mode", "dtype", "device", "causal",
+    "case_id", "attention", "backend", "order", "hyperparameters", "level", "mode", "dtype", "device", "causal",
     "batch", "heads", "seq_len", "dim",
 )  # fmt: skip
 
@@ -193,7 +193,7 @@ def _notes(tables: Sequence[Table]) -> list[str]:
 def _comparison_record(item: Comparison, metrics: Sequence[str]) -> dict[str, Any]:
     row, ratio = item.row, item.speed_up
     record: dict[str, Any] = {
-        **{axis: getattr(row, axis) for axis in CASE_AXES},
+        **_axes_of(row),
         "status": row.status,
         "reference": item.reference.label if item.reference else None,
         "missing": item.missing or None,
@@ -209,6 +209,10 @@ def _comparison_record(item: Comparison, metrics: Sequence[str]) -> dict[str, An
     if "params" in metrics:
         record |= {"params": row.params, "params_ratio": item.params_ratio}
     return record
+
+
+def _axes_of(row: Row) -> dict[str, Any]:
+    return {axis: row.knobs if axis == "hyperparameters" else getattr(row, axis) for axis in CASE_AXES}
 
 
 def _faster_from_records(lines: Mapping[Facet, Lines]) -> list[dict[str, Any]]:
@@ -315,7 +319,7 @@ def _mean_latency(changes: Iterable[Change]) -> float | None:
 def _change_record(item: Change) -> dict[str, Any]:
     before, after, ratio = item.before, item.after, item.latency
     return {
-        **{axis: getattr(item.row, axis) for axis in CASE_AXES},
+        **_axes_of(item.row),
         "status_a": before.status if before else None,
         "status_b": after.status if after else None,
         "latency_ms_p50_a": before.latency_ms_p50 if before else None,

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeAlias, get_args
 
-from elattn_bench import stats
+from elattn_bench import knobs, stats
 from elattn_bench.cases import Case, Labelled
+from elattn_bench.knobs import Hyperparameters
 from elattn_bench.roofline import Ceilings, passes
 from elattn_bench.units import Bytes, Joules, Milliseconds, Seconds
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised when columns come, go or change their meaning. Older files are read, newer ones refused."""
 
 Status = Literal["ok", "oom", "predicted_oom", "timeout", "unsupported", "error"]
@@ -98,6 +99,7 @@ class Row(Labelled):
     seq_len: int
     dim: int
     order: int | None
+    hyperparameters: Hyperparameters = field(default=(), kw_only=True)
     params: int
     cache: str = "hot"
     latency_ms_p50: float | None = None
@@ -161,19 +163,21 @@ WARNING_SEPARATOR = " | "  # which no sentence holds
 COLUMNS: tuple[str, ...] = tuple(column.name for column in fields(Row))
 LATER_COLUMNS = frozenset(
     {
-        "cache", "visits", "stability_reason", "stopped_by", "device_peak_bytes", "analytic_memory_bytes",
-        "approximation_error", "outside_band", "clock_mhz", "power_w", "temperature_c", "energy_j_per_token",
-        "timed_s", "case_s", "warnings",
+        "hyperparameters", "cache", "visits", "stability_reason", "stopped_by", "device_peak_bytes",
+        "analytic_memory_bytes", "approximation_error", "outside_band", "clock_mhz", "power_w",
+        "temperature_c", "energy_j_per_token", "timed_s", "case_s", "warnings",
     }
 )  # fmt: skip
-"""Columns that schema 1 does not have."""
+"""Columns that an older schema does not have: ``hyperparameters`` came with 3, the others with 2."""
 
 
 def _parse_bool(text: str) -> bool:
     return {"true": True, "false": False}[text]
 
 
-_PARSERS: Mapping[str, Callable[[str], Any]] = {"str": str, "int": int, "float": float, "bool": _parse_bool}
+_PARSERS: Mapping[str, Callable[[str], Any]] = {
+    "str": str, "int": int, "float": float, "bool": _parse_bool, "Hyperparameters": knobs.values_of,
+}  # fmt: skip
 _TYPES = {column.name: str(column.type).split(" | ") for column in fields(Row)}
 
 
@@ -194,6 +198,8 @@ def _to_text(value: object) -> str:
         return str(value).lower()
     if isinstance(value, float):
         return f"{value:.7g}"
+    if isinstance(value, tuple):
+        return knobs.text_of(value)
     return " ".join(str(value).split())  # one line per row, whatever an error message holds
 
 

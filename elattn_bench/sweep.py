@@ -6,10 +6,11 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Protocol, TypeAlias
 
 from elattn_bench.cases import Case
+from elattn_bench.knobs import as_knobs_have_them
 from elattn_bench.prediction import Predictor
 from elattn_bench.results import Outcome, Row, Skipped
 from elattn_bench.rundir import RunDir
@@ -126,7 +127,7 @@ class Foresight:
         return self.predictor.verdict(case)
 
 
-_KIND = ("attention", "backend", "level", "mode", "dtype", "device", "causal", "heads")
+_KIND = ("attention", "backend", "level", "mode", "dtype", "device", "causal", "heads", "hyperparameters")
 _SIZES = ("batch", "seq_len", "dim", "order")
 
 
@@ -136,4 +137,6 @@ def _needs_at_least(case: Case, smaller: Case) -> bool:
 
 
 def _case_of(row: Row) -> Case:
-    return Case(**{column.name: getattr(row, column.name) for column in fields(Case)})
+    case = Case(**{column.name: getattr(row, column.name) for column in fields(Case)})
+    knobs = as_knobs_have_them(row.hyperparameters, case.spec.hyperparameters) if row.hyperparameters else ()
+    return replace(case, hyperparameters=knobs)
