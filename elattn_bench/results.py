@@ -98,7 +98,7 @@ class Row(Labelled):
     seq_len: int
     dim: int
     order: int | None
-    params: int
+    params: int | None = None
     cache: str = "hot"
     latency_ms_p50: float | None = None
     latency_ms_p25: float | None = None
