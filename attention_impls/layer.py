@@ -82,6 +82,10 @@ class AttentionLayer(nn.Module):
     ) -> None:
         super().__init__()
         self.spec = get(attention)
+        if self.spec.own_layer is not None:
+            raise InvalidArgument(
+                f"{attention} is a module itself: build it without an AttentionLayer around"
+            )
         if min(dim, heads) < 1 or dim % heads:
             raise InvalidArgument(f"dim must be a positive multiple of heads; dim is {dim}, heads is {heads}")
         if backend is not None:

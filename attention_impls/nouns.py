@@ -10,8 +10,8 @@ from typing import Any, Literal
 ELEMENT_SIZE: Mapping[str, int] = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 """Bytes per element of every dtype that the library accepts."""
 
-Growth = Literal["linear", "quadratic"]
-"""How time grows with seq_len, in theory."""
+Growth = Literal["linear", "quadratic", "unknown"]
+"""How time grows with seq_len, in theory; of an attention of yours nobody but a measurement knows."""
 
 Definition = Literal["defined", "extension"]
 """Whether the source defines a form (causal, or full), or we extend it."""
@@ -88,6 +88,10 @@ class Cost:
         return Cost(self.flops + other.flops, self.bytes + other.bytes)
 
 
+UNKNOWN_COST = Cost(0, 0)
+"""Of a call whose work nobody knows."""
+
+
 @dataclass(frozen=True, slots=True)
 class Paper:
     """Where an attention comes from."""
@@ -98,7 +102,11 @@ class Paper:
     arxiv: str
 
     def __str__(self) -> str:
-        return f"{self.authors} {self.year}, arXiv {self.arxiv}"
+        return f"{self.authors} {self.year}, arXiv {self.arxiv}" if self.authors else "no paper named"
+
+
+NO_PAPER = Paper("", 0, "", "-")
+"""Of an attention that names none."""
 
 
 @dataclass(frozen=True, slots=True)

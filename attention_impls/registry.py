@@ -5,11 +5,9 @@ No torch at import: the callables are named, and resolved when first used.
 
 from __future__ import annotations
 
-import pkgutil
 from collections.abc import Mapping
-from dataclasses import replace
-from functools import cache
 
+from attention_impls import plugins
 from attention_impls.nouns import UnknownAttention, nearest
 from attention_impls.rows import aft, dot_product, element_wise, gated, kernelised, taylor
 from attention_impls.spec import AttentionSpec
@@ -30,7 +28,7 @@ ATTENTIONS: Mapping[str, AttentionSpec] = {
 
 
 def names() -> list[str]:
-    """The names of all attentions, in the table's order."""
+    """The names of all attentions of the table, in its order; ``plugins.names`` has those of other packages."""
     return list(ATTENTIONS)
 
 
@@ -40,27 +38,21 @@ def family(name: str) -> str:
 
 
 def get(name: str) -> AttentionSpec:
-    """Everything there is to know of one attention: of the table, or ``module:name`` of your own spec.
+    """Everything there is to know of one attention.
+
+    Args:
+        name: of the table; of an installed package's entry point; or ``module:name`` of your own function,
+            module or spec, see ``plugins``.
 
     Raises:
-        UnknownAttention: no attention has the name; the message lists the known and the nearest.
+        UnknownAttention: no attention has the name, and the message lists the known and the nearest; or
+            what it names cannot be imported, or is no attention.
     """
-    if ":" in name:
-        return _elsewhere(name)
-    try:
+    if name in ATTENTIONS:
         return ATTENTIONS[name]
-    except KeyError:
-        raise UnknownAttention(
-            f"no attention is named '{name}'{nearest(name, names())}; known: {', '.join(ATTENTIONS)}"
-        ) from None
-
-
-@cache
-def _elsewhere(target: str) -> AttentionSpec:
-    try:
-        spec = pkgutil.resolve_name(target)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UnknownAttention(f"'{target}' cannot be imported: {error}") from None
-    if not isinstance(spec, AttentionSpec):
-        raise UnknownAttention(f"'{target}' is a {type(spec).__name__}, not an AttentionSpec")
-    return replace(spec, name=target)
+    if ":" in name:
+        return plugins.named(name)
+    if name in plugins.names():
+        return plugins.installed(name)
+    known = [*ATTENTIONS, *plugins.names()]
+    raise UnknownAttention(f"no attention is named '{name}'{nearest(name, known)}; known: {', '.join(known)}")

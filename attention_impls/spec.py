@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from attention_impls.nouns import (
     ELEMENT_SIZE,
     MATRICES,
+    UNKNOWN_COST,
     Cost,
     Definition,
     Growth,
@@ -31,7 +32,7 @@ from attention_impls.nouns import (
 )
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 
 def no_operands(problem: Problem) -> Mapping[str, Operand]:
@@ -39,9 +40,19 @@ def no_operands(problem: Problem) -> Mapping[str, Operand]:
     return {}
 
 
+def unknown_cost(problem: Problem) -> Cost:
+    """Of an attention whose work nobody knows, as that of a user's own function."""
+    return UNKNOWN_COST
+
+
 def no_reasons(problem: Problem) -> list[str]:
     """The requirement of a backend that runs anywhere."""
     return []
+
+
+def resolved(target: str | Callable[..., Any]) -> Any:
+    """What ``module:name`` names, or the callable itself."""
+    return pkgutil.resolve_name(target) if isinstance(target, str) else target
 
 
 @dataclass(frozen=True)
@@ -98,7 +109,8 @@ class Backend:
     """One way to compute an attention.
 
     Args:
-        target: ``module:function`` of an op ``(query, key, value, *, causal, **hyperparameters)``.
+        target: ``module:function`` of an op ``(query, key, value, *, causal, **hyperparameters)``, or the
+            function itself.
         summary: one line for people.
         requires: returns all reasons why a problem cannot run here; empty when it can. On a CPU
             problem it must not import torch.
@@ -109,7 +121,7 @@ class Backend:
         growth: of its time with seq_len, where it differs from the attention's.
     """
 
-    target: str
+    target: str | Callable[..., Tensor]
     summary: str
     requires: Callable[[Problem], list[str]] = no_reasons
     workspace: Callable[[Problem, bool], int] | None = None
@@ -120,7 +132,7 @@ class Backend:
     @cached_property
     def op(self) -> Callable[..., Tensor]:
         """The callable itself; importing it imports torch."""
-        op: Callable[..., Tensor] = pkgutil.resolve_name(self.target)
+        op: Callable[..., Tensor] = resolved(self.target)
         return op
 
 
@@ -145,14 +157,33 @@ class Approximation:
 
 
 @dataclass(frozen=True)
+class OwnLayer:
+    """A module of tokens, [batch, seq_len, dim] -> the same shape, that is measured as it is.
+
+    Args:
+        build: (dim, heads) -> the module, its parameters on torch's default device, in float32.
+        forward: (module, x, *, causal) -> its output.
+        oracle: of the same signature, called with the module and x in float64; None where nobody gives one.
+        params: (dim, heads) -> how many learned parameters the module has; None where it cannot be built.
+    """
+
+    build: Callable[[int, int], nn.Module]
+    forward: Callable[..., Tensor]
+    oracle: Callable[..., Tensor] | None
+    params: Callable[[int, int], int | None]
+
+
+@dataclass(frozen=True)
 class AttentionSpec:
     """Everything there is to know of one attention. See ``registry.py`` for the table.
 
     Args:
         backends: name -> Backend, the preferred first: a bare attention name means the first one
             that can run the problem.
-        oracle_target: the same attention written plainly in float64.
-        cost: minimal work of a core call (with the gradients when ``problem.backward``).
+        oracle_target: the same attention written plainly in float64, ``module:function`` or the function
+            itself; None where nobody wrote it, and then nothing says whether the numbers are right.
+        cost: minimal work of a core call (with the gradients when ``problem.backward``); ``unknown_cost``
+            where nobody knows.
         decode_cost: minimal work of one step, or None where there is no recurrent form.
         state_bytes: size of the recurrent state, or None where there is none.
         operands: what the op takes beside query, key and value, by keyword.
@@ -168,6 +199,8 @@ class AttentionSpec:
         heads_alike: every head computes the same of its tensors.
         causal_is_prefix: causal row i is the last full row of the tokens up to i.
         approximates: the exact attention that this one approximates, if it does.
+        own_layer: the module that it is, where it has no op on query, key and value.
+        origin: the package that brings it, ``name version``, where it is not one of ours.
     """
 
     name: str
@@ -179,7 +212,7 @@ class AttentionSpec:
     growth: Growth
     causal_form: Definition
     backends: Mapping[str, Backend]
-    oracle_target: str
+    oracle_target: str | Callable[..., Tensor] | None
     cost: Callable[[Problem], Cost]
     hyperparameters: Mapping[str, Hyperparameter] = field(default_factory=dict)
     decode_cost: Callable[[Problem], Cost] | None = None
@@ -198,6 +231,8 @@ class AttentionSpec:
     causal_is_prefix: bool = True
     approximates: Approximation | None = None
     notes: str = ""
+    own_layer: OwnLayer | None = None
+    origin: str = ""
 
     @property
     def plain(self) -> str:
@@ -232,6 +267,11 @@ class AttentionSpec:
                 widths[name] = problem.heads * math.prod(operand.shape[3:])
         return widths
 
+    @property
+    def is_gated(self) -> bool:
+        """Whether an oracle says what its numbers should be."""
+        return (self.own_layer.oracle if self.own_layer else self.oracle_target) is not None
+
     def core_params(self, problem: Problem) -> int:
         """Parameters of the attention itself, without projections."""
         return sum(math.prod(each.shape) for each in self.operands(problem).values() if each.learned)
@@ -244,8 +284,14 @@ class AttentionSpec:
 
     @cached_property
     def oracle(self) -> Callable[..., Tensor]:
-        """The float64 truth."""
-        oracle: Callable[..., Tensor] = pkgutil.resolve_name(self.oracle_target)
+        """The float64 truth.
+
+        Raises:
+            Unsupported: nobody wrote it.
+        """
+        if self.oracle_target is None:
+            raise Unsupported(f"{self.name} has no oracle")
+        oracle: Callable[..., Tensor] = resolved(self.oracle_target)
         return oracle
 
     @property

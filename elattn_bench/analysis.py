@@ -164,6 +164,7 @@ class LineSummary:
     ok, oom, timeout, other: how many cases ended so; predicted_oom counts as oom.
     longest: the longest case measured at the largest batch and dim that were; None if none was.
     growth: exponent of latency over the last two lengths measured there: 1 linear, 2 quadratic.
+    ungated: whether no oracle says that its numbers are right.
     """
 
     setting: Setting
@@ -174,6 +175,7 @@ class LineSummary:
     other: int
     longest: Row | None
     growth: float | None
+    ungated: bool = False
 
 
 def summary(run: Run) -> list[LineSummary]:
@@ -190,7 +192,9 @@ def _summarise(setting: Setting, label: str, rows: Sequence[Row]) -> LineSummary
     ok, oom, timeout = counts["ok"], counts["oom"], counts["timeout"]
     line = _largest_line(rows)
     other = len(rows) - ok - oom - timeout
-    return LineSummary(setting, label, ok, oom, timeout, other, line[-1] if line else None, growth(line))
+    ungated = any("ungated: " in (row.warnings or "") for row in rows)
+    longest = line[-1] if line else None
+    return LineSummary(setting, label, ok, oom, timeout, other, longest, growth(line), ungated)
 
 
 def _largest_line(rows: Sequence[Row]) -> list[Row]:

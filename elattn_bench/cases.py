@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import attention_impls as impls
 from attention_impls import AttentionSpec, Cost, InvalidArgument, Problem, UnknownAttention
+from attention_impls.nouns import UNKNOWN_COST
 from elattn_bench.errors import UsageError
 from elattn_bench.knobs import Hyperparameters, KnobAxis, combinations, text_of
 from elattn_bench.units import KIBI
@@ -23,7 +24,7 @@ LARGEST_VALUE = (
 )  # an axis value beyond this is a slip of the finger: it would need over 4 GB per channel
 LARGEST_AXIS = 10_000  # values on one axis; more is a slip too
 
-NO_COST = Cost(0, 0)
+NO_COST = UNKNOWN_COST
 """Of a call whose work nobody knows; a row leaves it empty."""
 
 _NUMBER = re.compile(r"(\d+)(k?)")
@@ -145,6 +146,11 @@ class Impl:
         return f"{self.attention}/{self.backend}" if self.backend else self.attention
 
 
+def is_a_plugin(attention: str) -> bool:
+    """Whether the attention is not one of ours: the user's own, or of another package."""
+    return attention not in impls.names()
+
+
 class Labelled:
     """Names of a case and of its row, from their attention, backend, order and other hyperparameters."""
 
@@ -242,11 +248,17 @@ class Case(Labelled):
             step = self.spec.decode_cost
             return step(self.problem) if step and self.level == "op" else NO_COST
         core = self.spec.cost_of(self.backend, self.problem)
-        if self.level == "op":
+        if self.level == "op" or core == NO_COST:
             return core
         from attention_impls.costs.layers import projection_cost
 
         return core + projection_cost(self.spec, self.problem)
+
+    @property
+    def guessed_cost(self) -> Cost:
+        """The cost for orders and estimates: where nobody knows it, what softmax would need."""
+        known = self.cost
+        return known if known != NO_COST or self.decodes else impls.get("softmax").cost(self.problem)
 
     @property
     def context_cost(self) -> Cost:
@@ -281,8 +293,14 @@ class Case(Labelled):
         return backend.workspace(self.problem, self.level == "layer")
 
     @property
-    def params(self) -> int:
-        """Learned parameters: at level ``op`` those of the attention itself, at ``layer`` also projections."""
+    def params(self) -> int | None:
+        """Learned parameters: at level ``op`` those of the attention itself, at ``layer`` also projections.
+
+        None where they are a module's that cannot be built.
+        """
+        own = self.spec.own_layer
+        if own is not None and self.level == "layer":
+            return own.params(self.dim, self.heads)
         if self.level == "op":
             return self.spec.core_params(self.problem)
         return self.spec.layer_params(self.problem)
@@ -290,6 +308,8 @@ class Case(Labelled):
     def unsupported_reasons(self) -> list[str]:
         """All reasons why the case cannot run here; empty when it can."""
         reasons = self.spec.unsupported_reasons(self.backend, self.problem)
+        if self.spec.own_layer and self.level == "op":
+            reasons.append(f"{self.attention} is a module: measure it with --level layer")
         if self.decodes and self.level == "layer":
             reasons.append("mode decode steps the core alone, without projections; use --level op")
         return reasons

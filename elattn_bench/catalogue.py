@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import attention_impls as impls
-from attention_impls import AttentionSpec, Problem
+from attention_impls import AttentionSpec, Problem, UnknownAttention, plugins
 from elattn_bench import device, environment
 from elattn_bench.results import Skipped
 from elattn_bench.roofline import CEILINGS_TIMEOUT
@@ -19,9 +19,35 @@ def attentions() -> list[dict[str, Any]]:
     """One entry per attention and backend, with all reasons why it cannot run here."""
     here = device.detect("auto")
     problem = Problem(batch=1, heads=8, seq_len=1024, head_dim=64, dtype=_TYPICAL[here], device=here)
-    return [
+    ours = [
         _entry(spec, backend, problem) for spec in map(impls.get, impls.names()) for backend in spec.backends
     ]
+    like = dict.fromkeys(ours[0])
+    return ours + [{**like, **entry} for name in plugins.names() for entry in _installed(name, problem)]
+
+
+def _installed(name: str, problem: Problem) -> list[dict[str, Any]]:
+    """The entries of another package's attention; where it cannot be loaded, one with the reason."""
+    origin = plugins.origins(name)
+    if name in impls.names():
+        return [_broken(name, origin, f"'{name}' is one of ours; use module:name")]
+    try:
+        spec = impls.get(name)
+    except UnknownAttention as error:
+        return [_broken(name, origin, str(error))]
+    return [_entry(spec, backend, problem) for backend in spec.backends]
+
+
+def _broken(name: str, origin: str, reason: str) -> dict[str, Any]:
+    """What is known of an attention that cannot be loaded."""
+    return {
+        "attention": name,
+        "runs_here": False,
+        "reasons": [reason],
+        "default": False,
+        "recurrent": False,
+        "origin": origin,
+    }
 
 
 def _entry(spec: AttentionSpec, backend: str, problem: Problem) -> dict[str, Any]:
@@ -47,6 +73,7 @@ def _entry(spec: AttentionSpec, backend: str, problem: Problem) -> dict[str, Any
         "arxiv": spec.paper.arxiv,
         "title": spec.paper.title,
         "notes": spec.notes,
+        "origin": spec.origin or None,
     }
 
 

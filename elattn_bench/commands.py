@@ -73,6 +73,7 @@ def _how_to_go_on(path: Path, cases: int, visits: int) -> Interrupted:
 
 def _show_plan(plan: Any) -> None:
     from elattn_bench import estimate, sweep
+    from elattn_bench.cases import NO_COST
     from elattn_bench.units import format_bytes, format_duration, format_ms
 
     console = _stdout()
@@ -80,9 +81,10 @@ def _show_plan(plan: Any) -> None:
     width = max(len(case.case_id) for case in cases)
     for case in cases:
         reasons = "; ".join(case.unsupported_reasons())
-        guess = (
-            f"unsupported: {reasons}" if reasons else f"about {format_ms(1e3 * estimate.call_seconds(case))}"
-        )
+        about = f"about {format_ms(1e3 * estimate.call_seconds(case))}"
+        # Of an attention of the user's nobody knows the work.
+        known = case.decodes or case.cost != NO_COST
+        guess = f"unsupported: {reasons}" if reasons else about if known else f"unknown; softmax {about}"
         console.print(f"{case.case_id:<{width}}  {guess}", highlight=False, soft_wrap=True, markup=False)
     total = estimate.sweep_seconds(cases, plan.budget, plan.timeout)
     _say(

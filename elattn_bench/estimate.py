@@ -26,7 +26,7 @@ PASSES = 3  # first call, warm-up and memory pass, each at least one call
 
 def call_seconds(case: Case) -> Seconds:
     """A guess of one call's time from its cost."""
-    return _seconds(case, case.cost) + (LAUNCHES if case.decodes else 0)
+    return _seconds(case, case.guessed_cost) + (LAUNCHES if case.decodes else 0)
 
 
 def _seconds(case: Case, cost: Cost) -> Seconds:

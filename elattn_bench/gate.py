@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import attention_impls
 from elattn_bench import workload
 from elattn_bench.cases import Case
 from elattn_bench.results import Skipped
-from elattn_bench.workload import not_a_step, recurrence_of, tensors_of
+from elattn_bench.workload import not_a_step, own_layer_of, recurrence_of, tensors_of
 
 GATE_LENGTH = 64  # long enough for several chunks' worth of terms, short enough for an L x L x D oracle
 TOLERANCES = {"float64": 1e-9, "float32": 2e-4, "float16": 2e-2, "bfloat16": 1e-1}
@@ -67,11 +68,17 @@ class Gate:
         """The errors of the case's kind at a small length; in mode ``decode`` those of a step after it."""
         # In decoding the token comes on top of the context.
         length = min(case.seq_len, GATE_LENGTH - case.decodes)
-        kind = replace(case, level="op", batch=1, seq_len=length, cache="hot")
+        level = "layer" if case.spec.own_layer else "op"
+        kind = replace(case, level=level, batch=1, seq_len=length, cache="hot")
         if kind not in self._known:
-            compare = _compare_step if case.decodes else _compare
-            self._known[kind] = compare(kind, _draw(kind, self.input_std))
+            self._known[kind] = self._compared(kind)
         return self._known[kind]
+
+    def _compared(self, kind: Case) -> GateError:
+        if kind.spec.own_layer:
+            return _compare_module(kind, self.input_std)
+        compare = _compare_step if kind.decodes else _compare
+        return compare(kind, _draw(kind, self.input_std))
 
     def refusal(self, case: Case) -> Skipped | None:
         """Why the case may not be timed here, or None when it may."""
@@ -130,6 +137,8 @@ def _compare(case: Case, drawn: Drawn) -> GateError:
     found = _run(case.spec.backend(case.backend).op, given, keywords, gradients)
     if broken := _broken(found, [drawn.qkv[2], *drawn.inputs], given.inputs, drawn.inputs):
         return GateError(broken=broken)
+    if not case.spec.is_gated:
+        return GateError()
     doubles = drawn.map(torch.Tensor.double)
     (output, *mine), (truth, *true) = found, _run(case.spec.oracle, doubles, keywords, gradients)
     approximation, outside = _approximation(case, doubles.qkv, truth)
@@ -157,6 +166,8 @@ def _compare_step(case: Case, drawn: Drawn) -> GateError:
         result = recurrence.step(*given, state, **knobs, **drawn.learned, **of_token)
     if broken := not_a_step(result) or _broken(result[:1], given[2:], [*given, *tensors_of(state)], before):
         return GateError(broken=broken)
+    if not case.spec.is_gated:
+        return GateError()
     doubles = drawn.map(torch.Tensor.double)
     truth = case.spec.oracle(*doubles.qkv, causal=True, **knobs, **doubles.operands)
     approximation, outside = _approximation(case, doubles.qkv, truth)
@@ -166,6 +177,41 @@ def _compare_step(case: Case, drawn: Drawn) -> GateError:
         approximation_rel_rms=approximation,
         outside_band=outside,
     )
+
+
+def _compare_module(case: Case, std: float) -> GateError:
+    """The module as it is without dropout, against its oracle on a copy of it in float64."""
+    own, module = own_layer_of(case), workload.build_module(case, SEED).eval()
+    generator = torch.Generator(device=case.device).manual_seed(SEED)
+    tokens = workload.draw_tokens(case, generator, std)
+    upstream = torch.randn(tokens.shape, generator=generator, device=case.device).to(tokens.dtype)
+    before = [tokens.clone(), *(each.detach().clone() for each in module.parameters())]
+    found = _run_module(case, own.forward, module, tokens, upstream)
+    parameters = list(module.parameters())
+    likes = [tokens, tokens, *(each for each in parameters if each.requires_grad)]
+    if broken := _broken(found, likes, [tokens, *parameters], before):
+        return GateError(broken=broken)
+    if own.oracle is None:
+        return GateError()
+    twin = copy.deepcopy(module).double()
+    (output, *mine), (truth, *true) = found, _run_module(case, own.oracle, twin, tokens.double(), upstream)
+    return GateError(
+        max_abs=float((output.double() - truth).abs().max()),
+        rel_rms=_relative_rms(output, truth),
+        gradient_rel_rms=max(map(_relative_rms, mine, true), default=None),
+    )
+
+
+def _run_module(
+    case: Case, function: Callable[..., Tensor], module: nn.Module, tokens: Tensor, upstream: Tensor
+) -> list[Tensor]:
+    """The output of a module, and in training the gradients of tokens and parameters."""
+    parameters = [each for each in module.parameters() if each.requires_grad]
+
+    def op(tokens: Tensor) -> Tensor:
+        return function(module, tokens, causal=case.causal)
+
+    return _run(op, Drawn([tokens], {}, {}, upstream), {}, case.mode == "train", parameters)
 
 
 def _broken(
@@ -200,9 +246,13 @@ def _approximation(
 
 
 def _run(
-    op: Callable[..., Tensor], drawn: Drawn, keywords: dict[str, object], gradients: bool
+    op: Callable[..., Tensor],
+    drawn: Drawn,
+    keywords: dict[str, object],
+    gradients: bool,
+    parameters: Sequence[Tensor] = (),
 ) -> list[Tensor]:
-    """The output, and the gradients of all inputs if they are wanted."""
+    """The output, and the gradients of all inputs and parameters if they are wanted."""
     if not gradients:
         with torch.no_grad():
             return [op(*drawn.qkv, **keywords, **drawn.operands)]
@@ -211,10 +261,11 @@ def _run(
     if not isinstance(output, Tensor) or output.shape != upstream.shape:
         return [output]  # for the contract to refuse
     # One position attends to itself alone: an output that no query reaches has no gradient.
-    found = torch.autograd.grad(output, leaves.inputs, upstream.to(output.dtype), allow_unused=True)
+    wanted = [*leaves.inputs, *parameters]
+    found = torch.autograd.grad(output, wanted, upstream.to(output.dtype), allow_unused=True)
     return [output.detach()] + [
         torch.zeros_like(leaf) if gradient is None else gradient
-        for leaf, gradient in zip(leaves.inputs, found, strict=True)
+        for leaf, gradient in zip(wanted, found, strict=True)
     ]
 
 

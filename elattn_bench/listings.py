@@ -45,7 +45,14 @@ def summary_report(lines: Sequence[LineSummary]) -> Report:
         for line in lines
     ]  # fmt: skip
     table = Table(_summary_title(lines, varying), columns, rows, pinned=1 + len(varying))
-    return Report([table] if lines else [], [_summary_record(line) for line in lines])
+    return Report([table] if lines else [], [_summary_record(line) for line in lines], _ungated_notes(lines))
+
+
+def _ungated_notes(lines: Sequence[LineSummary]) -> list[str]:
+    labels = dict.fromkeys(line.label for line in lines if line.ungated)
+    if not labels:
+        return []
+    return [f"Ungated, without an oracle to say that the numbers are right: {', '.join(labels)}."]
 
 
 def _summary_title(lines: Sequence[LineSummary], varying: Sequence[str]) -> str:
@@ -88,9 +95,13 @@ def _summary_record(line: LineSummary) -> dict[str, Any]:
 def attentions_report(entries: Sequence[Mapping[str, Any]]) -> Report:
     """What ``list`` shows: a table of attentions, and one of their backends and whether they run here.
 
+    Attentions that installed packages bring have a table of their own, if there are any.
+
     Args:
         entries: one per attention and backend, as ``catalogue.attentions`` makes them.
     """
+    installed = [entry for entry in entries if entry["origin"]]
+    entries = [entry for entry in entries if not entry["origin"]]
     attentions = {entry["attention"]: entry for entry in entries}
     about = [[name, *(entry[key] for key in _ABOUT)] for name, entry in attentions.items()]
     backends = [[f"{entry['attention']}/{entry['backend']}", *_runs_here(entry)] for entry in entries]
@@ -100,6 +111,7 @@ def attentions_report(entries: Sequence[Mapping[str, Any]]) -> Report:
         [
             Table("Attentions", [Column("attention"), *(Column(key, wraps=True) for key in _ABOUT)], about),
             Table("Backends", [Column("impl"), *(Column(key, wraps=True) for key in headings)], backends),
+            *_installed_tables(installed),
         ],
         notes=[
             "L: seq_len, D: dim, H: heads, t: order. A bare attention name means its default backend.",
@@ -111,9 +123,21 @@ def attentions_report(entries: Sequence[Mapping[str, Any]]) -> Report:
 _ABOUT = ("time", "arxiv", "memory")
 
 
+def _installed_tables(entries: Sequence[Mapping[str, Any]]) -> list[Table]:
+    """Attentions of other packages, and which package each is from; no table where there are none."""
+    rows = [
+        ["/".join(filter(None, (entry["attention"], entry["backend"]))), entry["origin"], *_runs_here(entry)]
+        for entry in entries
+    ]
+    headings = ("from", "runs here", "what it is, or why it does not run")
+    columns = [Column("impl"), *(Column(key, wraps=True) for key in headings)]
+    return [Table("Attentions of installed packages", columns, rows)] if rows else []
+
+
 def _runs_here(entry: Mapping[str, Any]) -> tuple[str, str]:
     if not entry["runs_here"]:
-        return "no", "; ".join(entry["reasons"])
+        # Of a traceback the first line says what it is.
+        return "no", "; ".join(reason.partition("\n")[0] for reason in entry["reasons"])
     return "default" if entry["default"] else "yes", entry["backend_summary"]
 
 

@@ -22,6 +22,8 @@ from elattn_bench.units import Seconds, format_bytes
 from elattn_bench.visits import Visit, stability
 from elattn_bench.worker_process import Context, Settings
 
+UNGATED = "ungated: no oracle was given, so nothing says that the numbers are right"
+
 COMPILING_BACKENDS = frozenset({"compile", "fused", "flex"})
 
 
@@ -99,7 +101,11 @@ class Subject:
             "total_memory_bytes": peak.above_inputs + self._load.input_bytes,
             "rss_peak_bytes": peak.resident,
             "device_peak_bytes": peak.device,
-            "warnings": (leak,) if peak.kept > 0 else (),
+            "warnings": tuple(
+                sentence
+                for sentence, holds in ((UNGATED, not self._case.spec.is_gated), (leak, peak.kept > 0))
+                if holds
+            ),
         }
 
 

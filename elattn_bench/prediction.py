@@ -143,7 +143,7 @@ def input_bytes(case: Case) -> Bytes:
     if case.decodes:
         return 3 * case.batch * case.dim * case.problem.element_size + (case.state_bytes or 0)
     activations = (3 if case.level == "op" else 1) + (case.mode == "train")
-    return (activations * case.problem.elements + case.params) * case.problem.element_size
+    return (activations * case.problem.elements + (case.params or 0)) * case.problem.element_size
 
 
 def _formula(known: Measured) -> Bytes:

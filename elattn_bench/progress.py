@@ -14,6 +14,8 @@ from elattn_bench.cases import Case
 from elattn_bench.results import Row
 from elattn_bench.units import Seconds, format_bytes, format_length, format_ms
 
+LONGEST_EXPLANATION = 30  # lines: the end of a traceback says what failed
+WIDEST_EXPLANATION = 300  # characters of a line; errors.log has it whole
 ROOMY = 100  # columns from which the elapsed time finds room beside the current case
 
 
@@ -33,6 +35,8 @@ class ProgressBar:
         self._console = console
         self._total = len(cases)
         self._number = 0
+        self._explanation = ""
+        self._explained: set[tuple[str, ...]] = set()
         self._describe = describer(cases)
         self._width = max((len(self._describe(case)) for case in cases), default=0)
         columns = [
@@ -63,6 +67,10 @@ class ProgressBar:
         """Show what else is being done."""
         self._progress.update(self._task, description=what)
 
+    def explain(self, text: str) -> None:
+        """Print a traceback below the line of the case in hand, unless one from the same place was printed."""
+        self._explanation = text
+
     def finished(self, case: Case, row: Row) -> None:
         """Print the case's line and move the bar by its share of the time."""
         count = self._count().rjust(2 * len(str(self._total)) + 1)
@@ -76,7 +84,20 @@ class ProgressBar:
             crop=one_line,
             soft_wrap=not one_line,
         )
+        self._print_explanation()
         self._progress.advance(self._task, self._estimate(case))
+
+    def _print_explanation(self) -> None:
+        text, self._explanation = self._explanation, ""
+        lines = text.splitlines()
+        # Where it failed, whatever the sizes in the message.
+        places = tuple(line for line in lines if line.lstrip().startswith("File ")) or tuple(lines)
+        if not lines or places in self._explained:
+            return
+        self._explained.add(places)
+        shown = lines if len(lines) <= LONGEST_EXPLANATION else ["...", *lines[-LONGEST_EXPLANATION:]]
+        for line in shown:
+            self._progress.console.print(Text(f"    {line[:WIDEST_EXPLANATION]}"), soft_wrap=True)
 
     def _count(self) -> str:
         return f"{self._number}/{self._total}"

@@ -205,7 +205,7 @@ def _json(report: Report) -> str:
 
 def to_json(document: Any) -> str:
     """One JSON document, readable, with a line end."""
-    return json.dumps(document, indent=2, allow_nan=False) + "\n"
+    return json.dumps(document, indent=2, allow_nan=False, default=str) + "\n"
 
 
 _TEXT_FORMATS: Mapping[str, Callable[[Report], str]] = {

@@ -100,7 +100,7 @@ class Row(Labelled):
     dim: int
     order: int | None
     hyperparameters: Hyperparameters = field(default=(), kw_only=True)
-    params: int
+    params: int | None = None
     cache: str = "hot"
     latency_ms_p50: float | None = None
     latency_ms_p25: float | None = None

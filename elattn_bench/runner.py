@@ -16,12 +16,12 @@ from typing import Any
 from rich.console import Console
 
 from elattn_bench import conditions, config, control, environment, estimate, sweep
-from elattn_bench.cases import Case
+from elattn_bench.cases import Case, is_a_plugin
 from elattn_bench.config import Plan
 from elattn_bench.errors import Interrupted, RunDirError
 from elattn_bench.prediction import Predictor
 from elattn_bench.progress import ProgressBar
-from elattn_bench.results import SCHEMA_VERSION, Row, Skipped
+from elattn_bench.results import SCHEMA_VERSION, Outcome, Row, Skipped
 from elattn_bench.roofline import CEILINGS_TIMEOUT, Ceilings
 from elattn_bench.rundir import RUN_INFO, RunDir, check_vacant, read_info
 from elattn_bench.units import Seconds, format_duration
@@ -87,7 +87,7 @@ def _measure(plan: Plan, pending: Sequence[Case], run_dir: RunDir, worker: Worke
             sweep.run(
                 cases,
                 run_dir,
-                lambda case: worker.measure(case, plan.timeout),
+                lambda case: _explained(case, worker.measure(case, plan.timeout), progress),
                 progress,
                 predictor,
                 plan.budget.visits,
@@ -97,6 +97,13 @@ def _measure(plan: Plan, pending: Sequence[Case], run_dir: RunDir, worker: Worke
     console.print(cost, highlight=False, soft_wrap=True)
     if warning := control.warning(watched["visits"]):
         _warn(warning, console)
+
+
+def _explained(case: Case, outcome: Outcome, progress: ProgressBar) -> Outcome:
+    """The outcome; the traceback of a user's own attention is shown, for they are there to mend it."""
+    if isinstance(outcome, Skipped) and outcome.status == "error" and is_a_plugin(case.attention):
+        progress.explain(outcome.details)
+    return outcome
 
 
 def _halves(plan: Plan, cases: Sequence[Case]) -> tuple[Sequence[Case], Sequence[Case], Sequence[Case]]:

@@ -81,7 +81,7 @@ def in_visits(cases: Sequence[Case], run_dir: RunDir, visits: int, seed: int) ->
 
 
 def _cost_bucket(case: Case) -> int:
-    cost = case.cost + case.context_cost
+    cost = case.guessed_cost + case.context_cost
     return int(math.log2(max(2, cost.flops + cost.bytes)))
 
 

@@ -16,6 +16,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any
 
+from attention_impls import tracebacks
+from elattn_bench.cases import Case, is_a_plugin
 from elattn_bench.results import Skipped
 from elattn_bench.stats import Budget
 from elattn_bench.units import Bytes, format_bytes
@@ -107,7 +109,16 @@ def _guarded(context: Context, target: str, arguments: tuple[Any, ...]) -> Any:
         if reason:
             limit = context.settings.memory_limit
             return Skipped("oom", reason + (f" (--memory-limit {format_bytes(limit)})" if limit else ""))
-        return Skipped("error", _in_one_line(error), traceback.format_exc())
+        return _failure(error, arguments)
+
+
+def _failure(error: BaseException, arguments: tuple[Any, ...]) -> Skipped:
+    """The error as a value; where it is that of a user's attention, told by their own frames."""
+    if any(is_a_plugin(each.attention) for each in arguments if isinstance(each, Case)):
+        with contextlib.suppress(Exception):  # of an error that cannot be told
+            if told := tracebacks.of_user(error):
+                return Skipped("error", f"{_in_one_line(error)} ({tracebacks.place(error)})", told)
+    return Skipped("error", _in_one_line(error), traceback.format_exc())
 
 
 def _in_one_line(error: BaseException) -> str:

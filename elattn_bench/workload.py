@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from attention_impls import AttentionLayer, Recurrence, Unsupported
 from attention_impls.layer import squashed
+from attention_impls.spec import OwnLayer
 from elattn_bench.cases import Case
 from elattn_bench.units import Bytes
 
 SEGMENT = 2**20  # elements of query, key and value that a context is made of: 4 MiB each in float32
+FEW_TOKENS = 64  # on which to see what parameters a module uses: those of the gate
 LEAST_ROWS = 16  # of a segment, however wide it is
 
 
@@ -96,6 +98,8 @@ def build(case: Case, seed: int = 0, std: float = 1.0, context: Any = None) -> W
     if case.decodes:
         state = fill_context(case, seed, std) if context is None else copy.deepcopy(context)
         return _step(case, generator, std, state)
+    if case.level == "layer" and case.spec.own_layer:
+        return _own_layer(case, seed, generator, std)
     forward, inputs = (_op if case.level == "op" else _layer)(case, generator, std)
     like = inputs[2] if case.level == "op" else inputs[0]
     if case.mode == "forward":
@@ -217,6 +221,56 @@ def _layer(case: Case, generator: torch.Generator, std: float) -> tuple[Callable
     )
     tokens = _draw(case, (case.batch, case.seq_len, case.dim), generator, std)
     return (lambda: layer(tokens, causal=case.causal)), [tokens, *layer.used_parameters(case.causal)]
+
+
+def _own_layer(case: Case, seed: int, generator: torch.Generator, std: float) -> Workload:
+    """The workload of a user's module: its output, in training the gradients of tokens and parameters."""
+    module = build_module(case, seed).train(case.mode == "train")
+    tokens = draw_tokens(case, generator, std)
+    forward = functools.partial(own_layer_of(case).forward, module, causal=case.causal)
+    parameters = list(module.parameters())
+    if case.mode == "forward":
+        return Workload(_without_autograd(lambda: forward(tokens)), [tokens, *parameters], [tokens])
+    upstream = _draw(case, tuple(tokens.shape), generator, 1.0)
+    few = tokens[:1, :FEW_TOKENS]
+    wanted = [tokens, *used_parameters(forward, few, [each for each in parameters if each.requires_grad])]
+    call = _with_gradients(lambda: forward(tokens), wanted, upstream)
+    return Workload(call, [tokens, *parameters, upstream], wanted)
+
+
+def own_layer_of(case: Case) -> OwnLayer:
+    """The module that the case measures.
+
+    Raises:
+        Unsupported: its attention is none.
+    """
+    if case.spec.own_layer is None:
+        raise Unsupported(f"{case.attention} is no module")
+    return case.spec.own_layer
+
+
+def build_module(case: Case, seed: int = 0) -> nn.Module:
+    """The user's module at the case's sizes, the same for the same seed, on its device and in its dtype."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        built = own_layer_of(case).build(case.dim, case.heads)
+    return built.to(device=case.device, dtype=getattr(torch, case.dtype))
+
+
+def draw_tokens(case: Case, generator: torch.Generator, std: float) -> Tensor:
+    """What a layer takes, [batch, seq_len, dim]."""
+    return _draw(case, (case.batch, case.seq_len, case.dim), generator, std)
+
+
+def used_parameters(
+    forward: Callable[[Tensor], Tensor], tokens: Tensor, parameters: Sequence[nn.Parameter]
+) -> list[nn.Parameter]:
+    """The parameters that a call on the tokens reads: the gradient of another does not exist."""
+    output = forward(tokens) if parameters else None
+    if not (isinstance(output, Tensor) and output.requires_grad):
+        return list(parameters)  # for the contract to refuse
+    found = torch.autograd.grad(output.sum(), parameters, allow_unused=True)
+    return [each for each, gradient in zip(parameters, found, strict=True) if gradient is not None]
 
 
 def _draw(case: Case, shape: Sequence[int], generator: torch.Generator, std: float) -> Tensor:

@@ -90,6 +90,8 @@ class TestReference:
         assert item.memory_ratio == pytest.approx(
             item.row.peak_memory_bytes / item.reference.peak_memory_bytes  # type: ignore[operator]
         )
+        assert item.row.params
+        assert item.reference.params
         assert item.params_ratio == pytest.approx(item.row.params / item.reference.params)
 
     def test_without_parameters_there_is_no_ratio_of_them(self, run: Run) -> None:
