@@ -104,6 +104,7 @@ ROWS: Mapping[str, AttentionSpec] = {
         positional=True,
         heads_alike=False,
         causal_is_prefix=False,
-        notes="Shifted heads do not wrap around: the first half group and the last tokens are groups of their own.",
+        notes="Shifted heads do not wrap around: the first half group and the last tokens are groups of their own. "
+        "Its recurrent form, a window of the current group, is not written.",
     ),
 }

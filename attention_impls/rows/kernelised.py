@@ -86,6 +86,6 @@ ROWS: Mapping[str, AttentionSpec] = {
         heads_alike=False,
         causal_is_prefix=False,
         notes="Our stand-in: the paper's pooling and router are not public. The causal form is our extension: a "
-        "resolution sees only blocks that are complete.",
+        "resolution sees only blocks that are complete. Its recurrent form is not written.",
     ),
 }

@@ -49,7 +49,8 @@ def test_a_router_that_always_chooses_one_gives_linear_attention_to_means(level:
     query, key, value = draw(2, 3, length, 4)
     query, router = choosing(level, 3, query)
     means = [
-        torch.cat([part.mean(2, keepdim=True) for part in x.split(2**level, 2)], 2) for x in (key, value)
+        torch.cat([part.mean(2, keepdim=True) for part in torch.split(x, 2**level, 2)], 2)
+        for x in (key, value)
     ]
     features = [torch.nn.functional.elu(x) + 1 for x in (query, means[0])]
     weights = features[0] @ features[1].mT
