@@ -180,8 +180,9 @@ def test_a_greatest_pair_far_below_both_maxima_is_found(
     repair = module.repair
 
     def recorded(*arguments: Any) -> Tensor:
-        repaired.append(repair(*arguments))
-        return repaired[-1]
+        rows: Tensor = repair(*arguments)
+        repaired.append(rows)
+        return rows
 
     monkeypatch.setattr(module, "repair", recorded)
     inputs, bias = opposed(window, dtype, size)

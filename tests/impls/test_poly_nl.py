@@ -61,7 +61,8 @@ def test_a_layer_whose_first_gain_is_zero_is_its_residual(causal: bool) -> None:
 
 def test_the_layer_s_value_is_its_input() -> None:
     layer, x = AttentionLayer("poly-nl", 12, 3, dtype=torch.float64), torch.randn(2, 7, 12).double()
-    first, second, third = (layer.projections[name].weight.T for name in ("query", "key", "output"))
+    weights = layer.state_dict()
+    first, second, third = (weights[f"projections.{name}.weight"].T for name in ("query", "key", "output"))
     mean = ((x @ first) * (x @ second)).mean(1, keepdim=True)
     torch.testing.assert_close(layer(x), (mean * x) @ third + x, rtol=1e-12, atol=1e-12)
 
