@@ -5,7 +5,7 @@ The weights are products, exp(k_j - top) exp(w_ij - top_i), so that the sums ove
 pair is the greatest of its row and channel: where a row's greatest w meets keys far below the channel's
 top, and the channel's greatest keys meet a w far below the row's top. The greatest pair then lies below
 both tops, and the sum of the weights tells how far. Rows where a sum is below ``FLOOR`` are computed again,
-relative to the greatest pair itself. It takes spans of both k and w above 57, or 27 when causal, where the
+relative to the greatest pair itself. It takes spans of both k and w above 55, or 25 when causal, where the
 top of k may lie 30 above what a row sees (460 and 160 in float64).
 """
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from attention_impls.chunks import CHUNK_ELEMENTS, accumulator_dtype
 from attention_impls.nouns import InvalidArgument
 
-FLOOR = {torch.float32: 1e-25, torch.float64: 1e-200}
+FLOOR = {torch.float32: 1e-24, torch.float64: 1e-200}
 """Least sum of weights that is trusted. What vanished is below the dtype's least normal number, 1e-38 and
 1e-308: no more than rounding beside the sum. Gradients divide by the sum, and stay in range."""
 

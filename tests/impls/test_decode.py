@@ -184,7 +184,7 @@ def test_a_state_keeps_nothing_of_the_context_alive(form: Form) -> None:
         assert part.untyped_storage().nbytes() == part.numel() * part.element_size()
 
 
-@pytest.mark.parametrize("name", ["ea-series", "efficient"])
+@pytest.mark.parametrize("name", ["ea-series", "efficient", "aft-simple"])
 def test_one_great_key_does_not_ruin_the_state(name: str) -> None:
     form = Form(name, "eager", {})
     query, key, value = draw(dtype=torch.float32)
