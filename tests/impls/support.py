@@ -26,7 +26,6 @@ VARIANTS: Mapping[str, list[dict[str, Any]]] = {
     "element-wise": [{}, {"scale": 0.5}],
     "softmax": [{}, {"scale": 0.3}],
     "sata": [{}, {"order": 4}, {"order": 0}],
-    "based": [{}, {"feature_dim": 4}],
 }
 
 ROUNDINGS = 8  # score, exponential, weight, product, sum and output each round, some of them twice
