@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import combinations_with_replacement
@@ -100,22 +100,14 @@ class Polynomial:
             if not self.packed:
                 torch.mul(factors[:, :, None], below[:, None], out=self._pairs(level))
                 continue
-            for channel, part, rest in self._parts(degree):
-                torch.mul(factors[:, channel], below[:, rest], out=level[:, part])
+            sizes = _first_channels(self.width, degree)
+            for size, factor, part in zip(sizes, *_split(sizes, factors, level), strict=True):
+                torch.mul(factor, _last(below, size), out=part)
         return features
 
     def _pairs(self, products: Tensor) -> Tensor:
         """The features of degree 2 of an outer product as [groups, width, width, rows]."""
         return torch.unflatten(products, 1, (self.width, self.width))
-
-    def _parts(self, degree: int) -> Iterator[tuple[slice, slice, slice]]:
-        """For every channel, itself, the monomials whose first channel it is, and what it multiplies there:
-        the monomials of one degree less without earlier channels, which lie together at the end."""
-        start, below = 0, _monomials(self.width, degree - 1)
-        for channel in range(self.width):
-            size = _monomials(self.width - channel, degree - 1)
-            yield slice(channel, channel + 1), slice(start, start + size), slice(below - size, below)
-            start += size
 
     def _pullback_of_products(self, x: Tensor, gradient: Tensor) -> Tensor:
         """What the features of degree 2 and more pass to x; they pass to those of degree 1, too, when packed."""
@@ -130,9 +122,13 @@ class Polynomial:
             factors, of_factors = x * self._ratio(degree), torch.empty_like(x)
             level, below = self._of_degree(gradient, degree), self._of_degree(lower, degree - 1)
             of_below = self._of_degree(gradient, degree - 1)
-            for channel, part, rest in self._parts(degree):
-                torch.sum(level[:, part] * below[:, rest], 1, keepdim=True, out=of_factors[:, channel])
-                of_below[:, rest].addcmul_(factors[:, channel], level[:, part])
+            sizes = _first_channels(self.width, degree)
+            of_channels = torch.split(of_factors, 1, 1)
+            for size, factor, part, of_factor in zip(
+                sizes, *_split(sizes, factors, level), of_channels, strict=True
+            ):
+                torch.sum(part * _last(below, size), 1, keepdim=True, out=of_factor)
+                _last(of_below, size).addcmul_(factor, part)
             found.add_(of_factors, alpha=self._ratio(degree))
         return found
 
@@ -145,6 +141,22 @@ def _horner(x: Tensor, coefficients: tuple[float, ...]) -> Tensor:
     for coefficient in reversed(lower[1:]):
         result.add_(coefficient).mul_(x)
     return result.add_(lower[0])
+
+
+def _split(sizes: list[int], factors: Tensor, level: Tensor) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    """Every channel, and the monomials that it is the first of."""
+    return torch.split(factors, 1, 1), torch.split(level, sizes, 1)
+
+
+def _last(x: Tensor, size: int) -> Tensor:
+    return x.narrow(1, x.shape[1] - size, size)
+
+
+@cache
+def _first_channels(width: int, degree: int) -> list[int]:
+    """How many monomials each channel is the first of. It multiplies there the monomials of one degree less
+    without earlier channels, which lie together at the end."""
+    return [_monomials(width - channel, degree - 1) for channel in range(width)]
 
 
 def _monomials(width: int, degree: int) -> int:

@@ -30,7 +30,6 @@ VARIANTS: Mapping[str, list[dict[str, Any]]] = {
     "multi-resolution": [{}, {"resolutions": 2}],
     "s2": [{}, {"group": 8}],
     "sata": [{}, {"order": 4}, {"order": 0}],
-    "based": [{}, {"feature_dim": 4}],
 }
 
 ROUNDINGS = 8  # score, exponential, weight, product, sum and output each round, some of them twice

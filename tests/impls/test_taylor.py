@@ -72,7 +72,8 @@ def test_outputs_and_gradients_are_those_written_out(polynomial: Polynomial, cau
     inputs, upstream = narrow(polynomial), draw(2, 3, 45, 7, seed=1)[2]
     mine, theirs = tracked(*inputs), tracked(*inputs)
     output = form(*mine, polynomial, causal=causal)
-    truth = written_out(*theirs, polynomial, causal)
+    query, key, value = theirs
+    truth = written_out(query, key, value, polynomial, causal)
     assert error(output, truth) < 1e-12
     gradients = torch.autograd.grad(output, mine, upstream)
     for gradient, expected in zip(gradients, torch.autograd.grad(truth, theirs, upstream), strict=True):
@@ -82,12 +83,16 @@ def test_outputs_and_gradients_are_those_written_out(polynomial: Polynomial, cau
 @every_polynomial
 @pytest.mark.usefixtures("budget")
 def test_parts_and_steps_are_the_whole(polynomial: Polynomial) -> None:
-    inputs = narrow(polynomial)
-    outputs, state = attend_onwards(*(x[:, :, :20] for x in inputs), None, polynomial)
-    parts = [outputs]
-    outputs, state = attend_onwards(*(x[:, :, 20:44] for x in inputs), state, polynomial)
-    last, _ = attend_once(*(x[:, :, 44] for x in inputs), state, polynomial)
-    whole = torch.cat((*parts, outputs, last[:, :, None]), 2)
+    inputs = query, key, value = narrow(polynomial)
+    state, parts = None, []
+    for rows in (slice(0, 20), slice(20, 44)):
+        output, state = attend_onwards(
+            query[:, :, rows], key[:, :, rows], value[:, :, rows], state, polynomial
+        )
+        parts.append(output)
+    assert state is not None
+    last, _ = attend_once(query[:, :, 44], key[:, :, 44], value[:, :, 44], state, polynomial)
+    whole = torch.cat((*parts, last[:, :, None]), 2)
     assert error(whole, attend(*inputs, polynomial, causal=True)) < 1e-12
 
 
@@ -215,11 +220,11 @@ def test_sata_refuses_an_odd_order_and_too_many_features() -> None:
         spec.op(*draw(), order=3)
     wide = Problem(1, 1, 64, 64, hyperparameters={"order": 6})
     reason = (
-        "order 6 at head_dim 64 has 119,877,472 features per key; "
+        "order 6 at head_dim 64 has 131,115,985 features per key; "
         "at most 131,072: take a smaller order or more heads"
     )
     assert spec.unsupported_reasons("eager", wide) == [reason]
-    with pytest.raises(InvalidArgument, match="119,877,472 features per key"):
+    with pytest.raises(InvalidArgument, match="131,115,985 features per key"):
         spec.op(*draw(1, 1, 2, 64), order=6)
 
 
