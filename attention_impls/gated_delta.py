@@ -48,7 +48,7 @@ def eager(
         query, key, value: [batch, heads, seq_len, head_dim].
         causal: it must be True: the recurrence has no form that sees later tokens.
         scale: factor of the dot products; None is 1 / sqrt(head_dim).
-        gate: log-decay of every token, 0 or less, [batch, heads, seq_len].
+        gate: log-decay of every token, finite, 0 or less, [batch, heads, seq_len].
         beta: how much of a key's old value is replaced, 0 to 1, [batch, heads, seq_len].
 
     Returns:

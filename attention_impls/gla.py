@@ -56,7 +56,8 @@ def eager(
         query, key, value: [batch, heads, seq_len, head_dim].
         causal: it must be True: the recurrence has no form that sees later tokens.
         scale: factor of the dot products; None is 1 / sqrt(head_dim).
-        gate: log-decay of every token and channel of the key, 0 or less, [batch, heads, seq_len, head_dim].
+        gate: log-decay of every token and channel of the key, finite, 0 or less,
+            [batch, heads, seq_len, head_dim].
 
     Returns:
         [batch, heads, seq_len, head_dim], in the dtype of the query.
@@ -171,7 +172,7 @@ def _gated(
 def _chunk_rows(rows: int) -> int:
     """Rows of a chunk: a power of two of leaves, as many as a short block needs."""
     leaves = -(-min(rows, blocks.MIN_CHUNK_ROWS) // LEAF_ROWS)
-    return LEAF_ROWS * 2 ** (leaves - 1).bit_length()
+    return LEAF_ROWS << (leaves - 1).bit_length()
 
 
 def _inside(query: Tensor, key: Tensor, value: Tensor, total: Tensor) -> Tensor:

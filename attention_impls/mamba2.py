@@ -47,7 +47,7 @@ def eager(
         query, key, value: [batch, heads, seq_len, head_dim].
         causal: it must be True: the recurrence has no form that sees later tokens.
         scale: factor of the output.
-        gate: log-decay of every token, 0 or less, [batch, heads, seq_len].
+        gate: log-decay of every token, finite, 0 or less, [batch, heads, seq_len].
 
     Returns:
         [batch, heads, seq_len, head_dim], in the dtype of the query.

@@ -260,8 +260,8 @@ def test_tensors_that_break_the_rules_are_refused(form: Form) -> None:
 def test_what_is_causal_only_refuses_another_mask_in_the_words_of_the_table(form: Form) -> None:
     words = f"{form.attention} is causal only; use --causal"
     assert form.spec.unsupported_reasons(form.backend, form.problem()) == [words]
-    for changes in ({"causal": True}, {"decode": True}):
-        assert form.spec.unsupported_reasons(form.backend, form.problem(**changes)) == []
+    for problem in (form.problem(causal=True), form.problem(decode=True)):
+        assert form.spec.unsupported_reasons(form.backend, problem) == []
     with pytest.raises(InvalidArgument, match=words):
         form(*draw())
     with pytest.raises(InvalidArgument, match=words):
