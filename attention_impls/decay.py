@@ -66,7 +66,7 @@ def states_between(sums: Tensor, ends: Tensor, state: Tensor) -> tuple[Tensor, T
     """
     reached, weights = fading_between(ends)
     carried = reached[..., None] * state.flatten(1)[:, None]
-    running = torch.baddbmm(carried, weights, sums.flatten(2)).unflatten(2, state.shape[1:])
+    running = torch.unflatten(torch.baddbmm(carried, weights, sums.flatten(2)), 2, state.shape[1:])
     return running[:, :-1], running[:, -1].clone()
 
 

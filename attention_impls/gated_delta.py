@@ -48,7 +48,7 @@ def eager(
         query, key, value: [batch, heads, seq_len, head_dim].
         causal: it must be True: the recurrence has no form that sees later tokens.
         scale: factor of the dot products; None is 1 / sqrt(head_dim).
-        gate: log-decay of every token, 0 or less, [batch, heads, seq_len].
+        gate: log-decay of every token, finite, 0 or less, [batch, heads, seq_len].
         beta: how much of a key's old value is replaced, 0 to 1, [batch, heads, seq_len].
 
     Returns:
@@ -62,7 +62,7 @@ def eager(
 
     Paper: Yang et al. 2024, arXiv 2412.06464.
     """
-    gate, beta = _checked(query, key, value, causal, scale, gate, beta)
+    gate, beta = checked(query, key, value, causal, scale, gate, beta)
     return swept(_block(query, scale), query, key, value, gate, beta)
 
 
@@ -77,7 +77,7 @@ def oracle(
     beta: Tensor | None = None,
 ) -> Tensor:
     """The float64 truth: the recurrence, one token after the other, every step's matrix written out."""
-    gate, beta = (x.double() for x in _checked(query, key, value, causal, scale, gate, beta))
+    gate, beta = (x.double() for x in checked(query, key, value, causal, scale, gate, beta))
     query, key, value = (x.double() for x in (query, key, value))
     query, key = (x / torch.sqrt(x.square().sum(-1, keepdim=True) + EPSILON) for x in (query, key))
     width = key.shape[3]
@@ -89,7 +89,7 @@ def oracle(
         brought = strength * torch.einsum("bhk,bhv->bhkv", k, value[:, :, position])
         state = torch.exp(gate[:, :, position, None, None]) * (turned @ state) + brought
         outputs.append(torch.einsum("bhk,bhkv->bhv", query[:, :, position], state))
-    return torch.stack(outputs, 2) * _factor(query, scale)
+    return torch.stack(outputs, 2) * factor(query, scale)
 
 
 def init_state(problem: Problem) -> State:
@@ -113,7 +113,7 @@ def prefill(
 
     With a state, the tokens follow those that it stands for. Errors as ``eager``. Computes no gradients.
     """
-    gate, beta = _checked(query, key, value, True, scale, gate, beta)
+    gate, beta = checked(query, key, value, True, scale, gate, beta)
     context = grouped(state.context) if state else empty_state(query)
     output, after = sweep_on(_block(query, scale), context, query, key, value, gate, beta)
     return output, State(ungrouped(after, len(query)))
@@ -139,7 +139,7 @@ def step(
     faded = state.context * torch.exp(gate.to(wide))[..., None, None]
     change = (value.to(wide)[..., None, :] - key_row @ faded) * beta.to(wide)[..., None, None]
     context = faded + key_row.mT * change
-    output = (query_row @ context).squeeze(-2) * _factor(query, scale)
+    output = (query_row @ context).squeeze(-2) * factor(query, scale)
     return output.to(query.dtype), State(context)
 
 
@@ -149,15 +149,15 @@ def normalised(x: Tensor) -> Tensor:
 
 
 def _block(query: Tensor, scale: float | None) -> Block:
-    return functools.partial(_overwriting, factor=_factor(query, scale))
+    return functools.partial(_overwriting, weight=factor(query, scale))
 
 
 def _overwriting(
-    state: Tensor, query: Tensor, key: Tensor, value: Tensor, gate: Tensor, beta: Tensor, *, factor: float
+    state: Tensor, query: Tensor, key: Tensor, value: Tensor, gate: Tensor, beta: Tensor, *, weight: float
 ) -> tuple[Tensor, Tensor]:
     """A block: its outputs, and the state after it."""
     chunk = min(query.shape[1], chunk_rows(query))
-    query, key = normalised(query) * factor, normalised(key)
+    query, key = normalised(query) * weight, normalised(key)
     query, key, value, gate, beta = (chunked(x, chunk) for x in (query, key, value, gate, beta))
     total = gate.cumsum(-1)
     left, reached, end = fading(total), torch.exp(total)[..., None], total[..., -1:]
@@ -195,7 +195,7 @@ def _states_between(sums: Tensor, turns: Tensor, decays: Tensor, state: Tensor) 
     return torch.stack(found, 1), state
 
 
-def _checked(
+def checked(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -212,5 +212,6 @@ def _checked(
     return needed("gated-delta", "gate", gate, shape), needed("gated-delta", "beta", beta, shape)
 
 
-def _factor(query: Tensor, scale: float | None) -> float:
+def factor(query: Tensor, scale: float | None) -> float:
+    """The scale; None is 1 / sqrt(head_dim)."""
     return 1 / math.sqrt(query.shape[-1]) if scale is None else scale

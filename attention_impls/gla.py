@@ -56,7 +56,8 @@ def eager(
         query, key, value: [batch, heads, seq_len, head_dim].
         causal: it must be True: the recurrence has no form that sees later tokens.
         scale: factor of the dot products; None is 1 / sqrt(head_dim).
-        gate: log-decay of every token and channel of the key, 0 or less, [batch, heads, seq_len, head_dim].
+        gate: log-decay of every token and channel of the key, finite, 0 or less,
+            [batch, heads, seq_len, head_dim].
 
     Returns:
         [batch, heads, seq_len, head_dim], in the dtype of the query.
@@ -69,7 +70,7 @@ def eager(
 
     Paper: Yang et al. 2023, arXiv 2312.06635.
     """
-    gate = _checked(query, key, value, causal, scale, gate)
+    gate = checked(query, key, value, causal, scale, gate)
     return swept(_block(query, scale), query, key, value, gate)
 
 
@@ -83,8 +84,8 @@ def oracle(
     gate: Tensor | None = None,
 ) -> Tensor:
     """The float64 truth: the recurrence, one token after the other."""
-    gate = _checked(query, key, value, causal, scale, gate).double()
-    query, key, value = query.double() * _factor(query, scale), key.double(), value.double()
+    gate = checked(query, key, value, causal, scale, gate).double()
+    query, key, value = query.double() * factor(query, scale), key.double(), value.double()
     state, outputs = key.new_zeros(*key.shape[:2], key.shape[3], key.shape[3]), []
     for position in range(query.shape[2]):
         brought = torch.einsum("bhk,bhv->bhkv", key[:, :, position], value[:, :, position])
@@ -114,7 +115,7 @@ def prefill(
 
     With a state, the tokens follow those that it stands for. Errors as ``eager``. Computes no gradients.
     """
-    gate = _checked(query, key, value, True, scale, gate)
+    gate = checked(query, key, value, True, scale, gate)
     context = grouped(state.context) if state else empty_state(query)
     output, after = sweep_on(_block(query, scale), context, query, key, value, gate)
     decay = gate.to(after.dtype).sum(2)
@@ -138,7 +139,7 @@ def step(
     query_wide, key, value = (x.to(state.context.dtype) for x in (query, key, value))
     faded = state.context * torch.exp(gate)[..., None]
     context = faded + key[..., :, None] * value[..., None, :]
-    output = (query_wide[..., None, :] @ context).squeeze(-2) * _factor(query, scale)
+    output = (query_wide[..., None, :] @ context).squeeze(-2) * factor(query, scale)
     return output.to(query.dtype), State(context, state.log_decay + gate)
 
 
@@ -149,16 +150,16 @@ def merge(earlier: State, later: State) -> State:
 
 
 def _block(query: Tensor, scale: float | None) -> Block:
-    return functools.partial(_gated, factor=_factor(query, scale))
+    return functools.partial(_gated, weight=factor(query, scale))
 
 
 def _gated(
-    state: Tensor, query: Tensor, key: Tensor, value: Tensor, gate: Tensor, *, factor: float
+    state: Tensor, query: Tensor, key: Tensor, value: Tensor, gate: Tensor, *, weight: float
 ) -> tuple[Tensor, Tensor]:
     """A block: its outputs, and the state after it. Rows are added that bring nothing and fade nothing."""
     rows = query.shape[1]
     chunk = _chunk_rows(rows)
-    padded = (F.pad(x, (0, 0, 0, -rows % chunk)) for x in (query * factor, key, value, gate))
+    padded = (F.pad(x, (0, 0, 0, -rows % chunk)) for x in (query * weight, key, value, gate))
     query, key, value, gate = (chunked(x, chunk) for x in padded)
     total = gate.cumsum(-2)
     end = total[..., -1:, :]
@@ -171,7 +172,7 @@ def _gated(
 def _chunk_rows(rows: int) -> int:
     """Rows of a chunk: a power of two of leaves, as many as a short block needs."""
     leaves = -(-min(rows, blocks.MIN_CHUNK_ROWS) // LEAF_ROWS)
-    return LEAF_ROWS * 2 ** (leaves - 1).bit_length()
+    return LEAF_ROWS << (leaves - 1).bit_length()
 
 
 def _inside(query: Tensor, key: Tensor, value: Tensor, total: Tensor) -> Tensor:
@@ -215,7 +216,7 @@ def _states_between(sums: Tensor, ends: Tensor, state: Tensor) -> tuple[Tensor, 
     return torch.cat(found, 1), state
 
 
-def _checked(
+def checked(
     query: Tensor, key: Tensor, value: Tensor, causal: bool, scale: float | None, gate: Tensor | None
 ) -> Tensor:
     """The gate, after all rules have been checked."""
@@ -225,5 +226,6 @@ def _checked(
     return needed("gla", "gate", gate, query.shape)
 
 
-def _factor(query: Tensor, scale: float | None) -> float:
+def factor(query: Tensor, scale: float | None) -> float:
+    """The scale; None is 1 / sqrt(head_dim)."""
     return 1 / math.sqrt(query.shape[-1]) if scale is None else scale

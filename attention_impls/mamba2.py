@@ -47,7 +47,7 @@ def eager(
         query, key, value: [batch, heads, seq_len, head_dim].
         causal: it must be True: the recurrence has no form that sees later tokens.
         scale: factor of the output.
-        gate: log-decay of every token, 0 or less, [batch, heads, seq_len].
+        gate: log-decay of every token, finite, 0 or less, [batch, heads, seq_len].
 
     Returns:
         [batch, heads, seq_len, head_dim], in the dtype of the query.
@@ -60,7 +60,7 @@ def eager(
 
     Paper: Dao & Gu 2024, arXiv 2405.21060.
     """
-    gate = _checked(query, key, value, causal, scale, gate)
+    gate = checked(query, key, value, causal, scale, gate)
     return swept(_block(scale), query, key, value, gate)
 
 
@@ -74,7 +74,7 @@ def oracle(
     gate: Tensor | None = None,
 ) -> Tensor:
     """The float64 truth: the [seq_len, seq_len] matrix of products of exp(gate) times the dot products."""
-    gate = _checked(query, key, value, causal, scale, gate).double()
+    gate = checked(query, key, value, causal, scale, gate).double()
     scores = torch.einsum("bhid,bhjd->bhij", query.double(), key.double())
     rows = []
     left = torch.zeros_like(scores[:, :, 0])
@@ -107,7 +107,7 @@ def prefill(
 
     With a state, the tokens follow those that it stands for. Errors as ``eager``. Computes no gradients.
     """
-    gate = _checked(query, key, value, True, scale, gate)
+    gate = checked(query, key, value, True, scale, gate)
     context = grouped(state.context) if state else empty_state(query)
     output, after = sweep_on(_block(scale), context, query, key, value, gate)
     decay = gate.to(after.dtype).sum(-1)
@@ -151,7 +151,7 @@ def _gated(
     return decayed(state, query * scale, key, value, gate)
 
 
-def _checked(
+def checked(
     query: Tensor, key: Tensor, value: Tensor, causal: bool, scale: float, gate: Tensor | None
 ) -> Tensor:
     """The gate, after all rules have been checked."""

@@ -25,7 +25,7 @@ def flash(problem: Problem) -> list[str]:
     """PyTorch's flash kernel: any CPU; on a GPU half precision, head_dim <= 256, Ampere or newer."""
     if problem.device != "cuda":
         return []
-    reasons = _half_only("the flash kernel", problem) + _ampere("the flash kernel")
+    reasons = half_only("the flash kernel", problem) + ampere("the flash kernel")
     if problem.head_dim > 256:
         reasons.append(f"the flash kernel takes head_dim up to 256; it is {problem.head_dim}")
     return reasons
@@ -50,7 +50,7 @@ def cudnn(problem: Problem) -> list[str]:
     """The cuDNN kernel: a GPU, half precision, head_dim a multiple of 8 up to 128, Ampere or newer."""
     if problem.device != "cuda":
         return ["the cuDNN kernel runs on cuda only"]
-    reasons = _half_only("the cuDNN kernel", problem) + _ampere("the cuDNN kernel")
+    reasons = half_only("the cuDNN kernel", problem) + ampere("the cuDNN kernel")
     if problem.head_dim > 128 or problem.head_dim % 8:
         reasons.append(f"the cuDNN kernel takes head_dim a multiple of 8 up to 128; it is {problem.head_dim}")
     return reasons
@@ -119,13 +119,15 @@ def _cpu_toolchain(cxx: str, path: str) -> tuple[str, ...]:
     return tuple(reasons)
 
 
-def _half_only(what: str, problem: Problem) -> list[str]:
+def half_only(what: str, problem: Problem) -> list[str]:
+    """Half precision is all that it takes on a GPU."""
     if problem.dtype in HALF_TYPES:
         return []
     return [f"{what} takes float16 or bfloat16 on cuda; it is {problem.dtype}"]
 
 
-def _ampere(what: str) -> list[str]:
+def ampere(what: str) -> list[str]:
+    """It needs a GPU of Ampere or newer."""
     import torch
 
     if torch.cuda.is_available() and torch.cuda.get_device_capability() < (8, 0):

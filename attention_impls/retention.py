@@ -55,7 +55,7 @@ def eager(
 
     Paper: Sun et al. 2023, arXiv 2307.08621.
     """
-    _check(query, key, value, scale)
+    checked(query, key, value, scale)
     forwards = swept(_block(query, scale), query, key, value)
     if causal:
         return forwards
@@ -68,14 +68,14 @@ def oracle(
     query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False, scale: float | None = None
 ) -> Tensor:
     """The float64 truth: the [seq_len, seq_len] matrix of gamma^|i - j| times the dot products."""
-    _check(query, key, value, scale)
+    checked(query, key, value, scale)
     query, key, value = query.double(), key.double(), value.double()
     gamma = 1 - 2 ** (-5.0 - torch.arange(query.shape[1], dtype=torch.float64, device=query.device))
     place = torch.arange(query.shape[2], device=query.device)
     weights = gamma[:, None, None] ** (place[:, None] - place).abs()
     if causal:
         weights = weights.tril()
-    scores = torch.einsum("bhid,bhjd->bhij", query, key) * _factor(query, scale)
+    scores = torch.einsum("bhid,bhjd->bhij", query, key) * factor(query, scale)
     return torch.einsum("bhij,bhjd->bhid", scores * weights, value)
 
 
@@ -93,7 +93,7 @@ def prefill(
 
     With a state, the tokens follow those that it stands for. Errors as ``eager``. Computes no gradients.
     """
-    _check(query, key, value, scale)
+    checked(query, key, value, scale)
     context, tokens = (grouped(state.context), state.tokens) if state else (empty_state(query), 0)
     output, after = sweep_on(_block(query, scale), context, query, key, value)
     return output, State(ungrouped(after, len(query)), tokens + query.shape[2])
@@ -109,7 +109,7 @@ def step(
     query_wide, key, value = (x.to(state.context.dtype) for x in (query, key, value))
     faded = state.context * torch.exp(log_gammas(state.context))[:, None, None]
     context = faded + key[..., :, None] * value[..., None, :]
-    output = (query_wide[..., None, :] @ context).squeeze(-2) * _factor(query, scale)
+    output = (query_wide[..., None, :] @ context).squeeze(-2) * factor(query, scale)
     return output.to(query.dtype), State(context, state.tokens + 1)
 
 
@@ -128,19 +128,22 @@ def log_gammas(like: Tensor) -> Tensor:
 def _block(query: Tensor, scale: float | None, strict: bool = False) -> Block:
     gates = log_gammas(query.new_empty((1, query.shape[1]), dtype=accumulator_dtype(query.dtype)))
     gate = gates.repeat(len(query))[:, None]
-    return functools.partial(_retained, gate=gate, factor=_factor(query, scale), strict=strict)
+    return functools.partial(_retained, gate=gate, weight=factor(query, scale), strict=strict)
 
 
 def _retained(
-    state: Tensor, query: Tensor, key: Tensor, value: Tensor, *, gate: Tensor, factor: float, strict: bool
+    state: Tensor, query: Tensor, key: Tensor, value: Tensor, *, gate: Tensor, weight: float, strict: bool
 ) -> tuple[Tensor, Tensor]:
-    return decayed(state, query * factor, key, value, gate, strict=strict)
+    return decayed(state, query * weight, key, value, gate, strict=strict)
 
 
-def _check(query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> None:
+def checked(query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> float:
+    """The factor of the dot products, after all rules have been checked."""
     validate_qkv(query, key, value)
     check("retention", DOT_SCALE, scale)
+    return factor(query, scale)
 
 
-def _factor(query: Tensor, scale: float | None) -> float:
+def factor(query: Tensor, scale: float | None) -> float:
+    """The scale; None is 1 / sqrt(head_dim)."""
     return 1 / math.sqrt(query.shape[-1]) if scale is None else scale

@@ -37,8 +37,7 @@ def eager(
 
     Paper: Vaswani et al. 2017, arXiv 1706.03762.
     """
-    _check(query, key, value, scale)
-    scores = (query * _factor(query, scale)) @ key.transpose(-1, -2)
+    scores = (query * checked_scale(query, key, value, scale)) @ key.transpose(-1, -2)
     if causal:
         scores.masked_fill_(_future(query), -math.inf)
     weights = torch.softmax(scores, -1, dtype=accumulator_dtype(query.dtype))
@@ -49,7 +48,7 @@ def sdpa(
     query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False, scale: float | None = None
 ) -> Tensor:
     """Softmax attention by the kernel that PyTorch chooses. Arguments and errors as ``eager``."""
-    _check(query, key, value, scale)
+    checked_scale(query, key, value, scale)
     return F.scaled_dot_product_attention(query, key, value, is_causal=causal, scale=scale)
 
 
@@ -85,9 +84,9 @@ def oracle(
     query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False, scale: float | None = None
 ) -> Tensor:
     """The float64 truth: exponentials of every dot product, divided by their sums."""
-    _check(query, key, value, scale)
+    factor = checked_scale(query, key, value, scale)
     query, key, value = query.double(), key.double(), value.double()
-    scores = torch.einsum("bhid,bhjd->bhij", query, key) * _factor(query, scale)
+    scores = torch.einsum("bhid,bhjd->bhij", query, key) * factor
     if causal:
         scores = scores.masked_fill(_future(query), -math.inf)
     weights = torch.exp(scores - scores.amax(-1, keepdim=True))
@@ -97,19 +96,21 @@ def oracle(
 def _pinned(
     kernel: SDPBackend, query: Tensor, key: Tensor, value: Tensor, causal: bool, scale: float | None
 ) -> Tensor:
-    _check(query, key, value, scale)
+    checked_scale(query, key, value, scale)
     # The fused kernels refuse rows that are not contiguous, such as broadcast ones.
     query, key, value = (x if x.stride(-1) == 1 else x.contiguous() for x in (query, key, value))
     with sdpa_kernel(kernel):
         return F.scaled_dot_product_attention(query, key, value, is_causal=causal, scale=scale)
 
 
-def _check(query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> None:
+def checked_scale(query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> float:
+    """The factor of the dot products, after all rules have been checked.
+
+    Raises:
+        InvalidArgument: the tensors or the scale break their rules.
+    """
     validate_qkv(query, key, value)
     check("softmax", DOT_SCALE, scale)
-
-
-def _factor(query: Tensor, scale: float | None) -> float:
     return 1 / math.sqrt(query.shape[-1]) if scale is None else scale
 
 

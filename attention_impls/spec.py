@@ -119,6 +119,7 @@ class Backend:
         recurrence: the backend's recurrent form, or None.
         cost: minimal work where this way of computing needs other work than the attention's own ``cost``.
         growth: of its time with seq_len, where it differs from the attention's.
+        package: the optional one that it needs, as pip names it; empty where it needs none.
     """
 
     target: str | Callable[..., Tensor]
@@ -128,6 +129,7 @@ class Backend:
     recurrence: Recurrence | None = None
     cost: Callable[[Problem], Cost] | None = None
     growth: Growth | None = None
+    package: str = ""
 
     @cached_property
     def op(self) -> Callable[..., Tensor]:

@@ -16,9 +16,11 @@ _TYPICAL = {"cpu": "float32", "cuda": "bfloat16"}
 
 
 def attentions() -> list[dict[str, Any]]:
-    """One entry per attention and backend, with all reasons why it cannot run here."""
+    """One entry per attention and backend, with all reasons why it cannot run here, whatever the mask."""
     here = device.detect("auto")
-    problem = Problem(batch=1, heads=8, seq_len=1024, head_dim=64, dtype=_TYPICAL[here], device=here)
+    problem = Problem(
+        batch=1, heads=8, seq_len=1024, head_dim=64, dtype=_TYPICAL[here], device=here, causal=True
+    )
     ours = [
         _entry(spec, backend, problem) for spec in map(impls.get, impls.names()) for backend in spec.backends
     ]
@@ -58,12 +60,15 @@ def _entry(spec: AttentionSpec, backend: str, problem: Problem) -> dict[str, Any
         "runs_here": not reasons,
         "reasons": reasons,
         "default": backend == spec.best_backend(problem),
+        "package": spec.backends[backend].package or None,
+        "package_version": environment.version_of(spec.backends[backend].package),
         "summary": spec.summary,
         "backend_summary": spec.backends[backend].summary,
         "formula": spec.formula,
         "time": spec.time,
         "memory": spec.memory,
         "causal": spec.causal_form,
+        "causal_only": spec.causal_only,
         "recurrent": spec.backends[backend].recurrence is not None,
         "hyperparameters": {
             name: {"default": knob.default, "description": knob.description}

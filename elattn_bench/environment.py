@@ -25,6 +25,9 @@ PASSING = frozenset(
 )
 """What differs from minute to minute on one machine; no difference between two runs."""
 
+PEERS = ("flash-linear-attention", "fla-core", "flash-attn", "xformers")
+"""Packages behind optional backends; ``fla-core`` holds the kernels of newer flash-linear-attention."""
+
 _LOOK: Seconds = 0.5  # at who uses the CPU: the system counts in steps of 10 ms
 
 
@@ -39,10 +42,17 @@ def describe() -> dict[str, Any]:
         "cpu_cores": psutil.cpu_count(logical=False) or psutil.cpu_count() or 1,
         "cpu_threads": psutil.cpu_count() or 1,
         "memory_bytes": total_memory(),
-        "numpy": _version("numpy"),
-        "triton": _version("triton"),
+        "numpy": version_of("numpy"),
+        "triton": version_of("triton"),
+        **peers(),
         **conditions.describe(),
     }
+
+
+def peers() -> dict[str, str]:
+    """Versions of other people's kernels, those that are installed; looked up, not imported."""
+    found = {package: version_of(package) for package in PEERS}
+    return {package.replace("-", "_"): known for package, known in found.items() if known}
 
 
 def of_run(device: str, worker: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,7 +124,10 @@ def _output(*command: str) -> str:
     return ""
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """The package's version; None where it is not installed, and for no name."""
+    if not package:
+        return None
     with contextlib.suppress(PackageNotFoundError):
         return version(package)
     return None

@@ -93,7 +93,7 @@ def _summary_record(line: LineSummary) -> dict[str, Any]:
 
 
 def attentions_report(entries: Sequence[Mapping[str, Any]]) -> Report:
-    """What ``list`` shows: a table of attentions, and one of their backends and whether they run here.
+    """What ``list`` shows: the attentions, their backends and whether they run here, and optional packages.
 
     Attentions that installed packages bring have a table of their own, if there are any.
 
@@ -111,6 +111,7 @@ def attentions_report(entries: Sequence[Mapping[str, Any]]) -> Report:
         [
             Table("Attentions", [Column("attention"), *(Column(key, wraps=True) for key in _ABOUT)], about),
             Table("Backends", [Column("impl"), *(Column(key, wraps=True) for key in headings)], backends),
+            *_peers(entries),
             *_installed_tables(installed),
         ],
         notes=[
@@ -136,9 +137,24 @@ def _installed_tables(entries: Sequence[Mapping[str, Any]]) -> list[Table]:
 
 def _runs_here(entry: Mapping[str, Any]) -> tuple[str, str]:
     if not entry["runs_here"]:
-        # Of a traceback the first line says what it is.
-        return "no", "; ".join(reason.partition("\n")[0] for reason in entry["reasons"])
+        # How to install a package is said once, below the backends that need it; of a traceback the first
+        # line says what it is.
+        others = [reason for reason in entry["reasons"] if not _says_how_to_install(entry, reason)]
+        firsts = [reason.partition("\n")[0] for reason in others]
+        return "no", "; ".join(firsts) or f"{entry['package']} is not installed"
     return "default" if entry["default"] else "yes", entry["backend_summary"]
+
+
+def _says_how_to_install(entry: Mapping[str, Any], reason: str) -> bool:
+    return entry["package"] is not None and reason.endswith(f"pip install {entry['package']}")
+
+
+def _peers(entries: Sequence[Mapping[str, Any]]) -> list[Table]:
+    """The optional packages, a line each: the version that is installed, or how to install it."""
+    found = {entry["package"]: entry["package_version"] for entry in entries if entry["package"]}
+    rows = [[name, version or "no", f"pip install {name}"] for name, version in found.items()]
+    columns = [Column("package"), Column("installed"), Column("how to install it")]
+    return [Table("Optional packages", columns, rows)] if rows else []
 
 
 def environment_report(described: Mapping[str, Any]) -> Report:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import made_up
@@ -253,7 +254,8 @@ class TestSummaryAndLists:
 
     def test_the_list_says_which_attentions_decode(self) -> None:
         report = attentions_report(attentions())
-        assert report.notes[-1].endswith("--mode decode: efficient, ea-series, hadamard, linear.")
+        named = report.notes[-1].removesuffix(".").partition("--mode decode: ")[2].split(", ")
+        assert named == list(dict.fromkeys(e["attention"] for e in attentions() if e["recurrent"]))
         decoding = {
             f"{entry['attention']}/{entry['backend']}" for entry in attentions() if entry["recurrent"]
         }
@@ -262,10 +264,16 @@ class TestSummaryAndLists:
 
     def test_the_list_fits_a_narrow_terminal_without_folding_a_line(self) -> None:
         report = attentions_report(attentions())
-        lines = text_of(report, "table", 80).splitlines()
+        lines = text_of(replace(report, notes=[]), "table", 80).splitlines()
         rows = sum(len(table.rows) for table in report.tables)
-        headings, gaps, notes = 2 * 3, 1, 4
-        assert len(lines) <= rows + headings + gaps + notes + 1
+        headings, gaps = 3 * len(report.tables), len(report.tables)
+        assert len(lines) <= rows + headings + gaps
+        assert max(map(len, lines)) <= 80
+
+    def test_the_list_says_how_to_install_what_is_optional(self) -> None:
+        *_, packages = attentions_report(attentions()).tables
+        assert [row[0] for row in packages.rows] == ["flash-attn", "xformers", "flash-linear-attention"]
+        assert all(row[2] == f"pip install {row[0]}" for row in packages.rows)
 
     def test_an_environment_is_a_list_of_facts(self) -> None:
         table = key_value_table("Environment", {"cpu_model": "X", "git_commit": None})

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from attention_impls import hyperparameters, requirements, workspaces
 from attention_impls.costs import dot_product, mixers
 from attention_impls.nouns import Paper
+from attention_impls.peers import reasons
 from attention_impls.rows.parts import knobs
 from attention_impls.spec import AttentionSpec, Backend
 
@@ -53,6 +54,26 @@ ROWS: Mapping[str, AttentionSpec] = {
                 "attention_impls.softmax:eager",
                 "plain PyTorch, written out",
                 workspace=workspaces.softmax_eager,
+            ),
+            "flash-attn": Backend(
+                "attention_impls.peers.flash_attn:softmax",
+                "the flash-attn package",
+                reasons.flash_attn,
+                workspace=workspaces.softmax_fused,
+                package="flash-attn",
+            ),
+            "xformers": Backend(
+                "attention_impls.peers.xformers:softmax",
+                "the xformers package",
+                reasons.xformers,
+                workspace=workspaces.softmax_fused,
+                package="xformers",
+            ),
+            "flex": Backend(
+                "attention_impls.peers.flex:softmax",
+                "PyTorch's FlexAttention, compiled",
+                reasons.flex,
+                workspace=workspaces.softmax_fused,
             ),
         },
         oracle_target="attention_impls.softmax:oracle",

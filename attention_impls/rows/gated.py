@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from attention_impls import hyperparameters
 from attention_impls.costs import gated
 from attention_impls.nouns import Paper
+from attention_impls.peers import reasons
 from attention_impls.rows.parts import knobs, recurrence
 from attention_impls.spec import AttentionSpec, Backend, Recurrence
 
@@ -31,6 +32,12 @@ ROWS: Mapping[str, AttentionSpec] = {
                 "attention_impls.retention:eager",
                 "plain PyTorch",
                 recurrence=recurrence("attention_impls.retention"),
+            ),
+            "fla": Backend(
+                "attention_impls.peers.fla:retained",
+                "flash-linear-attention's chunk kernel",
+                reasons.fla,
+                package="flash-linear-attention",
             ),
         },
         oracle_target="attention_impls.retention:oracle",
@@ -67,6 +74,12 @@ ROWS: Mapping[str, AttentionSpec] = {
                 "plain PyTorch",
                 recurrence=recurrence("attention_impls.mamba2"),
             ),
+            "fla": Backend(
+                "attention_impls.peers.fla:mamba_2",
+                "flash-linear-attention's chunk kernel",
+                reasons.fla,
+                package="flash-linear-attention",
+            ),
         },
         oracle_target="attention_impls.mamba2:oracle",
         cost=gated.mamba_cost,
@@ -101,6 +114,12 @@ ROWS: Mapping[str, AttentionSpec] = {
                 "plain PyTorch",
                 recurrence=recurrence("attention_impls.gla"),
             ),
+            "fla": Backend(
+                "attention_impls.peers.fla:gla",
+                "flash-linear-attention's chunk kernel",
+                reasons.fla,
+                package="flash-linear-attention",
+            ),
         },
         oracle_target="attention_impls.gla:oracle",
         cost=gated.gla_cost,
@@ -134,6 +153,12 @@ ROWS: Mapping[str, AttentionSpec] = {
                     "attention_impls.gated_delta:prefill",
                     "attention_impls.gated_delta:step",
                 ),
+            ),
+            "fla": Backend(
+                "attention_impls.peers.fla:gated_delta",
+                "flash-linear-attention's chunk kernel",
+                reasons.fla_half,
+                package="flash-linear-attention",
             ),
         },
         oracle_target="attention_impls.gated_delta:oracle",

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from attention_impls import hyperparameters, workspaces
 from attention_impls.costs import kernelised, mixers
 from attention_impls.nouns import Paper
+from attention_impls.peers import reasons
 from attention_impls.rows.parts import knobs, recurrence
 from attention_impls.spec import AttentionSpec, Backend
 
@@ -52,7 +53,13 @@ ROWS: Mapping[str, AttentionSpec] = {
                 "plain PyTorch",
                 workspace=workspaces.linear,
                 recurrence=recurrence("attention_impls.linear"),
-            )
+            ),
+            "fla": Backend(
+                "attention_impls.peers.fla:linear",
+                "flash-linear-attention's chunk kernel",
+                reasons.fla,
+                package="flash-linear-attention",
+            ),
         },
         oracle_target="attention_impls.linear:oracle",
         cost=kernelised.linear_cost,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -30,10 +31,20 @@ VARIANTS: Mapping[str, list[dict[str, Any]]] = {
     "multi-resolution": [{}, {"resolutions": 2}],
     "s2": [{}, {"group": 8}],
     "sata": [{}, {"order": 4}, {"order": 0}],
+    "retention": [{}, {"scale": 1.0}],
+    "mamba-2": [{}, {"scale": 0.3}],
+    "gla": [{}, {"scale": 1.0}],
+    "gated-delta": [{}, {"scale": 1.0}],
 }
 
 ROUNDINGS = 8  # score, exponential, weight, product, sum and output each round, some of them twice
-CONDITION = {"ea-series": 47}  # T_6(|x|) / T_6(-|x|) at |x| = 2: cancellation in the alternating series
+CONDITION = {
+    "ea-series": 47,  # T_6(|x|) / T_6(-|x|) at |x| = 2: cancellation in the alternating series
+    # Without a normaliser |weights| do not sum to 1: the greatest sum at ``SHAPE`` and scale 1.
+    "retention": 39,
+    "mamba-2": 7,
+    "gla": 6,
+}
 
 
 class Form(NamedTuple):
@@ -61,19 +72,19 @@ class Form(NamedTuple):
         operands = self.operands(value, causal)
         return self.spec.oracle(query, key, value, causal=causal, **self.hyperparameters, **operands)
 
-    def operands(self, value: Tensor, causal: bool) -> dict[str, Tensor]:
+    def operands(self, value: Tensor, causal: bool, start: int = 0) -> dict[str, Tensor]:
         """What an op takes beside query, key and value: drawn anew, the same for every call of that shape.
 
-        Parameters are those of the longest length, activations the first of as many.
+        Parameters are those of the longest length, activations those from position ``start`` on of as many.
         """
         if value.dim() != 4 or not value.is_floating_point():
             return {}  # for the op to refuse
         batch, heads, seq_len, head_dim = value.shape
-        longest = max(seq_len, LONGEST)
+        longest, rows = max(seq_len, LONGEST), slice(start, start + seq_len)
         problem = self.problem((batch, heads, longest, head_dim), causal=causal)
         drawn = {name: draw_operand(each) for name, each in self.spec.operands(problem).items()}
         cut = {name: each.learned for name, each in self.spec.operands(problem).items()}
-        return {name: (x if cut[name] else x[:, :, :seq_len]).to(value.dtype) for name, x in drawn.items()}
+        return {name: (x if cut[name] else x[:, :, rows]).to(value.dtype) for name, x in drawn.items()}
 
     def problem(self, shape: tuple[int, ...] = SHAPE, **changes: Any) -> Problem:
         batch, heads, seq_len, head_dim = shape
@@ -92,8 +103,24 @@ def forms() -> list[Form]:
         for hyperparameters in VARIANTS.get(name, [{}])
         for backend in attention_impls.get(name).backends
         if backend != "compile"
-        and not attention_impls.get(name).unsupported_reasons(backend, Problem(*SHAPE))
+        and not attention_impls.get(name).unsupported_reasons(backend, smallest_problem(name))
     ]
+
+
+def smallest_problem(attention: str) -> Problem:
+    """A problem of ``SHAPE``, with a mask only where there must be one."""
+    return Problem(*SHAPE, causal=attention_impls.get(attention).causal_only)
+
+
+def masks(form: Form) -> list[bool]:
+    """The values of ``causal`` that the attention has a form for."""
+    return [True] if form.spec.causal_only else [False, True]
+
+
+def skip_unless_defined(form: Form, causal: bool) -> None:
+    """Skip a test of the form that is not causal where there is none."""
+    if causal not in masks(form):
+        pytest.skip(f"{form.attention} is causal only")
 
 
 def eager_forms() -> list[Form]:

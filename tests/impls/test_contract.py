@@ -7,7 +7,19 @@ import torch
 
 from attention_impls import InvalidArgument, blocks, chunks, element_wise
 
-from .support import DTYPES, SHAPE, Form, draw, eager_forms, error, forms, rounding, tracked
+from .support import (
+    DTYPES,
+    SHAPE,
+    Form,
+    draw,
+    eager_forms,
+    error,
+    forms,
+    masks,
+    rounding,
+    skip_unless_defined,
+    tracked,
+)
 
 every_form = pytest.mark.parametrize("form", forms(), ids=str)
 every_variant = pytest.mark.parametrize("form", eager_forms(), ids=str)
@@ -27,6 +39,14 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(blocks.BLOCK_ELEMENTS, "cpu", 2 * 8 * 24)
     monkeypatch.setitem(blocks.LEAST_BLOCKS, "cpu", 1)
     monkeypatch.setitem(blocks.LEAST_CAUSAL_BLOCKS, "cpu", 1)
+
+
+@pytest.fixture(autouse=True)
+def only_forms_that_are_defined(request: pytest.FixtureRequest) -> None:
+    """Tests of both masks test one where an attention is causal only."""
+    asked = getattr(request.node, "callspec", None)
+    if asked and {"form", "causal"} <= set(asked.params):
+        skip_unless_defined(asked.params["form"], asked.params["causal"])
 
 
 @every_form
@@ -151,7 +171,7 @@ def test_an_average_of_equal_values_is_that_value(form: Form, causal: bool) -> N
 @pytest.mark.parametrize("form", [f for f in forms() if not f.spec.averages], ids=str)
 def test_every_attention_that_does_not_average_says_so(form: Form) -> None:
     query, key, value = draw()
-    output = form(query, key, torch.ones_like(value))
+    output = form(query, key, torch.ones_like(value), causal=masks(form)[0])
     assert error(output, torch.ones_like(value)) > 0.1
 
 
@@ -249,6 +269,32 @@ def test_tensors_that_break_the_rules_are_refused(form: Form) -> None:
     for message, inputs in refused.items():
         with pytest.raises(InvalidArgument, match=message):
             form(*inputs)
+
+
+@pytest.mark.parametrize("form", [f for f in forms() if f.spec.causal_only], ids=str)
+def test_what_is_causal_only_refuses_another_mask_in_the_words_of_the_table(form: Form) -> None:
+    words = f"{form.attention} is causal only; use --causal"
+    assert form.spec.unsupported_reasons(form.backend, form.problem()) == [words]
+    for problem in (form.problem(causal=True), form.problem(decode=True)):
+        assert form.spec.unsupported_reasons(form.backend, problem) == []
+    with pytest.raises(InvalidArgument, match=words):
+        form(*draw())
+    with pytest.raises(InvalidArgument, match=words):
+        form.oracle(*draw())
+
+
+@pytest.mark.parametrize(
+    "form",
+    [f for f in forms() if any(not each.learned for each in f.spec.operands(f.problem()).values())],
+    ids=str,
+)
+def test_an_operand_of_every_token_that_is_missing_or_of_another_shape_is_named(form: Form) -> None:
+    inputs, causal = draw(), masks(form)[0]
+    op, operands = form.spec.backends[form.backend].op, form.operands(inputs[2], causal)
+    for name, operand in operands.items():
+        for wrong, found in ((None, "None"), (operand[:, :, 1:], "shape")):
+            with pytest.raises(InvalidArgument, match=f"{name}=.*{found}"):
+                op(*inputs, causal=causal, **{**operands, name: wrong})
 
 
 @every_form

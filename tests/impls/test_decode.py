@@ -34,26 +34,27 @@ def empty_state(form: Form, dtype: torch.dtype) -> Any:
     return recurrence(form).init_state(form.problem(dtype=str(dtype).removeprefix("torch.")))
 
 
-def prefill(form: Form, inputs: Sequence[Tensor], state: Any = None) -> tuple[Tensor, Any]:
+def prefill(form: Form, inputs: Sequence[Tensor], state: Any = None, start: int = 0) -> tuple[Tensor, Any]:
+    """Of the tokens from position ``start`` on: what every token brings belongs to its position."""
     query, key, value = inputs
-    keywords = {**form.hyperparameters, **form.operands(value, causal=True)}
+    keywords = {**form.hyperparameters, **form.operands(value, causal=True, start=start)}
     return recurrence(form).prefill(query, key, value, state, **keywords)
 
 
-def token_operands(form: Form, value: Tensor, position: int) -> dict[str, Tensor]:
+def token_operands(form: Form, value: Tensor, position: int, start: int = 0) -> dict[str, Tensor]:
     """The operands of a step: what is learned, and what that token brings."""
     known = form.spec.operands(form.problem(causal=True))
     return {
         name: x if known[name].learned else x[:, :, position]
-        for name, x in form.operands(value, causal=True).items()
+        for name, x in form.operands(value, causal=True, start=start).items()
     }
 
 
-def step_through(form: Form, inputs: Sequence[Tensor], state: Any) -> tuple[Tensor, Any]:
-    """The outputs of one step per token, and the state after the last."""
+def step_through(form: Form, inputs: Sequence[Tensor], state: Any, start: int = 0) -> tuple[Tensor, Any]:
+    """The outputs of one step per token from position ``start`` on, and the state after the last."""
     outputs = []
     for position, (query, key, value) in enumerate(zip(*(x.unbind(2) for x in inputs), strict=True)):
-        keywords = {**form.hyperparameters, **token_operands(form, inputs[2], position)}
+        keywords = {**form.hyperparameters, **token_operands(form, inputs[2], position, start)}
         output, state = recurrence(form).step(query, key, value, state, **keywords)
         outputs.append(output)
     return torch.stack(outputs, 2), state
@@ -85,7 +86,7 @@ def test_filling_in_a_context_and_stepping_on_is_the_parallel_form(
 ) -> None:
     inputs = draw(dtype=dtype)
     first, state = prefill(form, [x[:, :, :context] for x in inputs])
-    rest, _ = step_through(form, [x[:, :, context:] for x in inputs], state)
+    rest, _ = step_through(form, [x[:, :, context:] for x in inputs], state, start=context)
     whole = form(*inputs, causal=True).double()
     assert error(torch.cat((first, rest), 2), whole) <= 2 * rounding(form, dtype, inputs[2])
 
@@ -97,10 +98,11 @@ def test_a_context_may_be_filled_in_part_by_part(
 ) -> None:
     monkeypatch.setitem(chunks.CHUNK_ELEMENTS, "cpu", 1)  # chunks of 16 rows, so that parts hold several
     inputs = draw(1, 2, 150, 4, dtype=dtype)
-    state, outputs = None, []
+    state, outputs, start = None, [], 0
     for part in zip(*(torch.split(x, [1, 40, 64, 45], 2) for x in inputs), strict=True):
-        output, state = prefill(form, part, state)
+        output, state = prefill(form, part, state, start)
         outputs.append(output)
+        start += output.shape[2]
     whole, expected = prefill(form, inputs)
     assert error(torch.cat(outputs, 2), whole.double()) <= 2 * rounding(form, dtype, inputs[2])
     assert_alike(form, dtype, state, expected)
@@ -137,7 +139,7 @@ def test_two_states_merge_into_that_of_all_their_tokens(form: Form, dtype: torch
     if merge is None:
         pytest.skip("its states cannot be merged")
     earlier = prefill(form, [x[:, :, :context] for x in inputs])[1]
-    later = prefill(form, [x[:, :, context:] for x in inputs])[1]
+    later = prefill(form, [x[:, :, context:] for x in inputs], start=context)[1]
     before = [x.clone() for x in tensors(earlier) + tensors(later)]
     assert_alike(form, dtype, merge(earlier, later), prefill(form, inputs)[1])
     assert all(map(torch.equal, tensors(earlier) + tensors(later), before))
