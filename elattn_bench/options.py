@@ -47,7 +47,7 @@ Impls = Annotated[
         "--impl",
         "-i",
         metavar="IMPLS",
-        help="Attentions, or attention/backend, with commas. See: elattn-bench list",
+        help="Attentions, attention/backend, or module:name of your own, with commas. See: elattn-bench list",
         show_default="the papers' attentions and softmax",
         rich_help_panel=_GRID,
     ),
