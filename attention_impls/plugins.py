@@ -30,7 +30,7 @@ NAME = re.compile(r"[\w.-]+")  # what an impl can be called: the rest has a mean
 
 def names() -> list[str]:
     """Names of the entry points of installed packages; none of them is imported."""
-    return list(_entry_points())
+    return sorted(_entry_points())
 
 
 @cache

@@ -54,5 +54,5 @@ def get(name: str) -> AttentionSpec:
         return plugins.named(name)
     if name in plugins.names():
         return plugins.installed(name)
-    known = [*ATTENTIONS, *plugins.names()]
+    known = list(dict.fromkeys([*ATTENTIONS, *plugins.names()]))
     raise UnknownAttention(f"no attention is named '{name}'{nearest(name, known)}; known: {', '.join(known)}")

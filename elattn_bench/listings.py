@@ -48,10 +48,10 @@ def summary_report(lines: Sequence[LineSummary]) -> Report:
     return Report([table] if lines else [], [_summary_record(line) for line in lines], _ungated_notes(lines))
 
 
-def _ungated_notes(lines: Sequence[LineSummary]) -> list[str]:
+def _ungated_notes(lines: Sequence[LineSummary]) -> Sequence[str]:
     labels = dict.fromkeys(line.label for line in lines if line.ungated)
     if not labels:
-        return []
+        return ()
     return [f"Ungated, without an oracle to say that the numbers are right: {', '.join(labels)}."]
 
 

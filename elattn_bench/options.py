@@ -47,7 +47,8 @@ Impls = Annotated[
         "--impl",
         "-i",
         metavar="IMPLS",
-        help="Attentions, or attention/backend, with commas; or all. See: elattn-bench list",
+        help="Attentions, attention/backend, all, or module:name of your own, with commas. "
+        "See: elattn-bench list",
         show_default="the papers' attentions and softmax",
         rich_help_panel=_GRID,
     ),

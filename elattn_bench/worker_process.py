@@ -118,7 +118,7 @@ def _failure(error: BaseException, arguments: tuple[Any, ...]) -> Skipped:
         with contextlib.suppress(Exception):  # of an error that cannot be told
             if told := tracebacks.of_user(error):
                 return Skipped("error", f"{_in_one_line(error)} ({tracebacks.place(error)})", told)
-    return Skipped("error", _in_one_line(error), traceback.format_exc())
+    return Skipped("error", _in_one_line(error), "".join(traceback.format_exception(error)))
 
 
 def _in_one_line(error: BaseException) -> str:
