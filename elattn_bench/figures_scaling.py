@@ -53,6 +53,20 @@ def draw_scaling(run: Run) -> Iterator[tuple[str, Figure]]:
     yield "scaling", draw_figure(run, facet, rows, assign_styles(map(Line.of, run.rows)))
 
 
+def draw_decode(run: Run) -> Iterator[tuple[str, Figure]]:
+    """Of mode decode, a figure per batch and other sizes: latency per token and the state, all orders."""
+    styles = assign_styles(map(Line.of, run.rows))
+    for facet, rows in by_facet(run.rows).items():
+        if facet.mode == "decode" and any(row.ok for row in rows):
+            yield _decode_stem(facet), draw_figure(run, facet, rows, styles)
+
+
+def _decode_stem(facet: Facet) -> str:
+    cold = "-cold" if facet.cache == "cold" else ""
+    level = "" if facet.level == "op" else f"{facet.level}-"
+    return f"decode-{level}{facet.dtype}-batch{facet.batch}-heads{facet.heads}-dim{facet.dim}{cold}"
+
+
 def _interest(facet: Facet) -> tuple[bool, bool, bool, bool, int, int, int]:
     """op, forward, non-causal, float32 first; then the largest dim, the smallest batch, the fewest heads."""
     return (

@@ -86,7 +86,10 @@ class Subject:
                 raise BrokenContract(broken)
             return result
 
+        sums = self._load.sums()  # outside of what is measured: they need memory
         self._peak = memory.measure(timed, self._case.device)
+        if not torch.equal(sums, self._load.sums()):
+            raise BrokenContract(workload.MODIFIES)
         return took
 
     def memory_fields(self) -> dict[str, Any]:
