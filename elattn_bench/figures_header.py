@@ -47,6 +47,19 @@ def unsupported_legend(rows: Iterable[Row]) -> str:
     return f"Unsupported: {', '.join(absent)}." if absent else ""
 
 
+def same_state_legend(rows: Iterable[Row]) -> str:
+    """Which lines of the state cover each other, for their states are of one size, if any."""
+    sizes: defaultdict[str, set[tuple[int, ...]]] = defaultdict(set)
+    for row in rows:
+        if row.ok and row.state_bytes:
+            sizes[row.label].add((row.batch, row.heads, row.dim, row.seq_len, row.state_bytes))
+    alike: defaultdict[frozenset[tuple[int, ...]], list[str]] = defaultdict(list)
+    for label, found in sizes.items():
+        alike[frozenset(found)].append(label)
+    groups = [", ".join(labels) for labels in alike.values() if len(labels) > 1]
+    return f"States of one size: {'; '.join(groups)}." if groups else ""
+
+
 def header_height(lines: Sequence[str]) -> float:
     """The height of title and lines, in inches."""
     return EDGE + TITLE + LINE * len(lines)

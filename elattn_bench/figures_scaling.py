@@ -7,7 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from elattn_bench.analysis import Facet, by_facet
-from elattn_bench.figures_header import describe, draw_header, header_height, mark_legend, unsupported_legend
+from elattn_bench.figures_header import (
+    describe,
+    draw_header,
+    header_height,
+    mark_legend,
+    same_state_legend,
+    unsupported_legend,
+)
 from elattn_bench.figures_legend import draw_legend, legend_height, spread_out
 from elattn_bench.figures_panel import (
     LATENCY,
@@ -92,6 +99,8 @@ def draw_figure(run: Run, facet: Facet, rows: Sequence[Row], styles: Mapping[str
     shown = [quantity_in(facet.mode, item) for item in (LATENCY, MEMORY)]
     quantities = [item for item in shown if any(row.ok and item.value(row) for row in rows)]
     remarks = [LATENCY.caption, mark_legend(rows), unsupported_legend(rows)]
+    if facet.mode == "decode":
+        remarks.append(same_state_legend(rows))
     lines = describe(run, facet.setting, _sizes(facet), remarks)
     named = (len(labels) - 1) * NAME_POINTS <= PANEL_HEIGHT * 72
     below = TICKS + (0 if named else legend_height(labels))
