@@ -56,7 +56,7 @@ def same_state_legend(rows: Iterable[Row]) -> str:
     alike: defaultdict[frozenset[tuple[int, ...]], list[str]] = defaultdict(list)
     for label, found in sizes.items():
         alike[frozenset(found)].append(label)
-    groups = [", ".join(labels) for labels in alike.values() if len(labels) > 1]
+    groups = [", ".join(sorted(labels)) for labels in alike.values() if len(labels) > 1]
     return f"States of one size: {'; '.join(groups)}." if groups else ""
 
 
