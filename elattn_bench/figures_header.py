@@ -28,7 +28,8 @@ def describe(run: Run, setting: Setting, sizes: Sequence[str], remarks: Sequence
     device = f"{run.device_name}, {threads} threads" if threads else run.device_name
     fixed = ", ".join([f"{setting.level} level", *setting.text.split(", ")[1:], *sizes])
     text = " ".join([f"{fixed}.", *filter(None, remarks)])
-    return [*textwrap.wrap(f"{device}; run {run.name}", LETTERS), *textwrap.wrap(text, LETTERS)]
+    wrapped = textwrap.wrap(text, LETTERS, break_on_hyphens=False)  # names hold hyphens
+    return [*textwrap.wrap(f"{device}; run {run.name}", LETTERS), *wrapped]
 
 
 def mark_legend(rows: Iterable[Row]) -> str:
