@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from attention_impls.chunks import accumulator_dtype
+from attention_impls import kv_cache
+from attention_impls.chunks import accumulator_dtype, chunk_rows
 from attention_impls.hyperparameters import DISTANCE_SCALE, check
 from attention_impls.validate import validate_qkv
 
@@ -52,14 +53,7 @@ def eager(query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False, sc
     Paper: Feng 2025, arXiv 2501.05730 (from its abstract; the code is not public).
     """
     _check(query, key, value, scale)
-    wide = accumulator_dtype(query.dtype)
-    root = math.sqrt(scale / math.log(2))  # exp(-scale x^2) = 2^-(root x)^2, and exp2 is the faster one
-    # Per channel, so that the softmax runs along contiguous memory: [batch * heads * head_dim, seq_len].
-    rows = (_as_rows(x) for x in (root * query.to(wide), root * key.to(wide), value.to(wide)))
-    output: Tensor = _Blocked.apply(*rows, causal)  # type: ignore[no-untyped-call]
-    batch, heads, length, head_dim = query.shape
-    channels = output.view(batch, heads, head_dim, length)
-    return channels.transpose(-1, -2).to(query.dtype).contiguous()
+    return _by_distances(query, key, value, scale, causal)
 
 
 def sdpa(query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False, scale: float = 1.0) -> Tensor:
@@ -73,19 +67,7 @@ def sdpa(query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False, sca
     Complexity: O(L^2 D) time, O(L D) memory.
     """
     _check(query, key, value, scale)
-    wide = accumulator_dtype(query.dtype)
-    width = SDPA_WIDTH.get(query.device.type, 8)
-    query_wide, key_wide, value_wide = query.to(wide), key.to(wide), value.to(wide)
-    queries, keys, values = (
-        _as_heads([2 * scale * query_wide, torch.ones_like(query_wide)], width),
-        _as_heads([key_wide, -scale * key_wide.square()], width),
-        _as_heads([value_wide], width),
-    )
-    kernel = SDPBackend.EFFICIENT_ATTENTION if query.is_cuda else SDPBackend.FLASH_ATTENTION
-    with sdpa_kernel(kernel):
-        output = F.scaled_dot_product_attention(queries, keys, values, is_causal=causal, scale=1.0)
-    channels = torch.unflatten(output[..., 0], 1, (query.shape[1], query.shape[3]))
-    return channels.transpose(-1, -2).to(query.dtype).contiguous()
+    return _by_products(query, key, value, scale, causal=causal)
 
 
 def oracle(query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False, scale: float = 1.0) -> Tensor:
@@ -101,8 +83,103 @@ def oracle(query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False, s
     return torch.einsum("bhijd,bhjd->bhid", weights, value) / weights.sum(3)
 
 
+@torch.no_grad()
+def prefill(
+    query: Tensor, key: Tensor, value: Tensor, state: kv_cache.State | None = None, *, scale: float = 1.0
+) -> tuple[Tensor, kv_cache.State]:
+    """Many tokens at once: [batch, heads, seq_len, head_dim] -> (causal output, cache after the last).
+
+    Blocked as ``eager``. With a state, the tokens follow those that it stands for. Errors as ``eager``.
+    Computes no gradients.
+    """
+    _check(query, key, value, scale)
+    cache = kv_cache.extended(state, key, value)
+    return _by_distances(query, *cache.held, scale, causal=True), cache
+
+
+@torch.no_grad()
+def step(
+    query: Tensor, key: Tensor, value: Tensor, state: kv_cache.State, *, scale: float = 1.0
+) -> tuple[Tensor, kv_cache.State]:
+    """One token: tensors [batch, heads, head_dim] and the cache so far -> (output, new cache).
+
+    In blocks of tokens, each relative to the greatest weight so far. Computes no gradients.
+
+    Complexity: O(L D) time and state after L tokens; beside the cache a block's temporaries.
+    """
+    check("element-wise", DISTANCE_SCALE, scale)
+    cache = kv_cache.appended(state, key, value)
+    wide, root = accumulator_dtype(query.dtype), math.sqrt(scale / math.log(2))
+    token = root * query.to(wide)[:, :, None]
+    top, total, weighted = torch.full_like(token, -math.inf), torch.zeros_like(token), torch.zeros_like(token)
+    for keys, values in kv_cache.blocks(cache, chunk_rows(cache.keys)):
+        weights = torch.sub(token, keys.to(wide), alpha=root).square_().neg_()
+        higher = torch.maximum(top, weights.amax(2, keepdim=True))
+        weights.sub_(higher).exp2_()
+        decay, top = top.sub_(higher).exp2_(), higher
+        total.mul_(decay).add_(weights.sum(2, keepdim=True))
+        weighted.mul_(decay).add_(weights.mul_(values).sum(2, keepdim=True))
+    return weighted.div_(total)[:, :, 0].to(query.dtype), cache
+
+
+@torch.no_grad()
+def sdpa_prefill(
+    query: Tensor, key: Tensor, value: Tensor, state: kv_cache.State | None = None, *, scale: float = 1.0
+) -> tuple[Tensor, kv_cache.State]:
+    """As ``prefill``, by the fused kernel; with a state, a mask of [seq_len, tokens] is held."""
+    _check(query, key, value, scale)
+    cache = kv_cache.extended(state, key, value)
+    count = query.shape[-2]
+    mask = kv_cache.past(count, cache) if cache.tokens > count else None
+    return _by_products(query, *cache.held, scale, causal=mask is None, mask=mask), cache
+
+
+@torch.no_grad()
+def sdpa_step(
+    query: Tensor, key: Tensor, value: Tensor, state: kv_cache.State, *, scale: float = 1.0
+) -> tuple[Tensor, kv_cache.State]:
+    """As ``step``, by the fused kernel. Its two-dimensional heads are made of the whole cache in every step:
+    O(L D) temporaries, several times the cache."""
+    check("element-wise", DISTANCE_SCALE, scale)
+    cache = kv_cache.appended(state, key, value)
+    return _by_products(query[:, :, None], *cache.held, scale, causal=False)[:, :, 0], cache
+
+
+def _by_distances(query: Tensor, key: Tensor, value: Tensor, scale: float, causal: bool) -> Tensor:
+    """The blocked form. The queries are the last of the keys' positions."""
+    wide = accumulator_dtype(query.dtype)
+    root = math.sqrt(scale / math.log(2))  # exp(-scale x^2) = 2^-(root x)^2, and exp2 is the faster one
+    # Per channel, so that the softmax runs along contiguous memory: [batch * heads * head_dim, seq_len].
+    rows = (_as_rows(x) for x in (root * query.to(wide), root * key.to(wide), value.to(wide)))
+    output: Tensor = _Blocked.apply(*rows, causal)  # type: ignore[no-untyped-call]
+    batch, heads, length, head_dim = query.shape
+    channels = output.view(batch, heads, head_dim, length)
+    return channels.transpose(-1, -2).to(query.dtype).contiguous()
+
+
+def _by_products(
+    query: Tensor, key: Tensor, value: Tensor, scale: float, *, causal: bool, mask: Tensor | None = None
+) -> Tensor:
+    """The fused form, two-dimensional heads and all."""
+    wide = accumulator_dtype(query.dtype)
+    width = SDPA_WIDTH.get(query.device.type, 8)
+    query_wide, key_wide, value_wide = query.to(wide), key.to(wide), value.to(wide)
+    queries, keys, values = (
+        _as_heads([2 * scale * query_wide, torch.ones_like(query_wide)], width),
+        _as_heads([key_wide, -scale * key_wide.square()], width),
+        _as_heads([value_wide], width),
+    )
+    kernel = SDPBackend.EFFICIENT_ATTENTION if query.is_cuda else SDPBackend.FLASH_ATTENTION
+    with sdpa_kernel(kernel):
+        output = F.scaled_dot_product_attention(queries, keys, values, mask, is_causal=causal, scale=1.0)
+    channels = torch.unflatten(output[..., 0], 1, (query.shape[1], query.shape[3]))
+    return channels.transpose(-1, -2).to(query.dtype).contiguous()
+
+
 class _Blocked(torch.autograd.Function):
     """Smoothing of every row of values [rows, seq_len] by 2^-(query - key)^2, block by block.
+
+    Queries may be fewer than keys: they are then the last ones' positions.
 
     Blocks live in buffers that are allocated once: neither forward nor backward holds more, and the
     allocator's heap does not fragment under thousands of short-lived blocks.
@@ -112,7 +189,7 @@ class _Blocked(torch.autograd.Function):
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, causal: bool) -> Tensor:
         output = torch.empty_like(query)
         logs = torch.empty_like(query) if any(ctx.needs_input_grad) else None
-        for part, rows, keys, (buffer,) in _blocks(query, causal, buffers=1):
+        for part, rows, keys, (buffer,) in _blocks(query, key, causal, buffers=1):
             scores = _scores(query[part, rows], key[part, keys], query.new_zeros(()), buffer, causal)
             top = scores.amax(-1, keepdim=True)
             weights = scores.sub_(top).exp2_()
@@ -138,7 +215,7 @@ class _Blocked(torch.autograd.Function):
             torch.zeros_like(key),
             torch.zeros_like(value),
         )
-        for part, rows, keys, (buffer, other) in _blocks(query, ctx.causal, buffers=2):
+        for part, rows, keys, (buffer, other) in _blocks(query, key, ctx.causal, buffers=2):
             offsets = -logs[part, rows, None]
             weights = _scores(query[part, rows], key[part, keys], offsets, buffer, ctx.causal).exp2_()
             gradient = upstream[part, rows]
@@ -153,17 +230,19 @@ class _Blocked(torch.autograd.Function):
         return grad_query.mul_(slope), grad_key.mul_(slope), grad_value, None
 
 
-def _blocks(query: Tensor, causal: bool, buffers: int) -> Iterator[tuple[slice, slice, slice, list[Tensor]]]:
+def _blocks(
+    query: Tensor, key: Tensor, causal: bool, buffers: int
+) -> Iterator[tuple[slice, slice, slice, list[Tensor]]]:
     """Channels, queries and keys of every block, and the buffers that all blocks share."""
-    channels, length = query.shape
+    (channels, length), width = query.shape, key.shape[1]
     limit = BLOCK_ELEMENTS.get(query.device.type, BLOCK_ELEMENTS["cpu"])
-    rows = min(length, max(1, min(BLOCK_ROWS, limit // length)))
-    parts = min(channels, max(1, limit // (rows * length)))
-    shared = [query.new_empty(parts * rows * length) for _ in range(buffers)]
+    rows = min(length, max(1, min(BLOCK_ROWS, limit // width)))
+    parts = min(channels, max(1, limit // (rows * width)))
+    shared = [query.new_empty(parts * rows * width) for _ in range(buffers)]
     for first in range(0, channels, parts):
         for start in range(0, length, rows):
             stop = min(start + rows, length)
-            keys = slice(0, stop if causal else length)
+            keys = slice(0, width - length + stop if causal else width)
             yield slice(first, min(first + parts, channels)), slice(start, stop), keys, shared
 
 

@@ -57,9 +57,10 @@ def resolved(target: str | Callable[..., Any]) -> Any:
 
 @dataclass(frozen=True)
 class Recurrence:
-    """An attention one token at a time: a state of fixed size stands for all tokens so far.
+    """An attention one token at a time: a state stands for all tokens so far.
 
-    A state is a tensor, or a tuple of tensors and numbers; nobody changes one that was passed in.
+    A state is a tensor, or a tuple of tensors and numbers; nobody changes what one that was passed in stands
+    for. Most have a fixed size; a KV cache is one that grows.
 
     Args:
         init_state_target: ``module:function`` of (problem) -> the empty state before the first token.
@@ -70,12 +71,15 @@ class Recurrence:
             [batch, heads, head_dim].
         merge_target: of (earlier, later) -> the state after the tokens of the one and then of the other,
             neither empty; None where two states cannot be merged.
+        in_place: a step writes into spare rows of the state; what the state stands for is not changed. Such
+            a state has a field ``tokens``: that many rows, dimension 2 of its tensors, are what it stands for.
     """
 
     init_state_target: str
     prefill_target: str
     step_target: str
     merge_target: str | None = None
+    in_place: bool = False
 
     @cached_property
     def init_state(self) -> Callable[[Problem], Any]:
@@ -102,6 +106,14 @@ class Recurrence:
             return None
         merge: Callable[[Any, Any], Any] = pkgutil.resolve_name(self.merge_target)
         return merge
+
+    def held(self, state: Any) -> list[Tensor]:
+        """The tensors that a state stands for: all that it has, without spare rows."""
+        import torch
+
+        parts = [state] if isinstance(state, torch.Tensor) else state
+        tensors = [part for part in parts if isinstance(part, torch.Tensor)]
+        return [x[:, :, : state.tokens] for x in tensors] if self.in_place else tensors
 
 
 @dataclass(frozen=True)
@@ -187,7 +199,8 @@ class AttentionSpec:
         cost: minimal work of a core call (with the gradients when ``problem.backward``); ``unknown_cost``
             where nobody knows.
         decode_cost: minimal work of one step, or None where there is no recurrent form.
-        state_bytes: size of the recurrent state, or None where there is none.
+        state_bytes: size of the recurrent state, or None where there is none; without a cache's spare rows.
+        state_grows: the state is a cache of the tokens so far: it, and the work of a step, grow with seq_len.
         operands: what the op takes beside query, key and value, by keyword.
         projections: what an ``AttentionLayer`` puts around it.
         key_dim: width of a query and a key, of a problem's head_dim unless another.
@@ -219,6 +232,7 @@ class AttentionSpec:
     hyperparameters: Mapping[str, Hyperparameter] = field(default_factory=dict)
     decode_cost: Callable[[Problem], Cost] | None = None
     state_bytes: Callable[[Problem], int] | None = None
+    state_grows: bool = False
     operands: Callable[[Problem], Mapping[str, Operand]] = no_operands
     projections: Projections = MATRICES
     key_dim: Callable[[Problem], int] | None = None
@@ -358,7 +372,10 @@ class AttentionSpec:
         others = [name for name, known in self.backends.items() if known.recurrence is not None]
         if others:
             return [f"{self.name}/{backend} has no recurrent form; use {' or '.join(others)}"]
-        return [f"{self.name} has no recurrent form: no state of fixed size stands for the tokens so far"]
+        return [
+            f"{self.name} has no recurrent form: no state of fixed size stands for the tokens so far, "
+            "and no cache of them is kept"
+        ]
 
     def best_backend(self, problem: Problem) -> str:
         """The preferred backend among those that can run the problem, else the first of all."""

@@ -274,7 +274,7 @@ class Case(Labelled):
 
     @property
     def state_bytes(self) -> int | None:
-        """Size of the recurrent state, where the attention has one."""
+        """Size of the state that a decode step starts from, where the attention has one; of a cache its tokens."""
         size = self.spec.state_bytes
         return size(self.problem) if size else None
 
@@ -282,11 +282,14 @@ class Case(Labelled):
     def analytic_memory_bytes(self) -> int | None:
         """What one call holds above its inputs by formula; None where the backend has none.
 
-        In mode ``decode`` what it must hold at least, whatever the backend: the new state and the output.
+        In mode ``decode`` what it must hold at least, whatever the backend: the new state and the output; of a
+        cache the output alone, for the new row is written where there is room.
         """
         if self.decodes:
             output = self.batch * self.dim * self.problem.element_size
-            return None if self.state_bytes is None else self.state_bytes + output
+            if self.state_bytes is None:
+                return None
+            return output if self.spec.state_grows else self.state_bytes + output
         backend = self.spec.backends.get(self.backend)
         if backend is None or backend.workspace is None:
             return None

@@ -1,4 +1,4 @@
-"""Figures of a run: latency and memory against length, latency against order and dim, as files."""
+"""Figures of a run: latency and memory against length, decoding, latency against order and dim, as files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from elattn_bench import figures_style as style
 from elattn_bench.errors import UsageError
 from elattn_bench.figures_grid import DIM, LATENCY_GRID, MEMORY_GRID, ORDER, draw_grids
-from elattn_bench.figures_scaling import draw_scaling
+from elattn_bench.figures_scaling import draw_decode, draw_scaling
 from elattn_bench.figures_style import FORMATS as FORMATS
 from elattn_bench.names import check_names
 from elattn_bench.rundir import PLOTS, Run
@@ -32,6 +32,7 @@ KINDS: Mapping[str, Kind] = {
     "scaling": Kind(draw_scaling, "at least one measured case"),
     "latency": Kind(partial(draw_grids, LATENCY_GRID), "at least one measured case"),
     "memory": Kind(partial(draw_grids, MEMORY_GRID), "cases with a measured peak memory"),
+    "decode": Kind(draw_decode, "cases measured in mode decode; sweep with --mode decode"),
     "order": Kind(partial(draw_grids, ORDER), "an attention measured in two orders; sweep with --order 2,6"),
     "dim": Kind(partial(draw_grids, DIM), "an attention measured in two dims; sweep with --dim 64,256"),
 }

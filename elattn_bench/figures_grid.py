@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 from elattn_bench.analysis import Setting, by_setting, select
 from elattn_bench.figures_families import Column, draw_families, is_crowded
-from elattn_bench.figures_header import describe, draw_header, header_height, mark_legend, unsupported_legend
+from elattn_bench.figures_header import (
+    describe,
+    draw_header,
+    header_height,
+    mark_legend,
+    same_state_legend,
+    unsupported_legend,
+)
 from elattn_bench.figures_legend import draw_legend, legend_height
 from elattn_bench.figures_panel import (
     DIMS,
@@ -16,6 +23,7 @@ from elattn_bench.figures_panel import (
     LENGTHS,
     MEMORY,
     ORDERS,
+    STATE,
     Across,
     Quantity,
     Series,
@@ -261,7 +269,8 @@ def _header_lines(page: Page, run: Run) -> list[str]:
     if len(page.columns) == 1:
         sizes.append(_column_name(page, page.columns[0]))
     rows = _rows(page)
-    remarks = [page.grid.quantity.caption, mark_legend(rows), unsupported_legend(rows), *page.notes]
+    states = same_state_legend(rows) if page.grid.quantity is STATE else ""
+    remarks = [page.grid.quantity.caption, mark_legend(rows), unsupported_legend(rows), states, *page.notes]
     return describe(run, page.setting, sizes, remarks)
 
 

@@ -28,7 +28,8 @@ def describe(run: Run, setting: Setting, sizes: Sequence[str], remarks: Sequence
     device = f"{run.device_name}, {threads} threads" if threads else run.device_name
     fixed = ", ".join([f"{setting.level} level", *setting.text.split(", ")[1:], *sizes])
     text = " ".join([f"{fixed}.", *filter(None, remarks)])
-    return [*textwrap.wrap(f"{device}; run {run.name}", LETTERS), *textwrap.wrap(text, LETTERS)]
+    wrapped = textwrap.wrap(text, LETTERS, break_on_hyphens=False)  # names hold hyphens
+    return [*textwrap.wrap(f"{device}; run {run.name}", LETTERS), *wrapped]
 
 
 def mark_legend(rows: Iterable[Row]) -> str:
@@ -45,6 +46,19 @@ def unsupported_legend(rows: Iterable[Row]) -> str:
         statuses[row.label].add(row.status)
     absent = [label for label, found in statuses.items() if found == {"unsupported"}]
     return f"Unsupported: {', '.join(absent)}." if absent else ""
+
+
+def same_state_legend(rows: Iterable[Row]) -> str:
+    """Which lines of the state cover each other, for their states are of one size, if any."""
+    sizes: defaultdict[str, set[tuple[int, ...]]] = defaultdict(set)
+    for row in rows:
+        if row.ok and row.state_bytes:
+            sizes[row.label].add((row.batch, row.heads, row.dim, row.seq_len, row.state_bytes))
+    alike: defaultdict[frozenset[tuple[int, ...]], list[str]] = defaultdict(list)
+    for label, found in sizes.items():
+        alike[frozenset(found)].append(label)
+    groups = [", ".join(sorted(labels)) for labels in alike.values() if len(labels) > 1]
+    return f"States of one size: {'; '.join(groups)}." if groups else ""
 
 
 def header_height(lines: Sequence[str]) -> float:

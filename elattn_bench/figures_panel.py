@@ -66,7 +66,10 @@ MEMORY = Quantity(
 )  # fmt: skip
 STEP = replace(LATENCY, title="Latency per token", label="latency of one step")
 STATE = replace(
-    MEMORY, title="Recurrent state", label="recurrent state", value=lambda row: row.state_bytes or None
+    MEMORY,
+    title="State",
+    label="state: sums, or a KV cache",
+    value=lambda row: row.state_bytes or None,
 )
 
 

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 from elattn_bench.analysis import Facet, by_facet
 from elattn_bench.figures_families import Column, draw_families, is_crowded
-from elattn_bench.figures_header import describe, draw_header, header_height, mark_legend, unsupported_legend
+from elattn_bench.figures_header import (
+    describe,
+    draw_header,
+    header_height,
+    mark_legend,
+    same_state_legend,
+    unsupported_legend,
+)
 from elattn_bench.figures_legend import draw_legend, legend_height
 from elattn_bench.figures_names import fit, name_lines, names_width
 from elattn_bench.figures_panel import (
@@ -47,6 +54,20 @@ def draw_scaling(run: Run) -> Iterator[tuple[str, Figure]]:
     yield "scaling", draw_figure(run, facet, rows, assign_styles(map(Line.of, run.rows)))
 
 
+def draw_decode(run: Run) -> Iterator[tuple[str, Figure]]:
+    """Of mode decode, a figure per batch and other sizes: latency per token and the state, all orders."""
+    styles = assign_styles(map(Line.of, run.rows))
+    for facet, rows in by_facet(run.rows).items():
+        if facet.mode == "decode" and any(row.ok for row in rows):
+            yield _decode_stem(facet), draw_figure(run, facet, rows, styles)
+
+
+def _decode_stem(facet: Facet) -> str:
+    cold = "-cold" if facet.cache == "cold" else ""
+    level = "" if facet.level == "op" else f"{facet.level}-"
+    return f"decode-{level}{facet.dtype}-batch{facet.batch}-heads{facet.heads}-dim{facet.dim}{cold}"
+
+
 def _interest(facet: Facet) -> tuple[bool, bool, bool, bool, int, int, int]:
     """op, forward, non-causal, float32 first; then the largest dim, the smallest batch, the fewest heads."""
     return (
@@ -78,6 +99,8 @@ def draw_figure(run: Run, facet: Facet, rows: Sequence[Row], styles: Mapping[str
     shown = [quantity_in(facet.mode, item) for item in (LATENCY, MEMORY)]
     quantities = [item for item in shown if any(row.ok and item.value(row) for row in rows)]
     remarks = [LATENCY.caption, mark_legend(rows), unsupported_legend(rows)]
+    if facet.mode == "decode":
+        remarks.append(same_state_legend(rows))
     lines = describe(run, facet.setting, _sizes(facet), remarks)
     title = " and ".join(quantity.title.lower() for quantity in quantities)
     title = f"{title.capitalize()} against {across.name}"

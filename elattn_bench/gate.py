@@ -14,7 +14,7 @@ import attention_impls
 from elattn_bench import workload
 from elattn_bench.cases import Case
 from elattn_bench.results import Skipped
-from elattn_bench.workload import not_a_step, own_layer_of, recurrence_of, tensors_of
+from elattn_bench.workload import not_a_step, own_layer_of, recurrence_of
 
 GATE_LENGTH = 64  # long enough for several chunks' worth of terms, short enough for an L x L x D oracle
 TOLERANCES = {"float64": 1e-9, "float32": 2e-4, "float16": 2e-2, "bfloat16": 1e-1}
@@ -162,9 +162,10 @@ def _compare_step(case: Case, drawn: Drawn) -> GateError:
                 _, state = recurrence.prefill(*qkv, state, **knobs, **operands)
         given = [x[:, :, -1].clone() for x in drawn.qkv]
         of_token = {name: x[:, :, -1] for name, x in drawn.of_tokens.items()}
-        before = [x.clone() for x in (*given, *tensors_of(state))]
+        inputs = [*given, *recurrence.held(state)]
+        before = [x.clone() for x in inputs]
         result = recurrence.step(*given, state, **knobs, **drawn.learned, **of_token)
-    if broken := not_a_step(result) or _broken(result[:1], given[2:], [*given, *tensors_of(state)], before):
+    if broken := not_a_step(result) or _broken(result[:1], given[2:], inputs, before):
         return GateError(broken=broken)
     if not case.spec.is_gated:
         return GateError()

@@ -68,6 +68,8 @@ class Subject:
     def __init__(self, case: Case, settings: Settings) -> None:
         self._case = case
         self._load = workload.build(case, settings.seed, settings.input_std)
+        # Before any call, for a second one may write over a row what the first one did.
+        self._sums = self._load.sums()
         self._peak: memory.Peak | None = None
 
     @property
@@ -89,6 +91,8 @@ class Subject:
             return result
 
         self._peak = memory.measure(timed, self._case.device)
+        if not torch.equal(self._sums, self._load.sums()):
+            raise BrokenContract(workload.MODIFIES)
         return took
 
     def memory_fields(self) -> dict[str, Any]:

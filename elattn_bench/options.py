@@ -284,7 +284,8 @@ FormatOption = Annotated[
 ]
 ForceCompare = Annotated[bool, Option("--force", help="Compare runs of different devices all the same.")]
 Kinds = Annotated[
-    str | None, Option("--kind", help="scaling, latency, memory, order, dim; all that apply if not given.")
+    str | None,
+    Option("--kind", help="scaling, latency, memory, decode, order, dim; all that apply if not given."),
 ]
 ImageFormats = Annotated[str, Option("--format", "-f", help="png, svg, pdf; comma-separated.")]
 PlotDir = Annotated[

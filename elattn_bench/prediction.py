@@ -138,10 +138,12 @@ class Predictor:
 def input_bytes(case: Case) -> Bytes:
     """What the case holds before its call: activations, parameters, in training the upstream gradient.
 
-    In mode ``decode`` the token's query, key and value, and the state; the context is gone by then.
+    In mode ``decode`` the token's query, key and value, and the state; the context is gone by then. A cache
+    is held with a spare row of keys and one of values.
     """
     if case.decodes:
-        return 3 * case.batch * case.dim * case.problem.element_size + (case.state_bytes or 0)
+        rows = 5 if case.spec.state_grows else 3
+        return rows * case.batch * case.dim * case.problem.element_size + (case.state_bytes or 0)
     activations = (3 if case.level == "op" else 1) + (case.mode == "train")
     return (activations * case.problem.elements + (case.params or 0)) * case.problem.element_size
 

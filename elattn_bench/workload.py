@@ -20,6 +20,7 @@ from elattn_bench.units import Bytes
 SEGMENT = 2**20  # elements of query, key and value that a context is made of: 4 MiB each in float32
 FEW_TOKENS = 64  # on which to see what parameters a module uses: those of the gate
 LEAST_ROWS = 16  # of a segment, however wide it is
+MODIFIES = "at the case's own length the call modifies its inputs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +30,14 @@ class Workload:
     inputs: every tensor that exists before the call: activations, parameters, upstream gradient, state.
     like: tensors of the shapes and dtypes that the results have.
     decodes: whether the call returns an output and a new state.
+    kept: rows of those inputs that a call may write behind, in place, and that must stay what they are.
     """
 
     call: Callable[[], object]
     inputs: Sequence[Tensor]
     like: Sequence[Tensor]
     decodes: bool = False
+    kept: Sequence[Tensor] = ()
 
     def broken(self, result: object, versions: Sequence[int]) -> str | None:
         """How a result of the call breaks its contract, or None.
@@ -58,15 +61,18 @@ class Workload:
                 return (
                     f"at the case's own length the result is {kind}, expected {list(like.shape)} {like.dtype}"
                 )
-        return (
-            None
-            if self.versions() == list(versions)
-            else "at the case's own length the call modifies its inputs"
-        )
+        return None if self.versions() == list(versions) else MODIFIES
 
     def versions(self) -> list[int]:
-        """How often each input was modified."""
-        return [tensor._version for tensor in self.inputs]
+        """How often each input was modified, but for those of which only some rows must stay."""
+        written = {tensor.data_ptr() for tensor in self.kept}
+        return [tensor._version for tensor in self.inputs if tensor.data_ptr() not in written]
+
+    def sums(self) -> Tensor:
+        """Float64 sums over the rows that must stay: a row written over shows. Block by block, not in one copy."""
+        blocks = (block for x in self.kept for block in torch.split(x, _rows_of(SEGMENT, x), 2))
+        found = [block.sum((0, 1, 3), dtype=torch.float64) for block in blocks]
+        return torch.cat(found) if found else torch.empty(0)
 
     @property
     def input_bytes(self) -> Bytes:
@@ -113,14 +119,19 @@ def fill_context(case: Case, seed: int = 0, std: float = 1.0) -> Any:
 
     Filling in must not take longer than measuring: a context of more than ``SEGMENT`` elements is its first
     segment again and again, drawn and filled in once, and the segment's state is merged with itself, by
-    doubling. Where states cannot be merged, every repetition is filled in. No step is faster or slower for
-    the values in its state. Nothing but the state outlives the call.
+    doubling; what is left over is filled in alone and merged too. Where states cannot be merged, every
+    repetition is filled in. No step is faster or slower for the values in its state. Nothing but the state
+    outlives the call.
+
+    Filling in a cache is quadratic, so its segments are of ``LEAST_ROWS`` tokens. All rows are written into
+    one buffer, which has a spare row: the step that is timed copies nothing but its token.
     """
     if not case.decodes:
         return None
     generator = torch.Generator(device=case.device).manual_seed(seed + 1)  # other tokens than the one to come
     problem, recurrence = case.problem, recurrence_of(case)
-    rows = min(problem.seq_len, max(LEAST_ROWS, SEGMENT // (problem.batch * problem.dim)))
+    elements = 0 if case.spec.state_grows else SEGMENT
+    rows = min(problem.seq_len, max(LEAST_ROWS, elements // (problem.batch * problem.dim)))
     segment = draw_qkv(case, generator, std, rows)
     learned, gates = draw_operands(case, generator, rows)
 
@@ -133,9 +144,11 @@ def fill_context(case: Case, seed: int = 0, std: float = 1.0) -> Any:
     times, rest = divmod(problem.seq_len, rows)
     with torch.no_grad():
         if recurrence.merge:
-            state = _repeated(fill(rows, None), times, recurrence.merge)
-        else:
-            state = functools.reduce(lambda state, _: fill(rows, state), range(times), None)
+            # What is written in place is written where there is room for all of it.
+            empty = recurrence.init_state(problem) if recurrence.in_place else None
+            state = _repeated(fill(rows, empty), times, recurrence.merge)
+            return recurrence.merge(state, fill(rest, None)) if rest else state
+        state = functools.reduce(lambda state, _: fill(rows, state), range(times), None)
         return fill(rest, state) if rest else state
 
 
@@ -158,6 +171,11 @@ def recurrence_of(case: Case) -> Recurrence:
     if recurrence is None:
         raise Unsupported("; ".join(case.unsupported_reasons()))
     return recurrence
+
+
+def _rows_of(elements: int, tensor: Tensor) -> int:
+    """Rows of [batch, heads, rows, head_dim] that hold about so many elements."""
+    return max(1, elements // (tensor.shape[0] * tensor.shape[1] * tensor.shape[3]))
 
 
 def tensors_of(state: Any) -> list[Tensor]:
@@ -189,14 +207,16 @@ def draw_operands(
 
 
 def _step(case: Case, generator: torch.Generator, std: float, state: Any) -> Workload:
-    problem, step = case.problem, recurrence_of(case).step
+    problem, recurrence = case.problem, recurrence_of(case)
+    step = recurrence.step
     query, key, value = (tensor[:, :, 0].contiguous() for tensor in draw_qkv(case, generator, std, 1))
     learned, of_tokens = draw_operands(case, generator, 1)
     operands = {**learned, **{name: tensor[:, :, 0] for name, tensor in of_tokens.items()}}
     keywords = {**problem.hyperparameters, **operands}
     call = _without_autograd(lambda: step(query, key, value, state, **keywords))
     inputs = [query, key, value, *operands.values(), *tensors_of(state)]
-    return Workload(call, inputs, [value], decodes=True)
+    kept = recurrence.held(state) if recurrence.in_place else []
+    return Workload(call, inputs, [value], decodes=True, kept=kept)
 
 
 def _op(case: Case, generator: torch.Generator, std: float) -> tuple[Callable[[], Tensor], list[Tensor]]:

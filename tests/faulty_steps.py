@@ -1,4 +1,7 @@
-"""Recurrent forms that misbehave: ``faulty_steps:wrong`` is linear attention with the step ``Steps.wrong``."""
+"""Recurrent forms that misbehave: ``faulty_steps:wrong`` is linear attention with the step ``Steps.wrong``.
+
+Those in ``CacheSteps`` are softmax attention with another step; ``forgetful`` has no recurrent form at all.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,22 @@ if TYPE_CHECKING:
 
 LINEAR = attention_impls.get("linear")
 MODULE = "attention_impls.linear"
+SOFTMAX = attention_impls.get("softmax")
+
+forgetful = replace(
+    LINEAR,
+    backends={"eager": replace(LINEAR.backends["eager"], recurrence=None)},
+    decode_cost=None,
+    state_bytes=None,
+)
 
 
 def __getattr__(name: str) -> AttentionSpec:
+    if not name.startswith("_") and name in vars(CacheSteps):
+        known = SOFTMAX.backends["eager"]
+        assert known.recurrence is not None
+        cached = replace(known.recurrence, step_target=f"faulty_steps:CacheSteps.{name}")
+        return replace(SOFTMAX, backends={"eager": replace(known, recurrence=cached)})
     if name.startswith("_") or name not in vars(Steps):
         raise AttributeError(name)
     recurrence = Recurrence(f"{MODULE}:init_state", f"{MODULE}:prefill", f"faulty_steps:Steps.{name}")
@@ -58,4 +74,25 @@ class Steps:
         output, new = LINEAR.step(query, key, value, state)
         if query.shape[0] > 1:  # the gate's batch is 1
             state.normaliser.add_(1)
+        return output, new
+
+
+class CacheSteps:
+    """Each is softmax attention's step, but for what its name says."""
+
+    @staticmethod
+    def over_the_last_row(
+        query: Tensor, key: Tensor, value: Tensor, state: Any, **knobs: Any
+    ) -> tuple[Tensor, Any]:
+        output, new = SOFTMAX.step(query, key, value, state, **knobs)
+        state.values[:, :, state.tokens - 1] = value
+        return output, new
+
+    @staticmethod
+    def over_the_last_row_later(
+        query: Tensor, key: Tensor, value: Tensor, state: Any, **knobs: Any
+    ) -> tuple[Tensor, Any]:
+        output, new = SOFTMAX.step(query, key, value, state, **knobs)
+        if query.shape[0] > 1:  # the gate's batch is 1
+            state.values[:, :, state.tokens - 1] = value
         return output, new

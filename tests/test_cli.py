@@ -92,23 +92,27 @@ def test_fail_on_ends_with_three_when_something_was_found(run_dir: Path) -> None
 def test_decoding_is_swept_compared_and_drawn(tmp_path: Path) -> None:
     run = tmp_path / "run"
     done = elattn(
-        "sweep", "-i", "softmax,linear,ea-series", "--mode", "decode", "--causal", "--no-causal", "--order", "2",
-        "--seq-len", "64,1024k", "--dim", "16", "--heads", "2", "--device", "cpu",
-        "--threads", "1", "--quick", "-o", run,
+        "sweep", "-i", "softmax/cudnn,softmax,linear,ea-series", "--mode", "decode",
+        "--causal", "--no-causal", "--order", "2", "--seq-len", "64,1024k", "--dim", "16", "--heads", "2",
+        "--device", "cpu", "--threads", "1", "--quick", "-o", run,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    found = {(row["attention"], row["seq_len"]): row for row in rows(run)}
-    assert len(found) == len(rows(run)) == 6
-    assert {row["status"] for (name, _), row in found.items() if name != "softmax"} == {"ok"}
-    assert found["softmax", "64"]["reason"].startswith("softmax has no recurrent form")
-    short, long = found["linear", "64"], found["linear", "1048576"]
+    found = {(f"{row['attention']}/{row['backend']}", row["seq_len"]): row for row in rows(run)}
+    assert len(found) == len(rows(run)) == 8
+    assert {row["status"] for (name, _), row in found.items() if name != "softmax/cudnn"} == {"ok"}
+    assert "softmax/cudnn has no recurrent form" in found["softmax/cudnn", "64"]["reason"]
+    for length in (64, 2**20):
+        cached = found["softmax/sdpa", str(length)]
+        assert int(cached["state_bytes"]) == 2 * length * 16 * 4
+        assert int(cached["analytic_memory_bytes"]) == 16 * 4
+    short, long = found["linear/eager", "64"], found["linear/eager", "1048576"]
     for column in ("state_bytes", "flops", "bytes_moved", "peak_memory_bytes", "analytic_memory_bytes"):
         assert short[column] == long[column] != ""
     tokens = float(short["tokens_per_s"]) * float(short["latency_ms_p50"]) / 1e3
     assert tokens == pytest.approx(1, rel=1e-5)
-    assert "softmax/sdpa is unsupported" in " ".join(elattn("compare", run).stdout.split())
+    assert "Speed-up over softmax/sdpa: op, decode" in elattn("compare", run).stdout
     assert "Speed-up over linear/eager: op, decode" in elattn("compare", run, "--reference", "linear").stdout
-    assert len(elattn("plot", run).stdout.splitlines()) == 3
+    assert len(elattn("plot", run).stdout.splitlines()) == 4
 
 
 def test_plot_draws_every_format_and_names_the_files(run_dir: Path) -> None:

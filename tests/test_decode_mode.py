@@ -10,19 +10,21 @@ import made_up
 import pytest
 import torch
 
-from attention_impls import Unsupported, linear
+from attention_impls import Unsupported, kv_cache, linear
 from elattn_bench import config, gate, sweep, workload
 from elattn_bench.cases import Case, Grid, Impl
 from elattn_bench.defaults import AXIS_DEFAULTS, RUN_DEFAULTS
 from elattn_bench.estimate import call_seconds
 from elattn_bench.gate import Gate
-from elattn_bench.prediction import Predictor
+from elattn_bench.prediction import Predictor, input_bytes
 from elattn_bench.results import Measurement, Skipped, make_row
 from elattn_bench.stats import BUDGETS
 from elattn_bench.worker import Settings, Worker
 
-EVERY = ["efficient/eager", "ea-series/eager", "hadamard/eager", "linear/eager"]
-every_impl = pytest.mark.parametrize("impl", EVERY)
+SUMS = ["efficient/eager", "ea-series/eager", "hadamard/eager", "linear/eager"]
+CACHES = ["softmax/sdpa", "softmax/eager", "element-wise/eager", "element-wise/sdpa"]
+every_impl = pytest.mark.parametrize("impl", [*SUMS, *CACHES])
+every_cache = pytest.mark.parametrize("impl", CACHES)
 LONG = 2**20
 
 
@@ -68,8 +70,8 @@ class TestCases:
     @pytest.mark.parametrize(
         ("impl", "axes", "reason"),
         [
-            ("softmax/sdpa", {}, "softmax has no recurrent form"),
-            ("element-wise/eager", {}, "element-wise has no recurrent form"),
+            ("faulty_steps:forgetful/eager", {}, "faulty_steps:forgetful has no recurrent form"),
+            ("softmax/cudnn", {}, "softmax/cudnn has no recurrent form; use sdpa or flash or math or eager"),
             ("ea-series/compile", {}, "ea-series/compile has no recurrent form; use fused or eager"),
             ("linear/eager", {"level": "layer"}, "use --level op"),
         ],
@@ -79,13 +81,22 @@ class TestCases:
         assert reason in found.unsupported_reasons()[-1]
         assert Gate().refusal(found) == Skipped("unsupported", "; ".join(found.unsupported_reasons()))
 
-    @every_impl
+    @pytest.mark.parametrize("impl", SUMS)
     def test_a_step_costs_the_same_after_any_context(self, impl: str) -> None:
         short, long = case(impl), case(impl, seq_len=LONG)
         assert short.cost == long.cost
         assert 0 < short.cost.flops < replace(short, mode="forward").cost.flops
         assert short.analytic_memory_bytes == long.analytic_memory_bytes
         assert call_seconds(short) == call_seconds(long)
+
+    @every_cache
+    def test_a_step_on_a_cache_costs_more_after_a_longer_context_and_holds_the_same(self, impl: str) -> None:
+        short, long = case(impl, seq_len=LONG // 64), case(impl, seq_len=LONG)
+        assert 60 < long.cost.flops / short.cost.flops < 64
+        assert 60 < long.cost.bytes / short.cost.bytes < 64
+        assert call_seconds(long) > call_seconds(short)
+        assert long.state_bytes == 2 * LONG * 16 * 4
+        assert long.analytic_memory_bytes == short.analytic_memory_bytes == 16 * 4
 
 
 class TestWorkload:
@@ -94,7 +105,8 @@ class TestWorkload:
         of = case(impl, dtype="bfloat16")
         load = workload.build(of)
         assert of.state_bytes is not None
-        assert load.input_bytes == 3 * 16 * 2 + of.state_bytes
+        spare = 2 * 16 * 2 if of.spec.state_grows else 0
+        assert load.input_bytes == 3 * 16 * 2 + of.state_bytes + spare == input_bytes(of)
 
     @every_impl
     def test_every_call_is_the_same_step(self, impl: str) -> None:
@@ -114,17 +126,18 @@ class TestWorkload:
         of = case(impl, seq_len=length, dtype="float64")
         whole = workload.fill_context(replace(of, seq_len=16))
         monkeypatch.setattr(workload, "SEGMENT", 16 * of.dim)
-        assert all(map(torch.equal, workload.tensors_of(whole), self.state(replace(of, seq_len=16))))
-        recurrence, generator = workload.recurrence_of(of), torch.Generator().manual_seed(1)
+        recurrence = workload.recurrence_of(of)
+        assert all(map(torch.equal, recurrence.held(whole), self.state(replace(of, seq_len=16))))
+        generator = torch.Generator().manual_seed(1)
         shape = (1, 2, min(length, 16), 8)
         segment = [workload._draw(of, shape, generator, 1.0) for _ in range(3)]
         query, key, value = (torch.cat([x] * 5, 2)[:, :, :length] for x in segment)
         _, expected = recurrence.prefill(query, key, value, **of.problem.hyperparameters)
-        for found, like in zip(self.state(of), workload.tensors_of(expected), strict=True):
+        for found, like in zip(self.state(of), recurrence.held(expected), strict=True):
             torch.testing.assert_close(found, like, rtol=1e-12, atol=1e-12)
 
     def state(self, of: Case) -> list[torch.Tensor]:
-        return workload.tensors_of(workload.fill_context(of))
+        return workload.recurrence_of(of).held(workload.fill_context(of))
 
     def test_states_that_cannot_be_merged_are_filled_in_to_the_same_end(
         self, monkeypatch: pytest.MonkeyPatch
@@ -154,6 +167,56 @@ class TestWorkload:
         assert sum(rows) == workload.SEGMENT // 512
         assert float(context.normaliser.min()) > LONG / 10  # of a feature map above 0
 
+    @every_cache
+    @pytest.mark.parametrize("seq_len", [1, 15, 16, 100, 2**16, 2**16 + 5])
+    def test_a_cache_is_filled_in_with_a_few_tokens_work_and_one_copy(
+        self, impl: str, seq_len: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        of = case(impl, seq_len=seq_len, dim=8)
+        recurrence, rows, written = workload.recurrence_of(of), [], []
+        prefill, write = recurrence.prefill, kv_cache._written
+
+        def counted(query: torch.Tensor, *rest: Any, **knobs: Any) -> Any:
+            rows.append(query.shape[2])
+            return prefill(query, *rest, **knobs)
+
+        def noted(state: Any, key: torch.Tensor, value: torch.Tensor) -> Any:
+            written.append(key.shape[2])
+            return write(state, key, value)
+
+        monkeypatch.setitem(recurrence.__dict__, "prefill", counted)
+        monkeypatch.setattr(kv_cache, "_written", noted)
+        context = workload.fill_context(of)
+        assert sum(rows) <= 2 * workload.LEAST_ROWS  # attention is quadratic in these
+        assert sum(written) <= seq_len + workload.LEAST_ROWS
+        assert (context.tokens, context.capacity) == (seq_len, seq_len + 1)
+
+    @every_cache
+    def test_a_step_that_is_timed_does_not_grow_the_buffers(self, impl: str) -> None:
+        of = case(impl)
+        context = workload.fill_context(of)
+        for load in (workload.build(of), workload.build(of, context=context)):
+            before = {x.data_ptr() for x in load.inputs}
+            for _ in range(3):
+                result: Any = load.call()
+                state = result[1]
+                assert state.tokens == 101
+                assert {x.data_ptr() for x in workload.tensors_of(state)} <= before
+
+    @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
+    @pytest.mark.parametrize("row", [0, 57, 99])
+    def test_a_row_written_over_shows_and_a_spare_row_does_not(
+        self, dtype: str, row: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(workload, "SEGMENT", 16 * 10)  # ten blocks
+        load = workload.build(case("softmax/sdpa", dtype=dtype))
+        sums, versions = load.sums(), load.versions()
+        assert load.broken(load.call(), versions) is None
+        assert torch.equal(load.sums(), sums)
+        keys, _ = load.kept
+        keys[:, :, row] = keys[:, :, row - 1]
+        assert not torch.equal(load.sums(), sums)
+
     def test_a_copy_of_a_context_lies_elsewhere_and_steps_alike(self) -> None:
         context = workload.fill_context(case())
         made, copied = workload.build(case()), workload.build(case(), context=context)
@@ -165,8 +228,8 @@ class TestWorkload:
         assert workload.fill_context(case(mode="forward")) is None
 
     def test_a_backend_without_a_recurrent_form_has_no_workload(self) -> None:
-        with pytest.raises(Unsupported, match="softmax has no recurrent form"):
-            workload.build(case("softmax/sdpa"))
+        with pytest.raises(Unsupported, match="softmax/cudnn has no recurrent form"):
+            workload.build(case("softmax/cudnn"))
 
     @pytest.mark.parametrize(
         ("name", "message"),
@@ -201,6 +264,7 @@ class TestGate:
             ("changes_its_state", "the call modifies its inputs"),
             ("without_a_state", "a step returns a Tensor, not an output and a state"),
             ("with_a_sequence", "output has shape [1, 2, 1, 8], the inputs have [1, 2, 8]"),
+            ("over_the_last_row", "the call modifies its inputs"),
         ],
     )
     def test_a_step_that_misbehaves_is_refused(self, name: str, message: str) -> None:
@@ -245,8 +309,16 @@ class TestRows:
         assert row.analytic_memory_bytes == state + 16 * 4
         assert row.gflops_per_s == pytest.approx(4 * 8 * 16 / 1e-3 / 1e9)
 
+    def test_work_on_a_cache_is_reading_it(self) -> None:
+        of = case("softmax/sdpa", seq_len=1024, batch=3, dtype="bfloat16")
+        row, token = make_row(of, made_up.measured(2.0)), 3 * 16 * 2
+        assert row.state_bytes == 1024 * 2 * token
+        assert (row.flops, row.bytes_moved) == (4 * 1025 * 3 * 16, 1024 * 2 * token + 6 * token)
+        assert row.analytic_memory_bytes == token
+        assert row.tokens_per_s == pytest.approx(3 / 2e-3)
+
     def test_what_cannot_decode_has_no_work(self) -> None:
-        row = make_row(case("softmax/sdpa"), made_up.UNSUPPORTED)
+        row = make_row(case("faulty_steps:forgetful/eager"), made_up.UNSUPPORTED)
         assert (row.flops, row.bytes_moved, row.state_bytes, row.analytic_memory_bytes) == (None,) * 4
 
 
@@ -258,6 +330,15 @@ class TestSweep:
         verdict = Predictor(memory_limit=2**20).verdict(case(heads=1, dim=1024))
         assert verdict is not None
         assert verdict.status == "predicted_oom"
+
+    @every_cache
+    def test_a_cache_that_cannot_fit_is_foreseen(self, impl: str) -> None:
+        huge = case(impl, batch=64, seq_len=LONG, dim=256, heads=8)
+        verdict = Predictor(memory_limit=32 * 2**30).verdict(huge)
+        assert verdict is not None
+        assert verdict.status == "predicted_oom"
+        assert "128 GiB inputs" in verdict.reason
+        assert Predictor(memory_limit=32 * 2**30).verdict(replace(huge, batch=8)) is None
 
     def test_a_context_that_has_to_be_filled_in_counts_where_cases_are_ordered(self) -> None:
         lengths = [2**n for n in range(4, 21, 4)]
@@ -287,7 +368,7 @@ def worker() -> Iterator[Worker]:
         yield worker
 
 
-@every_impl
+@pytest.mark.parametrize("impl", SUMS)
 def test_a_step_comes_back_measured(worker: Worker, impl: str) -> None:
     of = case(impl, seq_len=LONG, dim=256)
     outcome = worker.measure(of, timeout=60)
@@ -304,10 +385,32 @@ def test_a_step_comes_back_measured(worker: Worker, impl: str) -> None:
     assert outcome.total_memory_bytes == peak + of.state_bytes + 3 * 256 * 4
 
 
+@every_cache
+def test_a_step_on_a_cache_comes_back_measured(worker: Worker, impl: str) -> None:
+    of = case(impl, seq_len=8192, dim=64)
+    outcome = worker.measure(of, timeout=60)
+    assert isinstance(outcome, Measurement), outcome
+    assert outcome.rel_rms_error is not None
+    assert 0 < outcome.rel_rms_error < 1e-5
+    assert outcome.warnings == ()
+    assert outcome.peak_memory_bytes is not None
+    assert outcome.peak_memory_bytes >= (of.analytic_memory_bytes or 0) > 0
+    assert outcome.total_memory_bytes == outcome.peak_memory_bytes + input_bytes(of)
+    if impl.startswith("softmax"):  # no copy of the cache
+        assert outcome.peak_memory_bytes < input_bytes(of) / 8
+
+
+def test_a_cache_written_over_at_the_case_s_own_length_is_an_error(worker: Worker) -> None:
+    outcome = worker.measure(faulty("over_the_last_row_later", batch=2), timeout=60)
+    assert isinstance(outcome, Skipped), outcome
+    assert (outcome.status, outcome.reason) == ("error", workload.MODIFIES)
+
+
 def test_what_cannot_decode_comes_back_unsupported(worker: Worker) -> None:
-    outcome = worker.measure(case("softmax/sdpa"), timeout=60)
+    outcome = worker.measure(case("faulty_steps:forgetful/eager"), timeout=60)
     assert isinstance(outcome, Skipped)
-    assert (outcome.status, outcome.reason[:29]) == ("unsupported", "softmax has no recurrent form")
+    assert outcome.status == "unsupported"
+    assert outcome.reason.startswith("faulty_steps:forgetful has no recurrent form")
 
 
 def test_two_steps_are_timed_in_turns(worker: Worker) -> None:

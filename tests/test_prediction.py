@@ -215,7 +215,9 @@ def test_predicted_inputs_are_what_the_workload_holds(level: str, mode: str, imp
     assert input_bytes(case) == workload.build(case).input_bytes
 
 
-@pytest.mark.parametrize("impl", ["linear/eager", "hadamard/eager", "efficient/eager", "ea-series/eager"])
+@pytest.mark.parametrize(
+    "impl", ["linear/eager", "hadamard/eager", "efficient/eager", "ea-series/eager", "softmax/sdpa"]
+)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
 def test_before_a_step_there_is_a_token_and_a_state(impl: str, dtype: str) -> None:
     order = 2 if impl.startswith("ea-series") else None

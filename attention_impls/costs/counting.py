@@ -2,8 +2,9 @@
 
 Conventions: a multiply-add counts two operations; exp, division, comparison and sum one each. Traffic
 is what a perfect fused kernel moves: every input is read once and every output written once. With
-``problem.backward`` a cost holds the forward and the backward pass. A decode cost is that of one step,
-whatever seq_len: the state is read once and written once.
+``problem.backward`` a cost holds the forward and the backward pass. A decode cost is that of one step: a
+state of fixed size is read once and written once, whatever seq_len; a KV cache of seq_len tokens is read
+once, and one row is written.
 
 Pairs of positions are L^2, and L (L + 1) / 2 when causal: causal halves the quadratic attentions and
 leaves the linear ones as they are, for prefix sums cost what sums do (``ea-series`` backward excepted).
@@ -47,6 +48,17 @@ def operand_bytes(problem: Problem, elements: int) -> int:
 def step_bytes(problem: Problem, state_bytes: int) -> int:
     """Traffic of one step: the token's query, key, value and output, the state read and written."""
     return FORWARD_TENSORS * token_elements(problem) * problem.element_size + 2 * state_bytes
+
+
+def cache_bytes(problem: Problem) -> int:
+    """Keys and values of seq_len tokens, in their own dtype; without spare rows."""
+    return 2 * problem.elements * problem.element_size
+
+
+def cached_step_bytes(problem: Problem) -> int:
+    """Traffic of one step: the token's query, key, value and output, the cache read, its key and value written."""
+    token = token_elements(problem) * problem.element_size
+    return FORWARD_TENSORS * token + cache_bytes(problem) + 2 * token
 
 
 def accumulator_size(problem: Problem) -> int:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from attention_impls.costs.counting import accumulator_size, core_bytes, pairs, step_bytes, token_elements
+from attention_impls.costs.counting import (
+    accumulator_size,
+    cached_step_bytes,
+    core_bytes,
+    pairs,
+    step_bytes,
+    token_elements,
+)
 from attention_impls.hyperparameters import AXIS, ORDER
 from attention_impls.nouns import Cost, Problem
 
@@ -16,6 +23,11 @@ def element_wise_cost(problem: Problem) -> Cost:
     """
     per_pair = 21 if problem.backward else 8
     return Cost(per_pair * pairs(problem) * problem.dim, core_bytes(problem))
+
+
+def element_wise_decode_cost(problem: Problem) -> Cost:
+    """Counts 8 operations per channel for each of seq_len tokens and the token itself."""
+    return Cost(8 * (problem.seq_len + 1) * token_elements(problem), cached_step_bytes(problem))
 
 
 def ea_series_cost(problem: Problem) -> Cost:

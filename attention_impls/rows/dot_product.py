@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from attention_impls import hyperparameters, requirements, workspaces
-from attention_impls.costs import dot_product, mixers
+from attention_impls.costs import counting, dot_product, mixers
 from attention_impls.nouns import Paper
 from attention_impls.peers import reasons
-from attention_impls.rows.parts import knobs
+from attention_impls.rows.parts import cached, knobs
 from attention_impls.spec import AttentionSpec, Backend
 
 ROWS: Mapping[str, AttentionSpec] = {
@@ -26,17 +26,20 @@ ROWS: Mapping[str, AttentionSpec] = {
                 "attention_impls.softmax:sdpa",
                 "the kernel that PyTorch chooses",
                 workspace=workspaces.softmax_fused,
+                recurrence=cached("attention_impls.softmax:prefill", "attention_impls.softmax:step"),
             ),
             "flash": Backend(
                 "attention_impls.softmax:flash",
                 "PyTorch's flash kernel, pinned",
                 requirements.flash,
                 workspace=workspaces.softmax_fused,
+                recurrence=cached("attention_impls.softmax:prefill", "attention_impls.softmax:flash_step"),
             ),
             "math": Backend(
                 "attention_impls.softmax:math_kernel",
                 "PyTorch's unfused kernel, pinned",
                 workspace=workspaces.softmax_math,
+                recurrence=cached("attention_impls.softmax:prefill", "attention_impls.softmax:math_step"),
             ),
             "efficient": Backend(
                 "attention_impls.softmax:memory_efficient",
@@ -54,6 +57,9 @@ ROWS: Mapping[str, AttentionSpec] = {
                 "attention_impls.softmax:eager",
                 "plain PyTorch, written out",
                 workspace=workspaces.softmax_eager,
+                recurrence=cached(
+                    "attention_impls.softmax:eager_prefill", "attention_impls.softmax:eager_step"
+                ),
             ),
             "flash-attn": Backend(
                 "attention_impls.peers.flash_attn:softmax",
@@ -79,6 +85,9 @@ ROWS: Mapping[str, AttentionSpec] = {
         oracle_target="attention_impls.softmax:oracle",
         cost=dot_product.softmax_cost,
         hyperparameters=knobs(hyperparameters.DOT_SCALE),
+        decode_cost=dot_product.softmax_decode_cost,
+        state_bytes=counting.cache_bytes,
+        state_grows=True,
     ),
     "perceiver": AttentionSpec(
         name="perceiver",

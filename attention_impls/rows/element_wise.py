@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from attention_impls import hyperparameters, requirements, workspaces
-from attention_impls.costs import element_wise
+from attention_impls.costs import counting, element_wise
 from attention_impls.nouns import Paper, Projections
-from attention_impls.rows.parts import knobs, recurrence
+from attention_impls.rows.parts import cached, knobs, recurrence
 from attention_impls.spec import Approximation, AttentionSpec, Backend
 
 ROWS: Mapping[str, AttentionSpec] = {
@@ -27,17 +27,26 @@ ROWS: Mapping[str, AttentionSpec] = {
                 "attention_impls.element_wise:eager",
                 "plain PyTorch, blocked over queries",
                 workspace=workspaces.element_wise_eager,
+                recurrence=cached(
+                    "attention_impls.element_wise:prefill", "attention_impls.element_wise:step"
+                ),
             ),
             "sdpa": Backend(
                 "attention_impls.element_wise:sdpa",
                 "dot products in two dimensions, fused kernel",
                 requirements.no_float64_on_gpu,
                 workspace=workspaces.element_wise_sdpa,
+                recurrence=cached(
+                    "attention_impls.element_wise:sdpa_prefill", "attention_impls.element_wise:sdpa_step"
+                ),
             ),
         },
         oracle_target="attention_impls.element_wise:oracle",
         cost=element_wise.element_wise_cost,
         hyperparameters=knobs(hyperparameters.DISTANCE_SCALE),
+        decode_cost=element_wise.element_wise_decode_cost,
+        state_bytes=counting.cache_bytes,
+        state_grows=True,
         per_channel=True,
     ),
     "ea-series": AttentionSpec(

@@ -123,6 +123,8 @@ def test_every_recurrent_form_takes_what_the_table_says(spec: AttentionSpec, rec
         operands = dict.fromkeys(spec.operands(dataclasses.replace(CPU, causal=True)))
         assert keywords == ({} if first == ["problem"] else {**knobs, **operands})
         assert function.__doc__
+    # A cache is written in place, and grows; nothing else does either.
+    assert recurrence.in_place == spec.state_grows
     assert recurrence.merge is None or list(inspect.signature(recurrence.merge).parameters) == [
         "earlier",
         "later",
@@ -133,10 +135,14 @@ DECODE = Problem(1, 2, 64, 8, decode=True)
 
 
 def test_an_attention_without_a_recurrent_form_cannot_decode_and_says_why() -> None:
-    for name in ("softmax", "element-wise"):
-        spec = attention_impls.get(name)
-        for backend in spec.backends:
-            assert f"{name} has no recurrent form" in spec.unsupported_reasons(backend, DECODE)[-1]
+    known = attention_impls.get("linear")
+    spec = dataclasses.replace(
+        known, backends={"eager": dataclasses.replace(known.backends["eager"], recurrence=None)}
+    )
+    assert spec.unsupported_reasons("eager", DECODE) == [
+        "linear has no recurrent form: no state of fixed size stands for the tokens so far, "
+        "and no cache of them is kept"
+    ]
 
 
 def test_a_backend_without_a_recurrent_form_names_one_that_has_it() -> None:
