@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attention_impls import AttentionLayer, Recurrence, Unsupported
+from attention_impls import AttentionLayer, Recurrence, TransformerBlock, Unsupported
 from attention_impls.layer import squashed
 from elattn_bench.cases import Case
 from elattn_bench.units import Bytes
@@ -96,7 +96,7 @@ def build(case: Case, seed: int = 0, std: float = 1.0, context: Any = None) -> W
     if case.decodes:
         state = fill_context(case, seed, std) if context is None else copy.deepcopy(context)
         return _step(case, generator, std, state)
-    forward, inputs = (_op if case.level == "op" else _layer)(case, generator, std)
+    forward, inputs = (_op if case.level == "op" else _module)(case, generator, std)
     like = inputs[2] if case.level == "op" else inputs[0]
     if case.mode == "forward":
         return Workload(_without_autograd(forward), inputs, [like])
@@ -204,8 +204,9 @@ def _op(case: Case, generator: torch.Generator, std: float) -> tuple[Callable[[]
     return (lambda: op(query, key, value, **keywords)), [query, key, value, *operands.values()]
 
 
-def _layer(case: Case, generator: torch.Generator, std: float) -> tuple[Callable[[], Tensor], list[Tensor]]:
-    layer = AttentionLayer(
+def _module(case: Case, generator: torch.Generator, std: float) -> tuple[Callable[[], Tensor], list[Tensor]]:
+    """The layer or the block of the case, on tokens."""
+    module = (AttentionLayer if case.level == "layer" else TransformerBlock)(
         case.attention,
         case.dim,
         case.heads,
@@ -216,7 +217,7 @@ def _layer(case: Case, generator: torch.Generator, std: float) -> tuple[Callable
         **case.problem.hyperparameters,
     )
     tokens = _draw(case, (case.batch, case.seq_len, case.dim), generator, std)
-    return (lambda: layer(tokens, causal=case.causal)), [tokens, *layer.used_parameters(case.causal)]
+    return (lambda: module(tokens, causal=case.causal)), [tokens, *module.used_parameters(case.causal)]
 
 
 def _draw(case: Case, shape: Sequence[int], generator: torch.Generator, std: float) -> Tensor:

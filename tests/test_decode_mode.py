@@ -71,7 +71,8 @@ class TestCases:
             ("softmax/sdpa", {}, "softmax has no recurrent form"),
             ("element-wise/eager", {}, "element-wise has no recurrent form"),
             ("ea-series/compile", {}, "ea-series/compile has no recurrent form; use fused or eager"),
-            ("linear/eager", {"level": "layer"}, "use --level op"),
+            ("linear/eager", {"level": "layer"}, "without the layer around it; use --level op"),
+            ("linear/eager", {"level": "block"}, "without the block around it; use --level op"),
         ],
     )
     def test_what_cannot_decode_says_why(self, impl: str, axes: dict[str, Any], reason: str) -> None:

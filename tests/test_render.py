@@ -149,7 +149,7 @@ class TestFormats:
     def test_json_is_one_document_and_nothing_else(self, report: Report) -> None:
         document = json.loads(text_of(report, "json"))
         assert len(document["records"]) == len(report.records)
-        assert {"records", "notes", "faster_from", "comparison"} == set(document)
+        assert {"records", "notes", "faster_from", "block_shares", "comparison"} == set(document)
 
     def test_csv_has_one_record_per_case_in_full_precision(self, report: Report, run: Run) -> None:
         records = list(csv.DictReader(io.StringIO(text_of(report, "csv"))))
