@@ -63,7 +63,7 @@ def _growth_class(growth: Growth, specs: Iterable[AttentionSpec]) -> Iterator[st
     if members:
         yield _overview(members)
     if guests:
-        yield f"So do these backends of attentions that are not: {', '.join(guests)}."
+        yield f"Also these backends of attentions in another class: {', '.join(guests)}."
     for spec in members:
         yield from _section(spec)
 

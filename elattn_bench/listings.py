@@ -130,7 +130,8 @@ def _growth_tables(entries: Sequence[Mapping[str, Any]]) -> list[Table]:
 
 
 def _about(name: str, entry: Mapping[str, Any]) -> list[str]:
-    state = entry["state_bytes"]
+    # A row of one backend alone has a state where that backend does.
+    state = entry["state_bytes"] if entry["recurrent"] or name == entry["attention"] else None
     sizes = [f"{entry['layer_params']:,}", NO_NUMBER if state is None else format_bytes(state)]
     return [name, entry["time"], *sizes, entry["memory"], entry["arxiv"]]
 

@@ -291,9 +291,11 @@ class TestSummaryAndLists:
     def test_a_backend_that_grows_otherwise_is_listed_where_it_belongs(self) -> None:
         entries = attentions()
         linear = next(entry for entry in entries if entry["attention"] == "linear")
-        entries.append({**linear, "backend": "direct", "growth": "quadratic"})
+        entries.append({**linear, "backend": "direct", "growth": "quadratic", "recurrent": False})
         quadratic, lines = attentions_report(entries).tables[:2]
         assert [row[0] for row in quadratic.rows].count("linear/direct") == 1
+        (direct,) = (row for row in quadratic.rows if row[0] == "linear/direct")
+        assert direct[3] == "-"
         assert "linear" in [row[0] for row in lines.rows]
         assert "linear/direct" not in [row[0] for row in lines.rows]
 
