@@ -7,7 +7,7 @@ JOBS   ?= auto
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help bench test check format clean
+.PHONY: help bench test check format docs clean
 
 help: ## show the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ check: $(READY) ## lint, format check and strict types
 format: $(READY) ## format the code in place
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(READY) ## write the page of all attentions from the registry
+	$(BIN)/python -m elattn_bench.docs_page > docs/attention-table.md
 
 clean: ## remove the virtual environment and caches, never your runs
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

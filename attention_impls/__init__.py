@@ -1,7 +1,7 @@
 """Attention mechanisms of linear and quadratic cost behind one interface. Importing it imports no torch.
 
 ``get("ea-series")`` returns everything there is to know of one attention, ``names()`` lists them, and
-``AttentionLayer`` puts any of them between the same projections.
+``AttentionLayer`` puts any of them between the same projections, ``TransformerBlock`` that layer into a block.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from attention_impls.spec import AttentionSpec, Backend, Recurrence
 
 if TYPE_CHECKING:
     from attention_impls.layer import AttentionLayer
+    from attention_impls.transformer import TransformerBlock
 
 __all__ = [
     "AttentionLayer",
@@ -33,6 +34,7 @@ __all__ = [
     "Paper",
     "Problem",
     "Recurrence",
+    "TransformerBlock",
     "UnknownAttention",
     "Unsupported",
     "get",
@@ -41,11 +43,15 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import the layer, and torch with it, when it is first asked for."""
+    """Import the layer or the block, and torch with it, when it is first asked for."""
     if name == "AttentionLayer":
         from attention_impls.layer import AttentionLayer
 
         return AttentionLayer
+    if name == "TransformerBlock":
+        from attention_impls.transformer import TransformerBlock
+
+        return TransformerBlock
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

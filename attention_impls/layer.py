@@ -113,14 +113,22 @@ class AttentionLayer(nn.Module):
             InvalidArgument: x has another shape.
             Unsupported: the backend cannot run the problem; the message has all reasons.
         """
-        if x.dim() != 3 or x.shape[-1] != self.dim:
-            raise InvalidArgument(f"x must be [batch, seq_len, {self.dim}]; it has shape {list(x.shape)}")
+        self.check_input(x)
         query, key, value = (self._split_heads(self._project(name, x)) for name in ("query", "key", "value"))
         problem = self._problem(x, query, causal)
         op = self.spec.backends[self._runnable_backend(problem)].op
         attended = op(query, key, value, causal=causal, **self.hyperparameters, **self._operands(x, problem))
         merged = self._project("output", attended.transpose(1, 2).flatten(2))
         return merged if self.gains is None else self.gains[0] * merged + self.gains[1] * x
+
+    def check_input(self, x: Tensor) -> None:
+        """Refuse what is not [batch, seq_len, dim].
+
+        Raises:
+            InvalidArgument: with the shape wanted and the shape that came.
+        """
+        if x.dim() != 3 or x.shape[-1] != self.dim:
+            raise InvalidArgument(f"x must be [batch, seq_len, {self.dim}]; it has shape {list(x.shape)}")
 
     def used_parameters(self, causal: bool) -> list[nn.Parameter]:
         """The parameters that a call reads: all, but for those that only the other form has."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from elattn_bench.cases import LEVELS
 from elattn_bench.knobs import SortKey, sort_key
 from elattn_bench.results import Row
 from elattn_bench.rundir import Run
@@ -46,9 +47,17 @@ class Setting(NamedTuple):
 
     @property
     def sort_key(self) -> tuple[object, ...]:
-        """Sorts op, forward and hot before the rest."""
-        level, mode = (self.level != "op", self.level), (self.mode != "forward", self.mode)
-        return (*level, *mode, self.dtype, self.causal, self.cache != "hot")
+        """Sorts levels from the inside out, forward and hot before the rest."""
+        level = LEVELS.index(self.level) if self.level in LEVELS else len(LEVELS)
+        return (
+            level,
+            self.level,
+            self.mode != "forward",
+            self.mode,
+            self.dtype,
+            self.causal,
+            self.cache != "hot",
+        )
 
 
 class Facet(NamedTuple):
@@ -155,6 +164,45 @@ def _interval(row: Row) -> tuple[float, float]:
 def quotient(above: float | None, below: float | None) -> float | None:
     """``above / below``; None where either is unknown or 0."""
     return above / below if above and below else None
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What the attention takes of a block's latency: one case at several levels.
+
+    block: the row at level ``block``; op, layer: the same case at that level, None where not measured.
+    op_share, layer_share: their median latency over the block's; None without a row.
+    """
+
+    block: Row
+    op: Row | None
+    layer: Row | None
+    op_share: Ratio | None
+    layer_share: Ratio | None
+
+
+def shares(rows: Iterable[Row]) -> list[Share]:
+    """One per measured block that was also measured as op or layer; sorted by facet, line and length."""
+    measured = [row for row in rows if row.ok and row.latency_ms_p50]
+    inner = {(row.level, _whatever_level(row)): row for row in measured if row.level != "block"}
+    blocks = by_facet(select(measured, level="block")).values()
+    found = [
+        _share(block, *(inner.get((level, _whatever_level(block))) for level in ("op", "layer")))
+        for facet_rows in blocks
+        for line in by_label(facet_rows).values()
+        for block in line
+    ]
+    return [share for share in found if share.op or share.layer]
+
+
+def _share(block: Row, op: Row | None, layer: Row | None) -> Share:
+    op_share, layer_share = (latency_ratio(row, block) if row else None for row in (op, layer))
+    return Share(block, op, layer, op_share, layer_share)
+
+
+def _whatever_level(row: Row) -> tuple[object, ...]:
+    """All that fixes a row's case but for its level."""
+    return (row.label, row.device, row.seq_len, *Facet.of(row)[1:])
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 
 import attention_impls as impls
 from attention_impls import AttentionSpec, Cost, InvalidArgument, Problem, UnknownAttention
+from attention_impls.costs import layers
 from attention_impls.nouns import UNKNOWN_COST
 from elattn_bench.errors import UsageError
 from elattn_bench.knobs import Hyperparameters, KnobAxis, combinations, text_of
 from elattn_bench.units import KIBI
 
-LEVELS = ("op", "layer")
+LEVELS = ("op", "layer", "block")
 MODES = ("forward", "train", "decode")
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 CACHES = ("hot", "cold")
@@ -243,16 +244,15 @@ class Case(Labelled):
 
     @property
     def cost(self) -> Cost:
-        """Minimal work of one call: the core, and its projections at level ``layer``; 0 where nobody knows."""
+        """Minimal work of one call: the core, and what the level puts around it; 0 where nobody knows."""
         if self.decodes:
             step = self.spec.decode_cost
             return step(self.problem) if step and self.level == "op" else NO_COST
         core = self.spec.cost_of(self.backend, self.problem)
         if self.level == "op" or core == NO_COST:
             return core
-        from attention_impls.costs.layers import projection_cost
-
-        return core + projection_cost(self.spec, self.problem)
+        around = layers.projection_cost if self.level == "layer" else layers.block_cost
+        return core + around(self.spec, self.problem)
 
     @property
     def guessed_cost(self) -> Cost:
@@ -280,7 +280,7 @@ class Case(Labelled):
 
     @property
     def analytic_memory_bytes(self) -> int | None:
-        """What one call holds above its inputs by formula; None where the backend has none.
+        """What one call holds above its inputs by formula; None where there is none: see ``block_workspace``.
 
         In mode ``decode`` what it must hold at least, whatever the backend: the new state and the output; of a
         cache the output alone, for the new row is written where there is room.
@@ -293,11 +293,13 @@ class Case(Labelled):
         backend = self.spec.backends.get(self.backend)
         if backend is None or backend.workspace is None:
             return None
+        if self.level == "block":
+            return layers.block_workspace(backend, self.problem)
         return backend.workspace(self.problem, self.level == "layer")
 
     @property
     def params(self) -> int | None:
-        """Learned parameters: at level ``op`` those of the attention itself, at ``layer`` also projections.
+        """Learned parameters: of the attention itself, at ``layer`` also of projections, at ``block`` of all.
 
         None where they are a module's that cannot be built.
         """
@@ -306,15 +308,19 @@ class Case(Labelled):
             return own.params(self.dim, self.heads)
         if self.level == "op":
             return self.spec.core_params(self.problem)
+        if self.level == "block":
+            return layers.block_params(self.spec, self.problem)
         return self.spec.layer_params(self.problem)
 
     def unsupported_reasons(self) -> list[str]:
         """All reasons why the case cannot run here; empty when it can."""
         reasons = self.spec.unsupported_reasons(self.backend, self.problem)
-        if self.spec.own_layer and self.level == "op":
+        if self.spec.own_layer and self.level != "layer":
             reasons.append(f"{self.attention} is a module: measure it with --level layer")
-        if self.decodes and self.level == "layer":
-            reasons.append("mode decode steps the core alone, without projections; use --level op")
+        if self.decodes and self.level != "op":
+            reasons.append(
+                f"mode decode steps the core alone, without the {self.level} around it; use --level op"
+            )
         return reasons
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import attention_impls as impls
@@ -14,13 +15,14 @@ from elattn_bench.stats import BUDGETS
 # A small ordinary problem; on a GPU in the half precision that its kernels are made for.
 _TYPICAL = {"cpu": "float32", "cuda": "bfloat16"}
 
+SIZES = Problem(batch=1, heads=8, seq_len=1024, head_dim=64)
+"""Where a list counts parameters and states: float32, dim 512, one sequence, every hyperparameter's default."""
+
 
 def attentions() -> list[dict[str, Any]]:
     """One entry per attention and backend, with all reasons why it cannot run here, whatever the mask."""
     here = device.detect("auto")
-    problem = Problem(
-        batch=1, heads=8, seq_len=1024, head_dim=64, dtype=_TYPICAL[here], device=here, causal=True
-    )
+    problem = replace(SIZES, dtype=_TYPICAL[here], device=here, causal=True)
     ours = [
         _entry(spec, backend, problem) for spec in map(impls.get, impls.names()) for backend in spec.backends
     ]
@@ -67,6 +69,9 @@ def _entry(spec: AttentionSpec, backend: str, problem: Problem) -> dict[str, Any
         "formula": spec.formula,
         "time": spec.time,
         "memory": spec.memory,
+        "growth": spec.growth_of(backend),
+        "growth_of_attention": spec.growth,
+        **sizes(spec),
         "causal": spec.causal_form,
         "causal_only": spec.causal_only,
         "recurrent": spec.backends[backend].recurrence is not None,
@@ -79,6 +84,16 @@ def _entry(spec: AttentionSpec, backend: str, problem: Problem) -> dict[str, Any
         "title": spec.paper.title,
         "notes": spec.notes,
         "origin": spec.origin or None,
+    }
+
+
+def sizes(spec: AttentionSpec) -> dict[str, Any]:
+    """Numbers of an attention at ``SIZES``: parameters of its layer and of its core, bytes of its state."""
+    return {
+        "layer_params": spec.layer_params(SIZES),
+        "core_params": spec.core_params(SIZES),
+        "state_bytes": spec.state_bytes(SIZES) if spec.state_bytes else None,
+        "sizes": {"dim": SIZES.dim, "heads": SIZES.heads, "seq_len": SIZES.seq_len, "dtype": SIZES.dtype},
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from attention_impls import Cost
 from elattn_bench.cases import Case
@@ -25,8 +26,15 @@ PASSES = 3  # first call, warm-up and memory pass, each at least one call
 
 
 def call_seconds(case: Case) -> Seconds:
-    """A guess of one call's time from its cost."""
-    return _seconds(case, case.guessed_cost) + (LAUNCHES if case.decodes else 0)
+    """A guess of one call's time from its cost: what stands around the core is products of matrices mostly."""
+    whole = case.guessed_cost
+    core = whole if case.decodes else replace(case, level="op").guessed_cost
+    seconds = (
+        _seconds(case, core)
+        + (whole.flops - core.flops) / MATMUL_FLOPS[case.device]
+        + (whole.bytes - core.bytes) / BANDWIDTH[case.device]
+    )
+    return seconds + (LAUNCHES if case.decodes else 0)
 
 
 def _seconds(case: Case, cost: Cost) -> Seconds:

@@ -93,35 +93,67 @@ def _summary_record(line: LineSummary) -> dict[str, Any]:
 
 
 def attentions_report(entries: Sequence[Mapping[str, Any]]) -> Report:
-    """What ``list`` shows: the attentions, their backends and whether they run here, and optional packages.
+    """What ``list`` shows: attentions by their growth with length; their backends and whether they run here.
 
-    Attentions that installed packages bring have a table of their own, if there are any.
+    Optional packages, and attentions that installed packages bring, have tables of their own.
 
     Args:
         entries: one per attention and backend, as ``catalogue.attentions`` makes them.
     """
     installed = [entry for entry in entries if entry["origin"]]
     entries = [entry for entry in entries if not entry["origin"]]
-    attentions = {entry["attention"]: entry for entry in entries}
-    about = [[name, *(entry[key] for key in _ABOUT)] for name, entry in attentions.items()]
     backends = [[f"{entry['attention']}/{entry['backend']}", *_runs_here(entry)] for entry in entries]
     headings = ("runs here", "what it is, or why it does not run")
     decoding = list(dict.fromkeys(entry["attention"] for entry in entries if entry["recurrent"]))
     return Report(
         [
-            Table("Attentions", [Column("attention"), *(Column(key, wraps=True) for key in _ABOUT)], about),
+            *_growth_tables(entries),
             Table("Backends", [Column("impl"), *(Column(key, wraps=True) for key in headings)], backends),
             *_peers(entries),
             *_installed_tables(installed),
         ],
         notes=[
             "L: seq_len, D: dim, H: heads, t: order. A bare attention name means its default backend.",
+            *(_sizes_note(entry["sizes"]) for entry in entries[:1]),
             f"With a recurrent form, for --mode decode: {', '.join(decoding)}.",
         ],
     )
 
 
-_ABOUT = ("time", "arxiv", "memory")
+def _growth_tables(entries: Sequence[Mapping[str, Any]]) -> list[Table]:
+    """A table per complexity class; an attention whose backend grows otherwise stands in both."""
+    growths: dict[str, dict[str, Mapping[str, Any]]] = {"quadratic": {}, "linear": {}}
+    for entry in entries:
+        usual = entry["growth"] == entry["growth_of_attention"]
+        name = entry["attention"] if usual else f"{entry['attention']}/{entry['backend']}"
+        growths.setdefault(entry["growth"], {}).setdefault(name, entry)
+    columns = [
+        Column("attention"), Column("time"), Column("layer params", "right"), Column("state", "right"),
+        Column("memory"), Column("arXiv"),
+    ]  # fmt: skip
+    return [
+        Table(
+            f"{growth.capitalize()} in length",
+            columns,
+            [_about(name, entry) for name, entry in found.items()],
+        )
+        for growth, found in growths.items()
+        if found
+    ]
+
+
+def _about(name: str, entry: Mapping[str, Any]) -> list[str]:
+    # A row of one backend alone has a state where that backend does.
+    state = entry["state_bytes"] if entry["recurrent"] or name == entry["attention"] else None
+    sizes = [f"{entry['layer_params']:,}", NO_NUMBER if state is None else format_bytes(state)]
+    return [name, entry["time"], *sizes, entry["memory"], entry["arxiv"]]
+
+
+def _sizes_note(sizes: Mapping[str, Any]) -> str:
+    return (
+        f"Parameters of a layer, state of one sequence: at D = {sizes['dim']}, H = {sizes['heads']}, "
+        f"L = {format_length(sizes['seq_len'])}, {sizes['dtype']}."
+    )
 
 
 def _installed_tables(entries: Sequence[Mapping[str, Any]]) -> list[Table]:

@@ -148,7 +148,7 @@ Level = Annotated[
     Option(
         "--level",
         metavar="NAMES",
-        help="op, layer (with projections).",
+        help="op, layer (with projections), block (with norms and MLP).",
         show_default=AXIS_DEFAULTS["level"],
         rich_help_panel=_GRID,
     ),

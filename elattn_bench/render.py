@@ -138,15 +138,16 @@ def _columns_of(table: Table, indices: Sequence[int], title: str) -> Table:
 
 
 def _markdown(report: Report) -> str:
-    tables = [f"**{_escape_markdown(table.title)}**\n\n{_markdown_table(table)}\n" for table in report.tables]
-    return "\n".join([*tables, *(f"{_escape_markdown(note)}\n" for note in report.notes)])
+    tables = [f"**{escape_markdown(table.title)}**\n\n{_markdown_table(table)}\n" for table in report.tables]
+    return "\n".join([*tables, *(f"{escape_markdown(note)}\n" for note in report.notes)])
 
 
 def _markdown_table(table: Table) -> str:
-    return _tabulate(table, "pipe", _escape_markdown)
+    return _tabulate(table, "pipe", escape_markdown)
 
 
-def _escape_markdown(text: str) -> str:
+def escape_markdown(text: str) -> str:
+    """The text as Markdown shows it: nothing in it is a mark."""
     for special in "\\|*_<`":
         text = text.replace(special, "\\" + special)
     return text

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from elattn_bench.analysis import Facet, Setting, by_label, short_status
+from elattn_bench.analysis import Facet, Setting, by_label, shares, short_status
 from elattn_bench.comparisons import (
     METRICS,
     Agreement,
@@ -21,6 +21,7 @@ from elattn_bench.listings import NO_NUMBER, format_ratio, plain
 from elattn_bench.render import Column, Report, Table
 from elattn_bench.results import Row
 from elattn_bench.rundir import Run
+from elattn_bench.share_reports import SHARE_NOTE, share_records, share_tables
 from elattn_bench.units import format_bytes, format_length, format_ms, significant
 
 CASE_AXES = (
@@ -30,8 +31,9 @@ CASE_AXES = (
 
 
 def comparison_report(comparisons: Sequence[Comparison], metrics: Sequence[str] = METRICS) -> Report:
-    """Per facet one table of speed-ups and one of memory; one of parameters for all facets."""
+    """Per facet one table of speed-ups and one of memory; per level one of parameters; shares of blocks."""
     lines = _lines(comparisons)
+    parts = shares(item.row for item in comparisons) if "latency" in metrics else []
     tables = []
     for facet, facet_lines in lines.items():
         reference = _reference_label(facet_lines)
@@ -43,8 +45,13 @@ def comparison_report(comparisons: Sequence[Comparison], metrics: Sequence[str] 
         tables += _overview_tables(lines)
     if "params" in metrics:
         tables += _params_tables(comparisons)
-    notes = [*_unsupported_notes(lines), *_notes(tables)]
-    about = {"comparison": "reference", "faster_from": _faster_from_records(lines)}
+    tables += share_tables(parts)
+    notes = [*_unsupported_notes(lines), *_notes(tables), *([SHARE_NOTE] if parts else [])]
+    about = {
+        "comparison": "reference",
+        "faster_from": _faster_from_records(lines),
+        "block_shares": share_records(parts),
+    }
     return Report(tables, [_comparison_record(item, metrics) for item in comparisons], notes, about)
 
 
@@ -163,10 +170,15 @@ def _missing_cell(item: Comparison) -> str:
 
 
 def _params_tables(comparisons: Sequence[Comparison]) -> list[Table]:
-    """Parameters depend on the impl and dim alone, so one table says it for every facet."""
-    items = [item for item in comparisons if item.params_ratio is not None]
-    if not items:
-        return []
+    """Parameters depend on the impl, the level and dim alone, so one table per level says it for every facet."""
+    levels: defaultdict[str, list[Comparison]] = defaultdict(list)
+    for item in comparisons:
+        if item.params_ratio is not None:
+            levels[item.row.level].append(item)
+    return [_params_table(level, items) for level, items in levels.items()]
+
+
+def _params_table(level: str, items: Sequence[Comparison]) -> Table:
     dims = sorted({item.row.dim for item in items})
     cells: defaultdict[str, dict[int, str]] = defaultdict(dict)
     for item in items:
@@ -176,7 +188,7 @@ def _params_tables(comparisons: Sequence[Comparison]) -> list[Table]:
     columns = [Column("impl"), *(Column(f"dim {dim}", "right") for dim in dims)]
     rows = [[label, *(cell.get(dim, NO_NUMBER) for dim in dims)] for label, cell in cells.items()]
     reference = next(item.reference.label for item in items if item.reference)
-    return [Table(f"Learned parameters over those of {reference}, level layer", columns, rows)]
+    return Table(f"Learned parameters over those of {reference}, level {level}", columns, rows)
 
 
 def _notes(tables: Sequence[Table]) -> list[str]:

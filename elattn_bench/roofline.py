@@ -150,8 +150,11 @@ _PLACES = {"dram": "memory", "cache": "cache"}
 
 
 def passes(level: str, mode: str) -> int:
-    """How often a call goes through its data: projections, core and output of a layer; and back, in training."""
-    return (3 if level == "layer" else 1) * (2 if mode == "train" else 1)
+    """How often a call goes through its data, and back, in training.
+
+    A layer: projections, core, output. A block: those, two norms, and into the MLP's hidden layer and out.
+    """
+    return {"op": 1, "layer": 3, "block": 7}[level] * (2 if mode == "train" else 1)
 
 
 def format_rate(per_second: float, unit: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attention_impls import AttentionLayer, Recurrence, Unsupported
+from attention_impls import AttentionLayer, Recurrence, TransformerBlock, Unsupported
 from attention_impls.layer import squashed
 from attention_impls.spec import OwnLayer
 from elattn_bench.cases import Case
@@ -106,7 +106,7 @@ def build(case: Case, seed: int = 0, std: float = 1.0, context: Any = None) -> W
         return _step(case, generator, std, state)
     if case.level == "layer" and case.spec.own_layer:
         return _own_layer(case, seed, generator, std)
-    forward, inputs = (_op if case.level == "op" else _layer)(case, generator, std)
+    forward, inputs = (_op if case.level == "op" else _module)(case, generator, std)
     like = inputs[2] if case.level == "op" else inputs[0]
     if case.mode == "forward":
         return Workload(_without_autograd(forward), inputs, [like])
@@ -228,8 +228,9 @@ def _op(case: Case, generator: torch.Generator, std: float) -> tuple[Callable[[]
     return (lambda: op(query, key, value, **keywords)), [query, key, value, *operands.values()]
 
 
-def _layer(case: Case, generator: torch.Generator, std: float) -> tuple[Callable[[], Tensor], list[Tensor]]:
-    layer = AttentionLayer(
+def _module(case: Case, generator: torch.Generator, std: float) -> tuple[Callable[[], Tensor], list[Tensor]]:
+    """The layer or the block of the case, on tokens."""
+    module = (AttentionLayer if case.level == "layer" else TransformerBlock)(
         case.attention,
         case.dim,
         case.heads,
@@ -240,7 +241,7 @@ def _layer(case: Case, generator: torch.Generator, std: float) -> tuple[Callable
         **case.problem.hyperparameters,
     )
     tokens = _draw(case, (case.batch, case.seq_len, case.dim), generator, std)
-    return (lambda: layer(tokens, causal=case.causal)), [tokens, *layer.used_parameters(case.causal)]
+    return (lambda: module(tokens, causal=case.causal)), [tokens, *module.used_parameters(case.causal)]
 
 
 def _own_layer(case: Case, seed: int, generator: torch.Generator, std: float) -> Workload:

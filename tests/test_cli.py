@@ -127,6 +127,7 @@ def test_list_and_env_speak_json(tmp_path: Path) -> None:
     attentions = json.loads(elattn("list", "--json").stdout)
     assert {"softmax", "ea-series"} <= {entry["attention"] for entry in attentions}
     assert all(entry["runs_here"] or entry["reasons"] for entry in attentions)
+    assert all(entry["layer_params"] > 0 and entry["growth"] for entry in attentions)
     machine = json.loads(elattn("env", "--json", "--device", "cpu").stdout)
     assert machine["device"] == "cpu"
     assert machine["torch"]

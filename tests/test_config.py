@@ -79,7 +79,7 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     ("flags", "message"),
     [
         ({"mode": "forwad"}, "did you mean 'forward'"),
-        ({"level": "block"}, "not one of op, layer"),
+        ({"level": "model"}, "not one of op, layer, block"),
         ({"dtype": "float8"}, "'float8' is not one of float64"),
         ({"impl": ","}, "names nothing"),
         ({"impl": "softmax,linear", "order": "2"}, "none of softmax, linear has a polynomial order"),

@@ -73,7 +73,8 @@ class TestCases:
             ("faulty_steps:forgetful/eager", {}, "faulty_steps:forgetful has no recurrent form"),
             ("softmax/cudnn", {}, "softmax/cudnn has no recurrent form; use sdpa or flash or math or eager"),
             ("ea-series/compile", {}, "ea-series/compile has no recurrent form; use fused or eager"),
-            ("linear/eager", {"level": "layer"}, "use --level op"),
+            ("linear/eager", {"level": "layer"}, "without the layer around it; use --level op"),
+            ("linear/eager", {"level": "block"}, "without the block around it; use --level op"),
         ],
     )
     def test_what_cannot_decode_says_why(self, impl: str, axes: dict[str, Any], reason: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import attention_impls
+from elattn_bench import catalogue, docs_page
 from elattn_bench.config import read_toml
 from elattn_bench.defaults import AXIS_DEFAULTS
 from elattn_bench.results import COLUMNS, STATUSES
@@ -40,6 +41,43 @@ def test_every_attention_and_backend_is_documented() -> None:
         assert attention_impls.get(name).paper.arxiv in page
     backends = {name for each in attention_impls.names() for name in attention_impls.get(each).backends}
     assert all(f"`{backend}`" in page + text("docs/axes.md") for backend in backends)
+
+
+def test_the_generated_page_is_what_the_registry_says() -> None:
+    assert text(docs_page.PAGE) == docs_page.page(), f"it is stale; run: make docs, or: {docs_page.COMMAND}"
+
+
+def test_the_generated_page_tells_all_of_every_attention_and_how_to_make_it() -> None:
+    page = docs_page.page()
+    assert docs_page.COMMAND in page
+    assert f"python -m elattn_bench.docs_page > {docs_page.PAGE}" in text("Makefile")
+    for name in attention_impls.names():
+        spec = attention_impls.get(name)
+        (section,) = re.findall(rf"\n### {name}\n(.*?)(?=\n##|\Z)", page, re.DOTALL)
+        assert page.index(f"## {spec.growth.capitalize()} in length") < page.index(f"### {name}\n")
+        told = [spec.formula, f"https://arxiv.org/abs/{spec.paper.arxiv}", spec.time, spec.memory]
+        told += [f"| `{backend}` |" for backend in spec.backends]
+        told += [f"| `{knob.name}` | `{knob.default!r}` |" for knob in spec.hyperparameters.values()]
+        told += [f"| `{operand}` |" for operand in spec.operands(catalogue.SIZES)]
+        assert all(each in section for each in told)
+        assert (spec.state_bytes is None) == ("recurrent state**: -" in section)
+        assert ("causal form**: our extension" in section) == (spec.causal_form == "extension")
+
+
+def test_the_generated_page_needs_no_torch_and_is_written_by_its_command() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None; from elattn_bench import docs_page; print(docs_page.page())"
+    )
+    for words in (["-c", code], docs_page.COMMAND.split()[1:3]):
+        done = subprocess.run([sys.executable, *words], capture_output=True, text=True, cwd=ROOT, timeout=120)
+        assert done.stdout.rstrip("\n") == docs_page.page().rstrip("\n"), done.stderr
+
+
+def test_every_row_of_the_generated_page_has_the_columns_of_its_table() -> None:
+    for block in docs_page.page().split("\n\n"):
+        if block.startswith("|"):
+            bars = {len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}
+            assert len(bars) == 1, block
 
 
 def test_every_axis_and_its_default_is_documented() -> None:

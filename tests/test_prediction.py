@@ -205,7 +205,7 @@ def test_a_case_that_cannot_run_here_keeps_its_own_reason() -> None:
     assert Predictor(GIB).verdict(case) is None
 
 
-@pytest.mark.parametrize("level", ["op", "layer"])
+@pytest.mark.parametrize("level", ["op", "layer", "block"])
 @pytest.mark.parametrize("mode", ["forward", "train"])
 @pytest.mark.parametrize("impl", ["linear/eager", "hadamard/eager"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import made_up
 import pytest
 from rich.console import Console
 
+import attention_impls
 from elattn_bench.analysis import summary
 from elattn_bench.catalogue import attentions
 from elattn_bench.comparisons import compare_runs, compare_to_reference
@@ -150,7 +150,7 @@ class TestFormats:
     def test_json_is_one_document_and_nothing_else(self, report: Report) -> None:
         document = json.loads(text_of(report, "json"))
         assert len(document["records"]) == len(report.records)
-        assert {"records", "notes", "faster_from", "comparison"} == set(document)
+        assert {"records", "notes", "faster_from", "block_shares", "comparison"} == set(document)
 
     def test_csv_has_one_record_per_case_in_full_precision(self, report: Report, run: Run) -> None:
         records = list(csv.DictReader(io.StringIO(text_of(report, "csv"))))
@@ -262,13 +262,54 @@ class TestSummaryAndLists:
         assert {"ea-series/eager", "linear/eager"} <= decoding
         assert "ea-series/compile" not in decoding
 
-    def test_the_list_fits_a_narrow_terminal_without_folding_a_line(self) -> None:
-        report = attentions_report(attentions())
-        lines = text_of(replace(report, notes=[]), "table", 80).splitlines()
-        rows = sum(len(table.rows) for table in report.tables)
-        headings, gaps = 3 * len(report.tables), len(report.tables)
-        assert len(lines) <= rows + headings + gaps
-        assert max(map(len, lines)) <= 80
+    @pytest.mark.parametrize("longest", ["linear", "multi-resolution"])
+    def test_the_list_fits_a_narrow_terminal_without_folding_a_line(self, longest: str) -> None:
+        entries = attentions()
+        entries[-1] |= {"attention": longest, "time": "O(L M D), M = C(D / H + order, order)"}
+        report = attentions_report(entries)
+        text = text_of(report, "table", 80)
+        parts = [part for table in report.tables for part in fit(table, 80)]
+        rows = sum(len(part.rows) for part in parts)
+        # Title, headings, rule and a blank for each; the notes may take several lines.
+        notes = "\n".join(text.splitlines()[rows + 4 * len(parts) :])
+        assert " ".join(notes.split()) == " ".join(report.notes)
+        assert max(map(len, text.splitlines())) <= 80
+        assert "…" not in text
+
+    def test_the_list_groups_attentions_by_their_growth(self) -> None:
+        entries = attentions()
+        groups = {table.title: table for table in attentions_report(entries).tables}
+        assert list(groups) == ["Quadratic in length", "Linear in length", "Backends"]
+        for name in attention_impls.names():
+            title = f"{attention_impls.get(name).growth.capitalize()} in length"
+            (row,) = (row for row in groups[title].rows if row[0] == name)
+            assert row[1] == attention_impls.get(name).time
+            assert row[5] == attention_impls.get(name).paper.arxiv
+        listed = [row[0].split("/")[0] for title in list(groups)[:2] for row in groups[title].rows]
+        assert set(listed) == set(attention_impls.names())
+
+    def test_a_backend_that_grows_otherwise_is_listed_where_it_belongs(self) -> None:
+        entries = attentions()
+        linear = next(entry for entry in entries if entry["attention"] == "linear")
+        entries.append({**linear, "backend": "direct", "growth": "quadratic", "recurrent": False})
+        quadratic, lines = attentions_report(entries).tables[:2]
+        assert [row[0] for row in quadratic.rows].count("linear/direct") == 1
+        (direct,) = (row for row in quadratic.rows if row[0] == "linear/direct")
+        assert direct[3] == "-"
+        assert "linear" in [row[0] for row in lines.rows]
+        assert "linear/direct" not in [row[0] for row in lines.rows]
+
+    def test_the_list_tells_parameters_and_states_at_one_size(self) -> None:
+        entries = {entry["attention"]: entry for entry in attentions()}
+        assert entries["softmax"]["layer_params"] == 4 * 512**2
+        assert entries["softmax"]["state_bytes"] is None
+        assert entries["linear"]["state_bytes"] == 4 * (512**2 // 8 + 512)
+        assert entries["linear"]["sizes"] == {"dim": 512, "heads": 8, "seq_len": 1024, "dtype": "float32"}
+        report = attentions_report(list(entries.values()))
+        cells = {row[0]: row[2:4] for table in report.tables[:2] for row in table.rows}
+        assert cells["softmax"] == ["1,048,576", "-"]
+        assert cells["linear"] == ["1,048,576", "130 KiB"]
+        assert any("D = 512, H = 8, L = 1k, float32" in note for note in report.notes)
 
     def test_the_list_says_how_to_install_what_is_optional(self) -> None:
         *_, packages = attentions_report(attentions()).tables

@@ -8,6 +8,7 @@ import json
 import pytest
 
 from attention_impls import Cost
+from elattn_bench.cases import LEVELS
 from elattn_bench.roofline import IMPLAUSIBLE, Ceilings, format_rate, passes
 
 GB, GFLOP, CACHE = 10**9, 10**9, 10**9
@@ -78,7 +79,7 @@ def test_every_further_pass_may_find_a_cache_full() -> None:
 
 
 def test_training_goes_back_and_a_layer_goes_through_projections_core_and_output() -> None:
-    assert [passes(level, mode) for level in ("op", "layer") for mode in ("forward", "train")] == [1, 2, 3, 6]
+    assert [passes(level, mode) for level in LEVELS for mode in ("forward", "train")] == [1, 2, 3, 6, 7, 14]
 
 
 def test_a_step_goes_through_its_state_once() -> None:
