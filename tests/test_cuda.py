@@ -9,7 +9,8 @@ import pytest
 import torch
 
 import attention_impls
-from attention_impls import Problem
+from attention_impls import AttentionSpec, Problem
+from attention_impls.layer import squashed
 from elattn_bench import device, memory, nvml
 from elattn_bench.cases import Case
 from elattn_bench.monitor import Monitor
@@ -29,6 +30,16 @@ IMPLS = [
 ]
 TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 CASE = Case("softmax", "sdpa", "op", "forward", "bfloat16", "cuda", False, 1, 8, 1024, 512)
+
+
+def operands_of(spec: AttentionSpec, problem: Problem, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """What the op takes beside query, key and value, drawn anew."""
+    generator = torch.Generator("cuda").manual_seed(2)
+    drawn = {
+        name: operand.mean + operand.spread * torch.randn(operand.shape, generator=generator, device="cuda")
+        for name, operand in spec.operands(problem).items()
+    }
+    return {name: squashed(spec.operands(problem)[name], x).to(dtype) for name, x in drawn.items()}
 
 
 def relative_error(value: torch.Tensor, truth: torch.Tensor) -> float:
@@ -53,8 +64,10 @@ def test_output_and_gradients_agree_with_the_oracle(
     *leaves, upstream = (tensor.to(dtype) for tensor in inputs)
     mine = [tensor.clone().requires_grad_() for tensor in leaves]
     theirs = [tensor.double().requires_grad_() for tensor in leaves]
-    output = spec.backends[backend].op(*mine, causal=causal)
-    truth = spec.oracle(*theirs, causal=causal)
+    operands = operands_of(spec, problem, dtype)
+    output = spec.backends[backend].op(*mine, causal=causal, **operands)
+    doubles = {name: operand.double() for name, operand in operands.items()}
+    truth = spec.oracle(*theirs, causal=causal, **doubles)
     assert (output.dtype, output.device.type) == (dtype, "cuda")
     assert relative_error(output, truth) <= TOLERANCES[dtype]
     gradients = torch.autograd.grad(output, mine, upstream)
@@ -71,15 +84,22 @@ def test_step_equals_the_parallel_causal_form(name: str) -> None:
     spec = attention_impls.get(name)
     problem = Problem(2, 4, 9, 16, "float32", "cuda", causal=True)
     query, key, value = torch.randn(3, 2, 4, 9, 16, device="cuda").unbind()
-    state, outputs = spec.init_state(problem), []
+    operands, state, outputs = operands_of(spec, problem, torch.float32), spec.init_state(problem), []
+    gates = {name for name, operand in spec.operands(problem).items() if not operand.learned}
+
+    def of(rows: slice | int) -> dict[str, torch.Tensor]:
+        return {name: x[:, :, rows] if name in gates else x for name, x in operands.items()}
+
     for token in range(problem.seq_len):
-        output, state = spec.step(query[:, :, token], key[:, :, token], value[:, :, token], state)
+        row = query[:, :, token], key[:, :, token], value[:, :, token]
+        output, state = spec.step(*row, state, **of(token))
         outputs.append(output)
-    truth = spec.op(query, key, value, causal=True).double()
+    truth = spec.op(query, key, value, causal=True, **operands).double()
     assert relative_error(torch.stack(outputs, 2), truth) <= 1e-4
     (q1, q2), (k1, k2), (v1, v2) = (torch.split(x, [5, 4], 2) for x in (query, key, value))
-    _, state = spec.prefill(q1, k1, v1)
-    assert relative_error(spec.prefill(q2, k2, v2, state)[0], truth[:, :, 5:]) <= 1e-4
+    _, state = spec.prefill(q1, k1, v1, **of(slice(0, 5)))
+    rest, _ = spec.prefill(q2, k2, v2, state, **of(slice(5, None)))
+    assert relative_error(rest, truth[:, :, 5:]) <= 1e-4
 
 
 def test_peak_memory_is_exact_to_the_allocators_block() -> None:

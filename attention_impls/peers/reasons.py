@@ -17,12 +17,16 @@ FLEX_NARROWEST = 16  # head_dim that its Triton kernel takes
 
 
 def fla(problem: Problem) -> list[str]:
-    """Flash-linear-attention: a GPU, causal, no float64, head_dim <= 256."""
+    """Flash-linear-attention: a GPU, causal, no float64, head_dim <= 256, seq_len >= heads."""
     if problem.device != "cuda":
         return ["fla runs on cuda only"]
     reasons = _installed("fla", "fla", "flash-linear-attention") + _no_float64("fla", problem)
     if not problem.causal and not problem.decode:
         reasons.append(causal_only_reason("fla"))
+    if problem.seq_len < problem.heads:  # it takes such tensors for ones of another layout
+        reasons.append(
+            f"fla takes as many tokens as heads or more; it is {problem.seq_len} by {problem.heads}"
+        )
     if problem.head_dim > FLA_WIDEST:
         reasons.append(f"fla takes head_dim up to {FLA_WIDEST}; it is {problem.head_dim}")
     return reasons

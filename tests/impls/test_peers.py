@@ -215,7 +215,7 @@ def test_without_a_gpu_a_peer_says_so_and_nothing_is_looked_up(monkeypatch: pyte
 
 def on_gpu(**changes: Any) -> Problem:
     usual = {"dtype": "bfloat16", "device": "cuda", "causal": True}
-    return Problem(1, 2, 64, changes.pop("head_dim", 64), **{**usual, **changes})
+    return Problem(1, 5, changes.pop("seq_len", 64), changes.pop("head_dim", 64), **{**usual, **changes})
 
 
 PACKAGES = {"fla": "flash-linear-attention", "flash-attn": "flash-attn", "xformers": "xformers"}
@@ -241,6 +241,7 @@ def test_a_peer_that_is_not_installed_says_how_to_install_it(
     ("impl", "changes", "reason"),
     [
         ("linear/fla", {"causal": False}, "fla is causal only; use --causal"),
+        ("linear/fla", {"seq_len": 4}, "fla takes as many tokens as heads or more; it is 4 by 5"),
         ("gla/fla", {"head_dim": 512}, "fla takes head_dim up to 256; it is 512"),
         (
             "gated-delta/fla",
