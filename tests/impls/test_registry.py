@@ -53,11 +53,26 @@ def test_the_public_names_are_these() -> None:
 def test_the_attentions_are_these() -> None:
     assert attention_impls.names() == [
         "softmax",
+        "perceiver",
+        "s2",
         "element-wise",
         "ea-series",
         "hadamard",
+        "aft-full",
+        "aft-local",
+        "aft-simple",
+        "poly-nl",
         "efficient",
         "linear",
+        "multi-resolution",
+        "taylor-linear",
+        "taylor-shift",
+        "sata",
+        "based",
+        "retention",
+        "mamba-2",
+        "gla",
+        "gated-delta",
     ]
 
 

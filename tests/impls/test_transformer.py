@@ -185,6 +185,7 @@ def test_the_harness_calls_a_block_in_both_modes(name: str) -> None:
         versions = made.versions()
         assert made.broken(made.call(), versions) is None
         # A parameter of the other form alone is no input of this one.
+        assert of.params is not None
         assert sum(each.numel() for each in made.inputs[1:]) <= of.params + 2 * 16 * 32
 
 
