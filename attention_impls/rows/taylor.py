@@ -56,7 +56,7 @@ ROWS: Mapping[str, AttentionSpec] = {
         backends={
             "efficient": Backend(
                 "attention_impls.taylor_shift:efficient",
-                "sums of outer products, blocked over positions",
+                "sums of outer products, in blocks",
                 recurrence=recurrence("attention_impls.taylor_shift"),
             ),
             "direct": Backend(
