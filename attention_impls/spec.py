@@ -373,8 +373,7 @@ class AttentionSpec:
         if others:
             return [f"{self.name}/{backend} has no recurrent form; use {' or '.join(others)}"]
         return [
-            f"{self.name} has no recurrent form here: neither sums over the tokens so far "
-            "nor a cache of them"
+            f"{self.name} has no recurrent form here: neither sums over the tokens so far nor a cache of them"
         ]
 
     def best_backend(self, problem: Problem) -> str:

@@ -98,6 +98,7 @@ ROWS: Mapping[str, AttentionSpec] = {
         memory="O(L D)",
         growth="linear",
         causal_form="extension",
+        full_form="extension",
         backends={
             "eager": Backend(
                 "attention_impls.hadamard:eager",
