@@ -284,7 +284,7 @@ class TestGate:
 
         monkeypatch.setattr(gate, "_compare_step", noted)
         checked = Gate()
-        for seq_len in (64, 4096, LONG):
+        for seq_len in (256, 4096, LONG):
             checked.check(case(seq_len=seq_len))
         assert [kind.seq_len for kind in kinds] == [gate.MATRIX_LENGTH - 1]
 

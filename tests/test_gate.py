@@ -9,6 +9,7 @@ import made_up
 import pytest
 import torch
 
+import attention_impls
 from elattn_bench import gate
 from elattn_bench.cases import Case
 from elattn_bench.gate import Gate
@@ -54,11 +55,44 @@ def test_a_kind_is_compared_once_whatever_its_sizes(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(gate, "_compare", counted)
     checked = Gate()
-    for axes in ({"seq_len": 128}, {"seq_len": 4096}, {"batch": 4}, {"cache": "cold"}, {"level": "layer"}):
-        checked.check(made_up.case("linear/eager", dim=16, **axes))
+    for axes in ({"seq_len": 256}, {"seq_len": 4096}, {"batch": 4}, {"cache": "cold"}, {"level": "layer"}):
+        checked.check(made_up.case("linear/eager", dim=16, **{"seq_len": 512, **axes}))
     assert len(calls) == 1
-    checked.check(made_up.case("linear/eager", dim=16, causal=True))
+    checked.check(made_up.case("linear/eager", dim=16, seq_len=512, causal=True))
     assert len(calls) == 2
+
+
+@pytest.mark.parametrize(
+    ("impl", "hyperparameters", "length"),
+    [
+        ("ea-series/eager", (), 64),  # an oracle of L x L x D
+        ("linear/eager", (), 129),  # three chunks of 64
+        ("s2/eager", (), 513),  # three groups of 256
+        ("s2/eager", (("group", 8),), 129),
+        ("perceiver/eager", (), 129),
+        ("perceiver/eager", (("latents", 100),), 201),
+    ],
+)
+def test_the_gate_is_as_long_as_every_part_of_an_algorithm_needs(
+    impl: str, hyperparameters: tuple[tuple[str, int], ...], length: int
+) -> None:
+    order = 6 if impl.startswith("ea") else None
+    assert gate.gate_length(made_up.case(impl, order=order, hyperparameters=hyperparameters)) == length
+
+
+def test_an_error_behind_the_first_group_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = attention_impls.get("s2").backends["eager"]
+    right: Callable[..., torch.Tensor] = backend.op
+
+    def wrong_later(*inputs: torch.Tensor, **keywords: bool) -> torch.Tensor:
+        output = right(*inputs, **keywords).clone()
+        output[:, :, 256:] *= 1.01
+        return output
+
+    monkeypatch.setitem(backend.__dict__, "op", wrong_later)
+    refused = Gate().refusal(made_up.case("s2/eager", seq_len=4096, dim=16))
+    assert refused is not None
+    assert "differs from the float64 oracle" in refused.reason
 
 
 def test_only_what_approximates_has_an_approximation_error() -> None:
