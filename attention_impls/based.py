@@ -9,7 +9,7 @@ from torch import Tensor
 
 from attention_impls.costs.taylor import based_key_width
 from attention_impls.hyperparameters import FEATURE_DIM, check
-from attention_impls.nouns import Problem
+from attention_impls.nouns import InvalidArgument, Problem
 from attention_impls.polynomial import Polynomial
 from attention_impls.polynomial_attention import (
     State,
@@ -93,6 +93,9 @@ def step(
 
     Complexity: O(f^2 D) time and state, whatever the number of tokens.
     """
+    check("based", FEATURE_DIM, feature_dim)
+    if query.shape[-1] != (wanted := min(value.shape[-1], feature_dim)):
+        raise InvalidArgument(f"based: query and key must be {wanted} wide; they are {query.shape[-1]}")
     return attend_once(query, key, value, state, _polynomial(query.shape[-1]))
 
 

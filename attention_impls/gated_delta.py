@@ -133,6 +133,7 @@ def step(
 
     Complexity: O(D^2 / H) time and state, whatever the number of tokens.
     """
+    check("gated-delta", DOT_SCALE, scale)
     wide = state.context.dtype
     gate, beta = (needed("gated-delta", n, x, query.shape[:2]) for n, x in (("gate", gate), ("beta", beta)))
     query_row, key_row = (normalised(x.to(wide))[..., None, :] for x in (query, key))

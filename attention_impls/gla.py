@@ -135,6 +135,7 @@ def step(
 
     Complexity: O(D^2 / H) time and state, whatever the number of tokens.
     """
+    check("gla", DOT_SCALE, scale)
     gate = needed("gla", "gate", gate, query.shape).to(state.context.dtype)
     query_wide, key, value = (x.to(state.context.dtype) for x in (query, key, value))
     faded = state.context * torch.exp(gate)[..., None]

@@ -120,6 +120,7 @@ DOT_SCALE = Hyperparameter(
     "scale", None, "factor of the dot products; None is 1 / sqrt(head_dim)", refuse_optional_scale
 )
 PRODUCT_SCALE = Hyperparameter("scale", 1.0, "factor of the products q * k", refuse_scale)
+OUTPUT_SCALE = Hyperparameter("scale", 1.0, "factor of the output", refuse_scale)
 NORMALISATION = Hyperparameter(
     "normalisation",
     "softmax",

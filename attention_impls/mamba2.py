@@ -11,7 +11,7 @@ from torch import Tensor
 from attention_impls.blocks import grouped, ungrouped
 from attention_impls.chunks import accumulator_dtype
 from attention_impls.decay import decayed, needed
-from attention_impls.hyperparameters import PRODUCT_SCALE, check
+from attention_impls.hyperparameters import OUTPUT_SCALE, check
 from attention_impls.nouns import Problem
 from attention_impls.sweeps import Block, empty_state, sweep_on, swept
 from attention_impls.validate import validate_causal, validate_qkv
@@ -127,6 +127,7 @@ def step(
 
     Complexity: O(D^2 / H) time and state, whatever the number of tokens.
     """
+    check("mamba-2", OUTPUT_SCALE, scale)
     gate = needed("mamba-2", "gate", gate, query.shape[:2]).to(state.context.dtype)
     query_wide, key, value = (x.to(state.context.dtype) for x in (query, key, value))
     faded = state.context * torch.exp(gate)[..., None, None]
@@ -156,6 +157,6 @@ def checked(
 ) -> Tensor:
     """The gate, after all rules have been checked."""
     validate_qkv(query, key, value)
-    check("mamba-2", PRODUCT_SCALE, scale)
+    check("mamba-2", OUTPUT_SCALE, scale)
     validate_causal("mamba-2", causal)
     return needed("mamba-2", "gate", gate, query.shape[:3])

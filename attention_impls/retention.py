@@ -56,12 +56,13 @@ def eager(
     Paper: Sun et al. 2023, arXiv 2307.08621.
     """
     checked(query, key, value, scale)
-    forwards = swept(_block(query, scale), query, key, value)
     if causal:
-        return forwards
-    # The second sweep leaves out the token itself, which the first has seen.
-    reversed_tensors = (x.flip(2) for x in (query, key, value))
-    return forwards + swept(_block(query, scale, strict=True), *reversed_tensors).flip(2)
+        return swept(_block(query, scale), query, key, value)
+    # Wide, for the two sweeps are added; the second leaves out the token itself, which the first has seen.
+    wide = [x.to(accumulator_dtype(x.dtype)) for x in (query, key, value)]
+    forwards = swept(_block(query, scale), *wide)
+    backwards = swept(_block(query, scale, strict=True), *(x.flip(2) for x in wide)).flip(2)
+    return (forwards + backwards).to(query.dtype)
 
 
 def oracle(
@@ -106,6 +107,7 @@ def step(
 
     Complexity: O(D^2 / H) time and state, whatever the number of tokens.
     """
+    check("retention", DOT_SCALE, scale)
     query_wide, key, value = (x.to(state.context.dtype) for x in (query, key, value))
     faded = state.context * torch.exp(log_gammas(state.context))[:, None, None]
     context = faded + key[..., :, None] * value[..., None, :]

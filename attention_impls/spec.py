@@ -373,8 +373,7 @@ class AttentionSpec:
         if others:
             return [f"{self.name}/{backend} has no recurrent form; use {' or '.join(others)}"]
         return [
-            f"{self.name} has no recurrent form: no state of fixed size stands for the tokens so far, "
-            "and no cache of them is kept"
+            f"{self.name} has no recurrent form here: neither sums over the tokens so far nor a cache of them"
         ]
 
     def best_backend(self, problem: Problem) -> str:

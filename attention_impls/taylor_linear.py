@@ -20,15 +20,16 @@ from attention_impls.validate import validate_qkv
 
 __all__ = ["eager", "init_state", "merge", "oracle", "prefill", "step", "unit"]
 
-EPSILON = 1e-6
+EPSILON = 1e-4
 """Is added to every weight: where all keys point away from a query its weights are 0 and no mean is defined.
-The authors add it to the sum of the keys instead, which may be negative."""
+So large that it outweighs what float32 rounds off 1 + cos. The authors add 1e-6 to the sum of the keys instead,
+which may be negative."""
 
 
 def eager(query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False) -> Tensor:
     """Weights 1 + cos(q, k), the first two terms of exp, in time linear in seq_len.
 
-    Formula: y_i = sum_j w_ij v_j / sum_j w_ij, w_ij = 1 + 1e-6 + (q_i / |q_i|)^T (k_j / |k_j|), through the sums
+    Formula: y_i = sum_j w_ij v_j / sum_j w_ij, w_ij = 1 + 1e-4 + (q_i / |q_i|)^T (k_j / |k_j|), through the sums
     of v_j, k_j v_j^T / |k_j|, 1 and k_j / |k_j|. A vector of zeros stays one. The causal form, over j <= i, is
     OUR EXTENSION. Half precision is computed in float32.
 

@@ -73,6 +73,7 @@ def _entry(spec: AttentionSpec, backend: str, problem: Problem) -> dict[str, Any
         "growth_of_attention": spec.growth,
         **sizes(spec),
         "causal": spec.causal_form,
+        "full": None if spec.causal_only else spec.full_form,
         "causal_only": spec.causal_only,
         "recurrent": spec.backends[backend].recurrence is not None,
         "hyperparameters": {

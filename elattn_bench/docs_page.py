@@ -105,7 +105,7 @@ def _facts(spec: AttentionSpec) -> Iterator[tuple[str, str]]:
     yield "time", f"`{spec.time}`"
     yield "memory", f"`{spec.memory}`"
     yield "causal form", _FORMS[spec.causal_form]
-    yield "full form", _FORMS[spec.full_form]
+    yield "full form", "none: causal only" if spec.causal_only else _FORMS[spec.full_form]
     yield "projections of a layer", _projections(spec)
     yield "parameters", f"{found['layer_params']:,} of a layer, {found['core_params']:,} of them its own"
     yield "recurrent state", _state(spec)

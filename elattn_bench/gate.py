@@ -16,7 +16,11 @@ from elattn_bench.cases import Case
 from elattn_bench.results import Skipped
 from elattn_bench.workload import not_a_step, own_layer_of, recurrence_of
 
-GATE_LENGTH = 64  # long enough for several chunks' worth of terms, short enough for an L x L x D oracle
+GATE_LENGTH = 64  # per channel: short enough for an oracle of L x L x D
+MATRIX_LENGTH = (
+    129  # otherwise, oracles being L x L: more than two of the chunks that sums are carried between
+)
+REACHES = ("group", "latents")  # hyperparameters: a sequence that is not longer takes another path
 TOLERANCES = {"float64": 1e-9, "float32": 2e-4, "float16": 2e-2, "bfloat16": 1e-1}
 """Largest relative RMS error per dtype: about 1000 roundings of one unit in the last place each."""
 SEED = 1
@@ -67,7 +71,7 @@ class Gate:
     def check(self, case: Case) -> GateError:
         """The errors of the case's kind at a small length; in mode ``decode`` those of a step after it."""
         # In decoding the token comes on top of the context.
-        length = min(case.seq_len, GATE_LENGTH - case.decodes)
+        length = min(case.seq_len, gate_length(case) - case.decodes)
         level = "layer" if case.spec.own_layer else "op"
         kind = replace(case, level=level, batch=1, seq_len=length, cache="hot")
         if kind not in self._known:
@@ -86,6 +90,16 @@ class Gate:
             return Skipped("unsupported", "; ".join(reasons))
         failure = self.check(case).failure(case.dtype)
         return Skipped("error", failure) if failure else None
+
+
+def gate_length(case: Case) -> int:
+    """Positions at which a kind of case is compared: so many that every part of its algorithm runs."""
+    if case.spec.per_channel:
+        return GATE_LENGTH
+    knobs = {name: knob.default for name, knob in case.spec.hyperparameters.items()}
+    knobs |= case.problem.hyperparameters
+    reach = max((knobs[name] for name in REACHES if name in knobs), default=0)
+    return max(MATRIX_LENGTH, 2 * reach + 1)
 
 
 class Drawn(NamedTuple):

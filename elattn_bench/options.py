@@ -78,7 +78,7 @@ Order = Annotated[
     Option(
         "--order",
         metavar="AXIS",
-        help="Polynomial orders (even), of ea-series.",
+        help="Polynomial orders (even), of ea-series and sata.",
         show_default=DEFAULT_ORDERS,
         rich_help_panel=_GRID,
     ),

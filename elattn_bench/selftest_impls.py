@@ -33,6 +33,7 @@ def spec(target: str, summary: str) -> AttentionSpec:
         backends={"eager": Backend(target, summary)},
         oracle_target=f"{OPS}:oracle",
         cost=_cost,
+        per_channel=True,
     )
 
 

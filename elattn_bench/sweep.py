@@ -122,6 +122,8 @@ class Foresight:
     def verdict(self, case: Case) -> Skipped | None:
         """The outcome of a case that need not be tried, else None."""
         known = self._exhausted.verdict(case)
+        if known is not None and case.unsupported_reasons():
+            return None  # for its own reason to be given
         if known is not None or self.predictor is None:
             return known
         return self.predictor.verdict(case)

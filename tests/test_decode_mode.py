@@ -286,7 +286,7 @@ class TestGate:
         checked = Gate()
         for seq_len in (64, 4096, LONG):
             checked.check(case(seq_len=seq_len))
-        assert [kind.seq_len for kind in kinds] == [gate.GATE_LENGTH - 1]
+        assert [kind.seq_len for kind in kinds] == [gate.MATRIX_LENGTH - 1]
 
     def test_the_price_of_the_order_is_that_of_the_causal_form(self) -> None:
         step = Gate().check(case("ea-series/eager"))

@@ -279,7 +279,7 @@ class TestSummaryAndLists:
     def test_the_list_groups_attentions_by_their_growth(self) -> None:
         entries = attentions()
         groups = {table.title: table for table in attentions_report(entries).tables}
-        assert list(groups) == ["Quadratic in length", "Linear in length", "Backends"]
+        assert list(groups) == ["Quadratic in length", "Linear in length", "Backends", "Optional packages"]
         for name in attention_impls.names():
             title = f"{attention_impls.get(name).growth.capitalize()} in length"
             (row,) = (row for row in groups[title].rows if row[0] == name)
@@ -302,12 +302,14 @@ class TestSummaryAndLists:
     def test_the_list_tells_parameters_and_states_at_one_size(self) -> None:
         entries = {entry["attention"]: entry for entry in attentions()}
         assert entries["softmax"]["layer_params"] == 4 * 512**2
-        assert entries["softmax"]["state_bytes"] is None
+        assert entries["softmax"]["state_bytes"] == 2 * 1024 * 512 * 4  # a KV cache
+        assert entries["aft-full"]["state_bytes"] is None
         assert entries["linear"]["state_bytes"] == 4 * (512**2 // 8 + 512)
         assert entries["linear"]["sizes"] == {"dim": 512, "heads": 8, "seq_len": 1024, "dtype": "float32"}
         report = attentions_report(list(entries.values()))
         cells = {row[0]: row[2:4] for table in report.tables[:2] for row in table.rows}
-        assert cells["softmax"] == ["1,048,576", "-"]
+        assert cells["softmax"] == ["1,048,576", "4.00 MiB"]
+        assert cells["aft-full"][1] == "-"
         assert cells["linear"] == ["1,048,576", "130 KiB"]
         assert any("D = 512, H = 8, L = 1k, float32" in note for note in report.notes)
 

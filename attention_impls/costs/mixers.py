@@ -26,9 +26,10 @@ def perceiver_cost(problem: Problem) -> Cost:
     if problem.causal:
         rows = min(latents, length)
         pairs = rows * length - rows * (rows - 1) // 2
-        return Cost(
-            with_matmul_gradients(problem, 4 * pairs * problem.batch * problem.dim), core_bytes(problem)
-        )
+        # Rows without an output need no query; backward no upstream gradient either.
+        unread = (3 if problem.backward else 1) * (length - rows) * problem.batch * problem.dim
+        flops = with_matmul_gradients(problem, 4 * pairs * problem.batch * problem.dim)
+        return Cost(flops, core_bytes(problem) - unread * problem.element_size)
     learned = operand_bytes(problem, latents * problem.dim)
     forward = 10 * latents * problem.elements
     return Cost(with_matmul_gradients(problem, forward), core_bytes(problem) + learned)

@@ -100,6 +100,7 @@ ROWS: Mapping[str, AttentionSpec] = {
         memory="O(L D + M D)",
         growth="linear",
         causal_form="defined",
+        full_form="extension",
         backends={
             "eager": Backend("attention_impls.perceiver:eager", "PyTorch's fused kernels, three calls")
         },
@@ -109,9 +110,9 @@ ROWS: Mapping[str, AttentionSpec] = {
         operands=mixers.perceiver_operands,
         heads_alike=False,
         causal_is_prefix=False,
-        notes="One layer in and out, without the tower of latent layers. Causal is Perceiver AR (2202.07765): the "
-        "last M rows attend, earlier rows are zero, and there are no latents. No recurrent form: one "
-        "token's step is softmax's with a cache of keys and values.",
+        notes="One layer in and out with pooled keys and values, ours, without the tower of latent layers. "
+        "Causal is Perceiver AR (2202.07765): the last M rows attend, earlier rows are zero, and there are no "
+        "latents. No recurrent form: one token's step is softmax's with a cache of keys and values.",
     ),
     "s2": AttentionSpec(
         name="s2",

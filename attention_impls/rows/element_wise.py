@@ -61,7 +61,7 @@ ROWS: Mapping[str, AttentionSpec] = {
         backends={
             "fused": Backend(
                 "attention_impls.ea_fused:fused",
-                "our kernels: vectors on a CPU, Triton on a GPU",
+                "our kernels: CPU vectors, Triton on a GPU",
                 requirements.own_kernels,
                 workspace=workspaces.ea_series_fused,
                 recurrence=recurrence("attention_impls.ea_fused"),
@@ -98,6 +98,7 @@ ROWS: Mapping[str, AttentionSpec] = {
         memory="O(L D)",
         growth="linear",
         causal_form="extension",
+        full_form="extension",
         backends={
             "eager": Backend(
                 "attention_impls.hadamard:eager",

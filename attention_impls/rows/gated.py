@@ -83,7 +83,7 @@ ROWS: Mapping[str, AttentionSpec] = {
         },
         oracle_target="attention_impls.mamba2:oracle",
         cost=gated.mamba_cost,
-        hyperparameters=knobs(hyperparameters.PRODUCT_SCALE),
+        hyperparameters=knobs(hyperparameters.OUTPUT_SCALE),
         decode_cost=gated.mamba_decode_cost,
         state_bytes=gated.mamba_state_bytes,
         operands=gated.mamba_operands,

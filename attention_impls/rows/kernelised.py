@@ -80,6 +80,7 @@ ROWS: Mapping[str, AttentionSpec] = {
         memory="O(L D)",
         growth="linear",
         causal_form="extension",
+        full_form="extension",
         backends={
             "eager": Backend(
                 "attention_impls.multi_resolution:eager", "plain PyTorch, blocked over positions"

@@ -20,7 +20,7 @@ ROWS: Mapping[str, AttentionSpec] = {
             "Linear Attention Mechanism: An Efficient Attention for Semantic Segmentation",
             "2007.14902",
         ),
-        formula="sum_j w_ij v_j / sum_j w_ij, w_ij = 1 + 1e-6 + q_i^T k_j / (|q_i| |k_j|)",
+        formula="sum_j w_ij v_j / sum_j w_ij, w_ij = 1 + 1e-4 + q_i^T k_j / (|q_i| |k_j|)",
         time="O(L D^2 / H)",
         memory="O(L D)",
         growth="linear",
@@ -36,7 +36,7 @@ ROWS: Mapping[str, AttentionSpec] = {
         cost=taylor.taylor_linear_cost,
         decode_cost=taylor.taylor_linear_decode_cost,
         state_bytes=taylor.taylor_linear_state_bytes,
-        notes="Cosines, so every key weighs between nothing and twice the average; causal is our extension.",
+        notes="Cosines, so weights lie between 0 and 2; causal is our extension.",
     ),
     "taylor-shift": AttentionSpec(
         name="taylor-shift",
@@ -56,7 +56,7 @@ ROWS: Mapping[str, AttentionSpec] = {
         backends={
             "efficient": Backend(
                 "attention_impls.taylor_shift:efficient",
-                "sums of outer products, blocked over positions",
+                "sums of outer products, in blocks",
                 recurrence=recurrence("attention_impls.taylor_shift"),
             ),
             "direct": Backend(

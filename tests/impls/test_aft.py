@@ -93,12 +93,12 @@ def test_aft_local_is_aft_full_with_zeros_beyond_the_window(window: int, causal:
             assert abs(float(local[4][i, offset]) - expected) <= 1e-12
 
 
-@biased
+@pytest.mark.parametrize("window", [None, 1, 3, 6], ids=["full", "window=1", "window=3", "window=6"])
 @both_masks
 def test_gradients_are_those_of_finite_differences_the_bias_s_included(
     window: int | None, causal: bool
 ) -> None:
-    leaves = tracked(*draw(1, 2, 7, 2), bias_of(window)[:7, :7] if window is None else bias_of(window)[:7])
+    leaves = tracked(*draw(1, 1, 5, 2), bias_of(window)[:5, :5] if window is None else bias_of(window)[:5])
     assert torch.autograd.gradcheck(lambda *x: op(window, *x[:3], causal=causal, position_bias=x[3]), leaves)
 
 

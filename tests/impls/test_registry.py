@@ -156,8 +156,7 @@ def test_an_attention_without_a_recurrent_form_cannot_decode_and_says_why() -> N
         known, backends={"eager": dataclasses.replace(known.backends["eager"], recurrence=None)}
     )
     assert spec.unsupported_reasons("eager", DECODE) == [
-        "linear has no recurrent form: no state of fixed size stands for the tokens so far, "
-        "and no cache of them is kept"
+        "linear has no recurrent form here: neither sums over the tokens so far nor a cache of them"
     ]
 
 
