@@ -15,6 +15,7 @@ from attention_impls.blocks import (
     chunk_rows,
     grouped,
     read,
+    read_chunks,
     remaining_sums,
     running_sums,
     split,
@@ -192,8 +193,8 @@ class _Causal(torch.autograd.Function):
         for piece in reversed(ctx.plan):
             rows, total = piece.rows, kept.pop()
             weights, values, (means, totals), _ = _block(key, value, piece, (kept.pop(), total))
-            gates = torch.sigmoid(_chunks(query, rows))
-            passed = gates * _chunks(upstream, rows)
+            gates = torch.sigmoid(read_chunks(query, rows))
+            passed = gates * read_chunks(upstream, rows)
             write(grad_query, rows, _through_gate(gates, passed, means))
             ahead = passed.div_(totals)
             of_weighted, behind_weighted = remaining_sums(ahead, behind[0])
@@ -215,7 +216,7 @@ def _causal_forward(
         carried = carried[0] * piece.decay, carried[1] * piece.decay
         kept += carried if keep else ()
         _, _, (means, _), carried = _block(key, value, piece, carried)
-        write(output, piece.rows, means.mul_(torch.sigmoid(_chunks(query, piece.rows))))
+        write(output, piece.rows, means.mul_(torch.sigmoid(read_chunks(query, piece.rows))))
     return output, carried, kept
 
 
@@ -225,7 +226,7 @@ def _block(
     """In chunks: weights, values, and means and totals of every row; and the sums at the block's end."""
     chunk = chunk_rows(key)
     weights = split((read(key, piece.rows) - piece.top).exp_(), chunk)
-    values = _chunks(value, piece.rows)
+    values = read_chunks(value, piece.rows)
     weighted, last_weighted = running_sums(weights * values, carried[0])
     totals, last_total = running_sums(weights, carried[1])
     return weights, values, (weighted.div_(totals), totals), (last_weighted, last_total)
@@ -261,11 +262,6 @@ def _plan(key: Tensor, before: Tensor | None = None) -> list[_Piece]:
             old_top = top
         start += size
     return pieces
-
-
-def _chunks(x: Tensor, rows: slice) -> Tensor:
-    """A block in chunks, [batch * heads * chunks, rows of a chunk, head_dim]."""
-    return split(read(x, rows), chunk_rows(x))
 
 
 def _no_sums(query: Tensor) -> Sums:

@@ -1,8 +1,8 @@
 """Sweeps over positions, block by block, so that temporaries stay in a cache.
 
-``efficient`` and ``linear`` reduce their keys and values to sums, [head_dim, head_dim] per head, block by
-block. A causal block is a batch of chunks: within a chunk the products are a masked matrix, between chunks
-the sums are carried. Blocks are wide: half precision is converted as it is read and as it is written.
+Linear attentions reduce their keys and values to sums block by block. A causal block is a batch of chunks: within
+a chunk the products are a masked matrix, between chunks the sums are carried. Blocks are wide: half precision is
+converted as it is read and as it is written.
 """
 
 from __future__ import annotations
@@ -89,6 +89,11 @@ def split(block: Tensor, chunk: int) -> Tensor:
     """[groups, rows, columns] -> [groups * chunks, rows of a chunk, columns]."""
     rows, columns = block.shape[1:]
     return block.reshape(-1, min(rows, chunk), columns)
+
+
+def read_chunks(x: Tensor, rows: slice) -> Tensor:
+    """These rows in chunks, wide: [batch * heads * chunks, rows of a chunk, head_dim]."""
+    return split(read(x, rows), chunk_rows(x))
 
 
 def sums_before(sums: Tensor, carried: Tensor) -> tuple[Tensor, Tensor]:

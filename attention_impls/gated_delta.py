@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from typing import NamedTuple
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 from attention_impls.blocks import chunk_rows, grouped, ungrouped
 from attention_impls.chunks import accumulator_dtype
 from attention_impls.decay import chunked, fading, needed
-from attention_impls.hyperparameters import DOT_SCALE, check
+from attention_impls.hyperparameters import DOT_SCALE, check, dot_scale
 from attention_impls.nouns import Problem
 from attention_impls.sweeps import Block, empty_state, sweep_on, swept
 from attention_impls.validate import validate_causal, validate_qkv
@@ -89,7 +88,7 @@ def oracle(
         brought = strength * torch.einsum("bhk,bhv->bhkv", k, value[:, :, position])
         state = torch.exp(gate[:, :, position, None, None]) * (turned @ state) + brought
         outputs.append(torch.einsum("bhk,bhkv->bhv", query[:, :, position], state))
-    return torch.stack(outputs, 2) * factor(query, scale)
+    return torch.stack(outputs, 2) * dot_scale(query.shape[-1], scale)
 
 
 def init_state(problem: Problem) -> State:
@@ -140,7 +139,7 @@ def step(
     faded = state.context * torch.exp(gate.to(wide))[..., None, None]
     change = (value.to(wide)[..., None, :] - key_row @ faded) * beta.to(wide)[..., None, None]
     context = faded + key_row.mT * change
-    output = (query_row @ context).squeeze(-2) * factor(query, scale)
+    output = (query_row @ context).squeeze(-2) * dot_scale(query.shape[-1], scale)
     return output.to(query.dtype), State(context)
 
 
@@ -150,7 +149,7 @@ def normalised(x: Tensor) -> Tensor:
 
 
 def _block(query: Tensor, scale: float | None) -> Block:
-    return functools.partial(_overwriting, weight=factor(query, scale))
+    return functools.partial(_overwriting, weight=dot_scale(query.shape[-1], scale))
 
 
 def _overwriting(
@@ -211,8 +210,3 @@ def checked(
     validate_causal("gated-delta", causal)
     shape = query.shape[:3]
     return needed("gated-delta", "gate", gate, shape), needed("gated-delta", "beta", beta, shape)
-
-
-def factor(query: Tensor, scale: float | None) -> float:
-    """The scale; None is 1 / sqrt(head_dim)."""
-    return 1 / math.sqrt(query.shape[-1]) if scale is None else scale

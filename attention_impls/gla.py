@@ -14,7 +14,7 @@ from attention_impls import blocks
 from attention_impls.blocks import grouped, ungrouped
 from attention_impls.chunks import accumulator_dtype
 from attention_impls.decay import chunked, fading_between, needed
-from attention_impls.hyperparameters import DOT_SCALE, check
+from attention_impls.hyperparameters import DOT_SCALE, check, dot_scale
 from attention_impls.nouns import Problem
 from attention_impls.sweeps import Block, empty_state, sweep_on, swept
 from attention_impls.validate import validate_causal, validate_qkv
@@ -85,7 +85,7 @@ def oracle(
 ) -> Tensor:
     """The float64 truth: the recurrence, one token after the other."""
     gate = checked(query, key, value, causal, scale, gate).double()
-    query, key, value = query.double() * factor(query, scale), key.double(), value.double()
+    query, key, value = query.double() * dot_scale(query.shape[-1], scale), key.double(), value.double()
     state, outputs = key.new_zeros(*key.shape[:2], key.shape[3], key.shape[3]), []
     for position in range(query.shape[2]):
         brought = torch.einsum("bhk,bhv->bhkv", key[:, :, position], value[:, :, position])
@@ -140,7 +140,7 @@ def step(
     query_wide, key, value = (x.to(state.context.dtype) for x in (query, key, value))
     faded = state.context * torch.exp(gate)[..., None]
     context = faded + key[..., :, None] * value[..., None, :]
-    output = (query_wide[..., None, :] @ context).squeeze(-2) * factor(query, scale)
+    output = (query_wide[..., None, :] @ context).squeeze(-2) * dot_scale(query.shape[-1], scale)
     return output.to(query.dtype), State(context, state.log_decay + gate)
 
 
@@ -151,7 +151,7 @@ def merge(earlier: State, later: State) -> State:
 
 
 def _block(query: Tensor, scale: float | None) -> Block:
-    return functools.partial(_gated, weight=factor(query, scale))
+    return functools.partial(_gated, weight=dot_scale(query.shape[-1], scale))
 
 
 def _gated(
@@ -225,8 +225,3 @@ def checked(
     check("gla", DOT_SCALE, scale)
     validate_causal("gla", causal)
     return needed("gla", "gate", gate, query.shape)
-
-
-def factor(query: Tensor, scale: float | None) -> float:
-    """The scale; None is 1 / sqrt(head_dim)."""
-    return 1 / math.sqrt(query.shape[-1]) if scale is None else scale

@@ -21,6 +21,11 @@ def check(attention: str, knob: Hyperparameter, value: Any) -> None:
         raise InvalidArgument(f"{attention}: {knob.name}={value!r}: {reason}")
 
 
+def dot_scale(head_dim: int, scale: float | None) -> float:
+    """The factor of dot products: ``scale``, and 1 / sqrt(head_dim) where it is None."""
+    return 1 / math.sqrt(head_dim) if scale is None else scale
+
+
 def refuse_order(value: Any) -> str | None:
     """Why a Taylor order is refused, or None when it is fine."""
     if isinstance(value, bool) or not isinstance(value, int):

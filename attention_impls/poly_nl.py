@@ -11,12 +11,11 @@ from torch.autograd.function import once_differentiable
 from attention_impls.blocks import (
     blocks,
     causal_blocks,
-    chunk_rows,
     grouped,
     read,
+    read_chunks,
     remaining_sums,
     running_sums,
-    split,
     ungrouped,
     write,
 )
@@ -156,7 +155,7 @@ class _Causal(torch.autograd.Function):
         grad_query, grad_key, grad_value = (torch.empty_like(x) for x in (query, key, value))
         behind = _no_sum(query)
         for rows in reversed(causal_blocks(query)):
-            q, k, v, g = (_chunks(x, rows) for x in (query, key, value, upstream))
+            q, k, v, g = (read_chunks(x, rows) for x in (query, key, value, upstream))
             counts = _counts(q, rows, 0, len(behind))
             totals, _ = running_sums(q * k, kept.pop())
             write(grad_value, rows, totals.div_(counts).mul_(g))
@@ -175,7 +174,7 @@ def _causal_forward(
     kept: list[Tensor] = []
     for rows in causal_blocks(query):
         kept += [carried] if keep else []
-        q, k, v = (_chunks(x, rows) for x in (query, key, value))
+        q, k, v = (read_chunks(x, rows) for x in (query, key, value))
         counts = _counts(q, rows, tokens, len(carried))
         totals, carried = running_sums(q * k, carried)
         write(output, rows, totals.div_(counts).mul_(v))
@@ -194,11 +193,6 @@ def _no_sum(query: Tensor) -> Tensor:
     """Zeros for a sum over positions, [batch * heads, 1, head_dim]."""
     batch, heads, _, head_dim = query.shape
     return query.new_zeros(batch * heads, 1, head_dim, dtype=accumulator_dtype(query.dtype))
-
-
-def _chunks(x: Tensor, rows: slice) -> Tensor:
-    """A block in chunks, [batch * heads * chunks, rows of a chunk, head_dim]."""
-    return split(read(x, rows), chunk_rows(x))
 
 
 def _counts(chunks: Tensor, rows: slice, tokens: int, groups: int) -> Tensor:

@@ -11,7 +11,7 @@ from array import array
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from itertools import combinations_with_replacement
 
 import torch
@@ -62,8 +62,7 @@ class Polynomial:
         """W times sums [groups, features, columns], in place."""
         if not self.packed or self.order < 2:
             return sums
-        weights = torch.frombuffer(_multiplicities(self.width, self.order), dtype=torch.float64)
-        return sums.mul_(weights.to(sums.device, sums.dtype)[:, None])
+        return sums.mul_(_weights(self.width, self.order, sums.device, sums.dtype))
 
     def pullback(self, x: Tensor, gradient: Tensor) -> Tensor:
         """The gradient of rows x [groups, width, rows] from that of their features, which it overwrites.
@@ -162,6 +161,14 @@ def _first_channels(width: int, degree: int) -> list[int]:
 def _monomials(width: int, degree: int) -> int:
     """Monomials of that degree in so many channels."""
     return math.comb(width + degree - 1, degree)
+
+
+@lru_cache(maxsize=32)
+def _weights(width: int, order: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The diagonal of W, [features, 1]: kept on the device, for a copy there would wait inside a timed call."""
+    with torch.inference_mode(False):
+        diagonal = torch.frombuffer(_multiplicities(width, order), dtype=torch.float64)
+        return diagonal.to(device, dtype)[:, None]
 
 
 @cache

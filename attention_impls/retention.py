@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from typing import NamedTuple
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 from attention_impls.blocks import grouped, ungrouped
 from attention_impls.chunks import accumulator_dtype
 from attention_impls.decay import decayed
-from attention_impls.hyperparameters import DOT_SCALE, check
+from attention_impls.hyperparameters import DOT_SCALE, check, dot_scale
 from attention_impls.nouns import Problem
 from attention_impls.sweeps import Block, empty_state, sweep_on, swept
 from attention_impls.validate import validate_qkv
@@ -76,7 +75,7 @@ def oracle(
     weights = gamma[:, None, None] ** (place[:, None] - place).abs()
     if causal:
         weights = weights.tril()
-    scores = torch.einsum("bhid,bhjd->bhij", query, key) * factor(query, scale)
+    scores = torch.einsum("bhid,bhjd->bhij", query, key) * dot_scale(query.shape[-1], scale)
     return torch.einsum("bhij,bhjd->bhid", scores * weights, value)
 
 
@@ -111,7 +110,7 @@ def step(
     query_wide, key, value = (x.to(state.context.dtype) for x in (query, key, value))
     faded = state.context * torch.exp(log_gammas(state.context))[:, None, None]
     context = faded + key[..., :, None] * value[..., None, :]
-    output = (query_wide[..., None, :] @ context).squeeze(-2) * factor(query, scale)
+    output = (query_wide[..., None, :] @ context).squeeze(-2) * dot_scale(query.shape[-1], scale)
     return output.to(query.dtype), State(context, state.tokens + 1)
 
 
@@ -130,7 +129,7 @@ def log_gammas(like: Tensor) -> Tensor:
 def _block(query: Tensor, scale: float | None, strict: bool = False) -> Block:
     gates = log_gammas(query.new_empty((1, query.shape[1]), dtype=accumulator_dtype(query.dtype)))
     gate = gates.repeat(len(query))[:, None]
-    return functools.partial(_retained, gate=gate, weight=factor(query, scale), strict=strict)
+    return functools.partial(_retained, gate=gate, weight=dot_scale(query.shape[-1], scale), strict=strict)
 
 
 def _retained(
@@ -143,9 +142,4 @@ def checked(query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> f
     """The factor of the dot products, after all rules have been checked."""
     validate_qkv(query, key, value)
     check("retention", DOT_SCALE, scale)
-    return factor(query, scale)
-
-
-def factor(query: Tensor, scale: float | None) -> float:
-    """The scale; None is 1 / sqrt(head_dim)."""
-    return 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    return dot_scale(query.shape[-1], scale)

@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from attention_impls import kv_cache
 from attention_impls.chunks import accumulator_dtype
-from attention_impls.hyperparameters import DOT_SCALE, check
+from attention_impls.hyperparameters import DOT_SCALE, check, dot_scale
 from attention_impls.validate import validate_qkv
 
 
@@ -84,7 +84,7 @@ def oracle(
     """The float64 truth: exponentials of every dot product, divided by their sums."""
     checked_scale(query, key, value, scale)
     query, key, value = query.double(), key.double(), value.double()
-    scores = torch.einsum("bhid,bhjd->bhij", query, key) * _factor(query, scale)
+    scores = torch.einsum("bhid,bhjd->bhij", query, key) * dot_scale(query.shape[-1], scale)
     if causal:
         scores = scores.masked_fill(_future(query), -math.inf)
     weights = torch.exp(scores - scores.amax(-1, keepdim=True))
@@ -173,7 +173,7 @@ def eager_step(
 def _written_out(
     query: Tensor, key: Tensor, value: Tensor, scale: float | None, hidden: Tensor | None
 ) -> Tensor:
-    scores = (query * _factor(query, scale)) @ key.mT
+    scores = (query * dot_scale(query.shape[-1], scale)) @ key.mT
     if hidden is not None:
         scores.masked_fill_(hidden, -math.inf)
     weights = torch.softmax(scores, -1, dtype=accumulator_dtype(query.dtype))
@@ -198,11 +198,7 @@ def checked_scale(query: Tensor, key: Tensor, value: Tensor, scale: float | None
     """
     validate_qkv(query, key, value)
     check("softmax", DOT_SCALE, scale)
-    return _factor(query, scale)
-
-
-def _factor(query: Tensor, scale: float | None) -> float:
-    return 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    return dot_scale(query.shape[-1], scale)
 
 
 def _future(query: Tensor) -> Tensor:

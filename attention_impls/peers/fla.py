@@ -15,6 +15,7 @@ from attention_impls import gla as gated_linear
 from attention_impls import linear as linear_attention
 from attention_impls import mamba2, retention
 from attention_impls.chunks import accumulator_dtype
+from attention_impls.hyperparameters import dot_scale
 from attention_impls.peers.layout import heads_first, tokens_first
 from attention_impls.validate import validate_causal, validate_qkv
 
@@ -30,9 +31,9 @@ def linear(query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False) -
     from fla.ops.linear_attn import chunk_linear_attn
 
     wide = accumulator_dtype(query.dtype)
-    features = [_elu_plus_one(x.to(wide)) for x in (query, key)]
-    total = (features[0] * features[1].cumsum(2)).sum(-1, keepdim=True) + linear_attention.EPSILON
-    narrow = (x.to(query.dtype) for x in features)
+    narrow = [_elu_plus_one(x.to(wide)).to(query.dtype) for x in (query, key)]
+    seen, keys = (x.to(wide) for x in narrow)  # as rounded as what the kernel sees
+    total = (seen * keys.cumsum(2)).sum(-1, keepdim=True) + linear_attention.EPSILON
     weighted, *_ = chunk_linear_attn(*tokens_first(*narrow, value), scale=1.0, normalize=False)
     return (heads_first(weighted) / total).to(query.dtype)
 
@@ -88,7 +89,7 @@ def gla(
     from fla.ops.gla import chunk_gla
 
     query, key, value, gate = tokens_first(query, key, value, gate)
-    output, *_ = chunk_gla(query, key, value, g=gate, scale=gated_linear.factor(query, scale))
+    output, *_ = chunk_gla(query, key, value, g=gate, scale=dot_scale(query.shape[-1], scale))
     return heads_first(output)
 
 
@@ -110,7 +111,7 @@ def gated_delta(
     from fla.ops.gated_delta_rule import chunk_gated_delta_rule
 
     wide, narrow = accumulator_dtype(query.dtype), query.dtype
-    factor = gated_delta_rule.factor(query, scale)
+    factor = dot_scale(query.shape[-1], scale)
     query, key = (gated_delta_rule.normalised(x.to(wide)).to(narrow) for x in (query, key))
     query, key, value, gate, beta = tokens_first(query, key, value, gate, beta)
     output, *_ = chunk_gated_delta_rule(

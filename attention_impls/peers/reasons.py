@@ -32,6 +32,14 @@ def fla(problem: Problem) -> list[str]:
     return reasons
 
 
+def fla_linear(problem: Problem) -> list[str]:
+    """The kernel of linear attention returns its sums before they are divided."""
+    reasons = fla(problem)
+    if problem.device == "cuda" and problem.dtype == "float16":
+        reasons.append("linear/fla divides behind the kernel, and its sums may leave float16; use bfloat16")
+    return reasons
+
+
 def fla_half(problem: Problem) -> list[str]:
     """The gated delta rule of flash-linear-attention refuses float32 as well."""
     reasons = fla(problem)

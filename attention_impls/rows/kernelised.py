@@ -57,7 +57,7 @@ ROWS: Mapping[str, AttentionSpec] = {
             "fla": Backend(
                 "attention_impls.peers.fla:linear",
                 "flash-linear-attention's chunk kernel",
-                reasons.fla,
+                reasons.fla_linear,
                 package="flash-linear-attention",
             ),
         },
