@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
 import made_up
 import pytest
 
 from elattn_bench.rundir import Run
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Before torch is imported: processes that run side by side, each with a thread per core, mostly wait in
+    # one another's way (the contract tests took 168 s on two cores, and 22 s with a thread each).
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 LENGTHS = tuple(2**power for power in range(7, 16))
 

@@ -62,9 +62,15 @@ def ratio(of: Case, monkeypatch: pytest.MonkeyPatch) -> float:
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_collection() -> Iterator[None]:
-    """Measuring collects garbage first: keep torch's hundred thousand objects out of it."""
+    """Measuring collects garbage first: keep torch's hundred thousand objects out of it.
+
+    Two threads, whatever the machine: the kernels that hold a tile per thread then hold enough to be measured.
+    """
     gc.freeze()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
     yield
+    torch.set_num_threads(threads)
     gc.unfreeze()
 
 
