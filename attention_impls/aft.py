@@ -23,7 +23,7 @@ from attention_impls.blocks import (
     whole_chunks,
     write,
 )
-from attention_impls.chunks import accumulator_dtype, plan_chunks
+from attention_impls.chunks import accumulator_dtype, empty_sums, plan_chunks
 from attention_impls.nouns import Problem
 from attention_impls.validate import validate_qkv
 
@@ -90,7 +90,7 @@ def gated_means(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, *, caus
 def init_state(problem: Problem) -> State:
     """The empty sums before the first token."""
     shape = (problem.batch, problem.heads, problem.head_dim)
-    zeros = torch.zeros(shape, dtype=accumulator_dtype(getattr(torch, problem.dtype)), device=problem.device)
+    zeros = empty_sums(problem, *shape)
     return State(torch.full_like(zeros, -math.inf), zeros, zeros.clone())
 
 

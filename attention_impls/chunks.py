@@ -16,6 +16,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from attention_impls.nouns import Problem
+
 CHUNK_ELEMENTS = {"cpu": 2**17, "cuda": 2**23}
 """Elements of one tensor's chunk: the temporaries fit a CPU core's L2 cache, or keep a GPU busy."""
 
@@ -49,6 +51,12 @@ def chunk_rows(tensor: Tensor, elements: int | None = None) -> int:
 def accumulator_dtype(dtype: torch.dtype) -> torch.dtype:
     """The dtype of sums over positions: float64 for float64, else float32."""
     return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def empty_sums(problem: Problem, *shape: int) -> Tensor:
+    """Zeros for sums over the positions of a problem, in their dtype."""
+    dtype = accumulator_dtype(getattr(torch, problem.dtype))
+    return torch.zeros(shape, dtype=dtype, device=problem.device)
 
 
 @torch.no_grad()

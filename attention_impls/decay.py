@@ -98,3 +98,9 @@ def needed(attention: str, name: str, operand: Tensor | None, shape: torch.Size)
 def _above(square: Tensor, diagonal: int) -> Tensor:
     rows, columns = square.shape[-2:]
     return torch.ones(rows, columns, dtype=torch.bool, device=square.device).triu_(diagonal + 1)
+
+
+def stepped(faded: Tensor, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """The output and the state of one token, [batch, heads, head_dim], on a state that has faded already."""
+    state = faded + key[..., :, None] * value[..., None, :]
+    return (query[..., None, :] @ state).squeeze(-2), state

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-from attention_impls.chunks import accumulator_dtype
+from attention_impls.chunks import accumulator_dtype, empty_sums
 from attention_impls.ea_series import validate
 from attention_impls.hyperparameters import ORDER
 from attention_impls.kernels.layout import result_like
@@ -66,10 +66,9 @@ def fused(
 
 def init_state(problem: Problem) -> State:
     """The empty sums before the first token."""
-    order = problem.hyperparameters.get("order", ORDER.default)
-    dtype = accumulator_dtype(getattr(torch, problem.dtype))
+    order = problem.knob(ORDER)
     shape = (2 * order + 3, problem.batch, problem.heads, problem.head_dim)
-    sums = torch.zeros(shape, dtype=dtype, device=problem.device)
+    sums = empty_sums(problem, *shape)
     sums[-1] = -torch.inf
     return State(sums)
 

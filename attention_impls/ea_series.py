@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from attention_impls.chunks import accumulator_dtype, chunk_rows, plan_chunks, unstabilised_chunks
+from attention_impls.chunks import accumulator_dtype, chunk_rows, empty_sums, plan_chunks, unstabilised_chunks
 from attention_impls.hyperparameters import DISTANCE_SCALE, ORDER, STABILISER, check
 from attention_impls.nouns import Problem
 from attention_impls.validate import validate_qkv
@@ -181,10 +181,9 @@ def outside_band(
 
 def init_state(problem: Problem) -> State:
     """The empty moments before the first token."""
-    order = problem.hyperparameters.get("order", ORDER.default)
-    dtype = accumulator_dtype(getattr(torch, problem.dtype))
+    order = problem.knob(ORDER)
     shape = (problem.batch, problem.heads, problem.head_dim)
-    zeros = torch.zeros(order + 1, *shape, dtype=dtype, device=problem.device)
+    zeros = empty_sums(problem, order + 1, *shape)
     return State(zeros, zeros.clone(), torch.full_like(zeros[0], -torch.inf))
 
 

@@ -25,7 +25,7 @@ from attention_impls.blocks import (
     whole_chunks,
     write,
 )
-from attention_impls.chunks import accumulator_dtype, plan_chunks
+from attention_impls.chunks import accumulator_dtype, empty_sums, plan_chunks
 from attention_impls.hyperparameters import NORMALISATION, check
 from attention_impls.nouns import Problem
 from attention_impls.validate import validate_qkv
@@ -112,11 +112,10 @@ def oracle(
 
 def init_state(problem: Problem) -> State:
     """The empty sums before the first token."""
-    scaling = problem.hyperparameters.get("normalisation", NORMALISATION.default) == "scaling"
+    scaling = problem.knob(NORMALISATION) == "scaling"
     shape = (problem.batch, problem.heads, problem.head_dim)
-    dtype = accumulator_dtype(getattr(torch, problem.dtype))
-    context = torch.zeros(*shape, problem.head_dim, dtype=dtype, device=problem.device)
-    normaliser = torch.zeros((0,) if scaling else shape, dtype=dtype, device=problem.device)
+    context = empty_sums(problem, *shape, problem.head_dim)
+    normaliser = empty_sums(problem, *((0,) if scaling else shape))
     return State(context, normaliser, torch.full_like(normaliser, -math.inf), 0)
 
 

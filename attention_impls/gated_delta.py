@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from attention_impls.blocks import chunk_rows, grouped, ungrouped
-from attention_impls.chunks import accumulator_dtype
+from attention_impls.chunks import empty_sums
 from attention_impls.decay import chunked, fading, needed
 from attention_impls.hyperparameters import DOT_SCALE, check, dot_scale
 from attention_impls.nouns import Problem
@@ -94,8 +94,7 @@ def oracle(
 def init_state(problem: Problem) -> State:
     """The empty state before the first token."""
     shape = (problem.batch, problem.heads, problem.head_dim, problem.head_dim)
-    dtype = accumulator_dtype(getattr(torch, problem.dtype))
-    return State(torch.zeros(shape, dtype=dtype, device=problem.device))
+    return State(empty_sums(problem, *shape))
 
 
 def prefill(

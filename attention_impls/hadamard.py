@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from attention_impls.chunks import accumulator_dtype
+from attention_impls.chunks import accumulator_dtype, empty_sums
 from attention_impls.hyperparameters import AXIS, PRODUCT_SCALE, check
 from attention_impls.nouns import Problem
 from attention_impls.validate import validate_qkv
@@ -101,10 +101,9 @@ def oracle(
 
 def init_state(problem: Problem) -> State:
     """The empty denominator before the first token."""
-    stateless = problem.hyperparameters.get("axis", AXIS.default) == "channels"
+    stateless = problem.knob(AXIS) == "channels"
     shape = (0,) if stateless else (problem.batch, problem.heads, problem.head_dim)
-    dtype = accumulator_dtype(getattr(torch, problem.dtype))
-    zeros = torch.zeros(shape, dtype=dtype, device=problem.device)
+    zeros = empty_sums(problem, *shape)
     return State(torch.full_like(zeros, -torch.inf), zeros)
 
 

@@ -28,7 +28,7 @@ def dot_scale(head_dim: int, scale: float | None) -> float:
 
 def refuse_order(value: Any) -> str | None:
     """Why a Taylor order is refused, or None when it is fine."""
-    if isinstance(value, bool) or not isinstance(value, int):
+    if not _is_whole(value):
         return f"the order is an even whole number from 0 to {MAX_ORDER}, for example 6"
     if value < 0:
         return "the order is the highest power of the Taylor polynomial: 0 or more, for example 6"
@@ -53,7 +53,7 @@ def refuse_scale(value: Any) -> str | None:
 
 def refuse_width(value: Any) -> str | None:
     """Why a width is refused, or None when it is fine."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if not _is_whole(value) or value < 1:
         return "the width is a whole number from 1, for example 16"
     return None
 
@@ -80,7 +80,7 @@ def refuse_axis(value: Any) -> str | None:
 
 def refuse_window(value: Any) -> str | None:
     """Why a window is refused, or None when it is fine."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if not _is_whole(value) or value < 1:
         return "the window is a whole number of positions, 1 or more, for example 32"
     return None
 

@@ -20,7 +20,7 @@ from attention_impls.blocks import (
     ungrouped,
     write,
 )
-from attention_impls.chunks import accumulator_dtype
+from attention_impls.chunks import accumulator_dtype, empty_sums
 from attention_impls.nouns import Problem
 from attention_impls.validate import validate_qkv
 
@@ -83,8 +83,7 @@ def oracle(query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False) -
 def init_state(problem: Problem) -> State:
     """The empty sums before the first token."""
     shape = (problem.batch, problem.heads, problem.head_dim)
-    dtype = accumulator_dtype(getattr(torch, problem.dtype))
-    zeros = torch.zeros(*shape, problem.head_dim, dtype=dtype, device=problem.device)
+    zeros = empty_sums(problem, *shape, problem.head_dim)
     return State(zeros, zeros[..., 0].clone())
 
 
@@ -119,7 +118,13 @@ def merge(earlier: State, later: State) -> State:
     return State(earlier.context + later.context, earlier.normaliser + later.normaliser)
 
 
+def elu_plus_one(x: Tensor) -> Tensor:
+    """The feature map, for autograd to follow."""
+    return torch.exp(torch.clamp(x, max=0)) + torch.relu(x)
+
+
 def _features(x: Tensor) -> Tensor:
+    """The same in place, where nothing is followed: two tensors fewer."""
     return torch.clamp(x, max=0).exp_().add_(torch.relu(x))
 
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from attention_impls.blocks import grouped, ungrouped
-from attention_impls.chunks import accumulator_dtype
-from attention_impls.decay import decayed, needed
+from attention_impls.chunks import empty_sums
+from attention_impls.decay import decayed, needed, stepped
 from attention_impls.hyperparameters import OUTPUT_SCALE, check
 from attention_impls.nouns import Problem
 from attention_impls.sweeps import Block, empty_state, sweep_on, swept
@@ -89,8 +89,7 @@ def oracle(
 def init_state(problem: Problem) -> State:
     """The empty sum before the first token."""
     shape = (problem.batch, problem.heads, problem.head_dim, problem.head_dim)
-    dtype = accumulator_dtype(getattr(torch, problem.dtype))
-    zeros = torch.zeros(shape, dtype=dtype, device=problem.device)
+    zeros = empty_sums(problem, *shape)
     return State(zeros, zeros[..., 0, 0].clone())
 
 
@@ -131,9 +130,8 @@ def step(
     gate = needed("mamba-2", "gate", gate, query.shape[:2]).to(state.context.dtype)
     query_wide, key, value = (x.to(state.context.dtype) for x in (query, key, value))
     faded = state.context * torch.exp(gate)[..., None, None]
-    context = faded + key[..., :, None] * value[..., None, :]
-    output = (query_wide[..., None, :] @ context).squeeze(-2) * scale
-    return output.to(query.dtype), State(context, state.log_decay + gate)
+    output, context = stepped(faded, query_wide, key, value)
+    return (output * scale).to(query.dtype), State(context, state.log_decay + gate)
 
 
 def merge(earlier: State, later: State) -> State:

@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 from attention_impls.blocks import block_rows, chunk_rows, read, split, sums_before, whole_chunks, write
 from attention_impls.chunks import accumulator_dtype
 from attention_impls.hyperparameters import RESOLUTIONS, check
+from attention_impls.linear import elu_plus_one
 from attention_impls.nouns import InvalidArgument
 from attention_impls.validate import validate_qkv
 
@@ -199,7 +200,7 @@ def _summed(key: Tensor, value: Tensor, *, levels: int) -> Sums:
     """The sums of a block, every resolution with its own means; key and value [G, rows, head_dim]."""
     contexts, normalisers = [], []
     for level in range(levels):
-        features = _features(_means(key, 2**level))
+        features = elu_plus_one(_means(key, 2**level))
         contexts.append(features.mT @ _means(value, 2**level))
         normalisers.append(features.sum(-2, keepdim=True))
     return Sums(torch.cat(contexts, -2), torch.cat(normalisers, -2))
@@ -207,7 +208,7 @@ def _summed(key: Tensor, value: Tensor, *, levels: int) -> Sums:
 
 def _answered(query: Tensor, router: Tensor, context: Tensor, normaliser: Tensor) -> Tensor:
     """Outputs [G, rows, head_dim] of queries that see all of the sums."""
-    features = _features(query)
+    features = elu_plus_one(query)
     shares = torch.softmax(_logits(query, router), -1)
     return _from_sums(features, shares / _totals(features, normaliser), context)
 
@@ -229,12 +230,12 @@ def _causal_block(
     """
     rows, levels = query.shape[-2], router.shape[-1]
     chunk = min(rows, _chunk(query, levels))
-    keys = [split(_features(x), chunk // 2**n) for n, x in enumerate(_complete(key, levels)) if x.numel()]
+    keys = [split(elu_plus_one(x), chunk // 2**n) for n, x in enumerate(_complete(key, levels)) if x.numel()]
     values = [split(x, chunk // 2**n) for n, x in enumerate(_complete(value, levels)) if x.numel()]
     contexts, context = _before([k.mT @ v for k, v in zip(keys, values, strict=True)], context, levels)
     normalisers, normaliser = _before([k.sum(-2, keepdim=True) for k in keys], normaliser, levels)
     visible, members = _inside(query, chunk, levels)
-    features, pooled = split(_features(query), chunk), torch.cat(values, -2)
+    features, pooled = split(elu_plus_one(query), chunk), torch.cat(values, -2)
     inside = (features @ torch.cat(keys, -2).mT).masked_fill(~visible, 0)
     shares = split(_causal_shares(_logits(query, router), start), chunk)
     factors = shares / (_totals(features, normalisers) + inside @ members)
@@ -285,10 +286,6 @@ def _logits(query: Tensor, router: Tensor) -> Tensor:
     heads, head_dim, levels = router.shape
     batch = len(query) // heads
     return query @ router.expand(batch, heads, head_dim, levels).flatten(0, 1)
-
-
-def _features(x: Tensor) -> Tensor:
-    return torch.exp(torch.clamp(x, max=0)) + torch.relu(x)
 
 
 def _means(x: Tensor, size: int) -> Tensor:

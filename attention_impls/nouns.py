@@ -67,6 +67,10 @@ class Problem:
         """Bytes per element."""
         return ELEMENT_SIZE[self.dtype]
 
+    def knob(self, knob: Hyperparameter) -> Any:
+        """The value of a hyperparameter: the problem's own, else its default."""
+        return self.hyperparameters.get(knob.name, knob.default)
+
     @property
     def elements(self) -> int:
         """Elements of one tensor [batch, heads, seq_len, head_dim]."""

@@ -19,7 +19,7 @@ from attention_impls.blocks import (
     ungrouped,
     write,
 )
-from attention_impls.chunks import accumulator_dtype
+from attention_impls.chunks import accumulator_dtype, empty_sums
 from attention_impls.nouns import Problem
 from attention_impls.validate import validate_qkv
 
@@ -79,9 +79,8 @@ def oracle(query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False) -
 
 def init_state(problem: Problem) -> State:
     """The empty sum before the first token."""
-    dtype = accumulator_dtype(getattr(torch, problem.dtype))
     shape = (problem.batch, problem.heads, problem.head_dim)
-    return State(torch.zeros(shape, dtype=dtype, device=problem.device), 0)
+    return State(empty_sums(problem, *shape), 0)
 
 
 def prefill(query: Tensor, key: Tensor, value: Tensor, state: State | None = None) -> tuple[Tensor, State]:

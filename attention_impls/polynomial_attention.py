@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from attention_impls.chunks import accumulator_dtype
+from attention_impls.chunks import empty_sums
 from attention_impls.nouns import Problem
 from attention_impls.polynomial import Polynomial
 from attention_impls.polynomial_causal import Causal, causal_forward
@@ -49,8 +49,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, polynomial: Polynomial, *,
 def empty_state(problem: Problem, polynomial: Polynomial) -> State:
     """The empty sums before the first token."""
     shape = (problem.batch, problem.heads, polynomial.count, problem.head_dim + 1)
-    dtype = accumulator_dtype(getattr(torch, problem.dtype))
-    return State(torch.zeros(shape, dtype=dtype, device=problem.device))
+    return State(empty_sums(problem, *shape))
 
 
 def attend_onwards(

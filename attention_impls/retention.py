@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from attention_impls.blocks import grouped, ungrouped
-from attention_impls.chunks import accumulator_dtype
-from attention_impls.decay import decayed
+from attention_impls.chunks import accumulator_dtype, empty_sums
+from attention_impls.decay import decayed, stepped
 from attention_impls.hyperparameters import DOT_SCALE, check, dot_scale
 from attention_impls.nouns import Problem
 from attention_impls.sweeps import Block, empty_state, sweep_on, swept
@@ -54,13 +54,13 @@ def eager(
 
     Paper: Sun et al. 2023, arXiv 2307.08621.
     """
-    checked(query, key, value, scale)
+    weight = checked(query, key, value, scale)
     if causal:
-        return swept(_block(query, scale), query, key, value)
+        return swept(_block(query, weight), query, key, value)
     # Wide, for the two sweeps are added; the second leaves out the token itself, which the first has seen.
     wide = [x.to(accumulator_dtype(x.dtype)) for x in (query, key, value)]
-    forwards = swept(_block(query, scale), *wide)
-    backwards = swept(_block(query, scale, strict=True), *(x.flip(2) for x in wide)).flip(2)
+    forwards = swept(_block(query, weight), *wide)
+    backwards = swept(_block(query, weight, strict=True), *(x.flip(2) for x in wide)).flip(2)
     return (forwards + backwards).to(query.dtype)
 
 
@@ -68,22 +68,21 @@ def oracle(
     query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False, scale: float | None = None
 ) -> Tensor:
     """The float64 truth: the [seq_len, seq_len] matrix of gamma^|i - j| times the dot products."""
-    checked(query, key, value, scale)
+    weight = checked(query, key, value, scale)
     query, key, value = query.double(), key.double(), value.double()
     gamma = 1 - 2 ** (-5.0 - torch.arange(query.shape[1], dtype=torch.float64, device=query.device))
     place = torch.arange(query.shape[2], device=query.device)
     weights = gamma[:, None, None] ** (place[:, None] - place).abs()
     if causal:
         weights = weights.tril()
-    scores = torch.einsum("bhid,bhjd->bhij", query, key) * dot_scale(query.shape[-1], scale)
+    scores = torch.einsum("bhid,bhjd->bhij", query, key) * weight
     return torch.einsum("bhij,bhjd->bhid", scores * weights, value)
 
 
 def init_state(problem: Problem) -> State:
     """The empty sum before the first token."""
     shape = (problem.batch, problem.heads, problem.head_dim, problem.head_dim)
-    dtype = accumulator_dtype(getattr(torch, problem.dtype))
-    return State(torch.zeros(shape, dtype=dtype, device=problem.device), 0)
+    return State(empty_sums(problem, *shape), 0)
 
 
 def prefill(
@@ -93,9 +92,9 @@ def prefill(
 
     With a state, the tokens follow those that it stands for. Errors as ``eager``. Computes no gradients.
     """
-    checked(query, key, value, scale)
+    weight = checked(query, key, value, scale)
     context, tokens = (grouped(state.context), state.tokens) if state else (empty_state(query), 0)
-    output, after = sweep_on(_block(query, scale), context, query, key, value)
+    output, after = sweep_on(_block(query, weight), context, query, key, value)
     return output, State(ungrouped(after, len(query)), tokens + query.shape[2])
 
 
@@ -109,9 +108,8 @@ def step(
     check("retention", DOT_SCALE, scale)
     query_wide, key, value = (x.to(state.context.dtype) for x in (query, key, value))
     faded = state.context * torch.exp(log_gammas(state.context))[:, None, None]
-    context = faded + key[..., :, None] * value[..., None, :]
-    output = (query_wide[..., None, :] @ context).squeeze(-2) * dot_scale(query.shape[-1], scale)
-    return output.to(query.dtype), State(context, state.tokens + 1)
+    output, context = stepped(faded, query_wide, key, value)
+    return (output * dot_scale(query.shape[-1], scale)).to(query.dtype), State(context, state.tokens + 1)
 
 
 def merge(earlier: State, later: State) -> State:
@@ -126,10 +124,10 @@ def log_gammas(like: Tensor) -> Tensor:
     return torch.log1p(-rates).to(like.dtype)
 
 
-def _block(query: Tensor, scale: float | None, strict: bool = False) -> Block:
+def _block(query: Tensor, weight: float, strict: bool = False) -> Block:
     gates = log_gammas(query.new_empty((1, query.shape[1]), dtype=accumulator_dtype(query.dtype)))
     gate = gates.repeat(len(query))[:, None]
-    return functools.partial(_retained, gate=gate, weight=dot_scale(query.shape[-1], scale), strict=strict)
+    return functools.partial(_retained, gate=gate, weight=weight, strict=strict)
 
 
 def _retained(

@@ -75,7 +75,7 @@ def outside_band(query: Tensor, key: Tensor, *, causal: bool = False, order: int
 
 def init_state(problem: Problem) -> State:
     """The empty sums before the first token."""
-    order = problem.hyperparameters.get("order", SERIES_ORDER.default)
+    order = problem.knob(SERIES_ORDER)
     return empty_state(problem, _polynomial(problem.head_dim, order))
 
 

@@ -280,7 +280,7 @@ def _ceil(number: int, divisor: int) -> int:
 
 
 def _order(problem: Problem) -> int:
-    order: int = problem.hyperparameters.get("order", ORDER.default)
+    order: int = problem.knob(ORDER)
     return order
 
 

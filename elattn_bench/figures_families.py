@@ -162,10 +162,10 @@ def _draw_behind(axes: Axes, series: Series, column: Column) -> None:
 def _limits(columns: Sequence[Column], families: Sequence[str]) -> dict[str, Limits]:
     """One pair of axes for every quantity."""
     found = {}
-    for column in columns:
-        alike = [each for each in columns if each.quantity.title == column.quantity.title]
+    for title, column in {column.quantity.title: column for column in columns}.items():
+        alike = [each for each in columns if each.quantity.title == title]
         panels = [each.shown(family) for each in alike for family in families]
-        found[column.quantity.title] = find_limits(panels, column.quantity, column.across, PANEL_HEIGHT * 72)
+        found[title] = find_limits(panels, column.quantity, column.across, PANEL_HEIGHT * 72)
     return found
 
 

@@ -93,7 +93,7 @@ def aft_local_operands(problem: Problem) -> Mapping[str, Operand]:
 
 
 def _window(problem: Problem) -> int:
-    window: int = problem.hyperparameters.get("window", BIAS_WINDOW.default)
+    window: int = problem.knob(BIAS_WINDOW)
     return window
 
 

@@ -37,7 +37,7 @@ def ea_series_cost(problem: Problem) -> Cost:
     the division. Backward: Horner with derivatives at the query, adjoint moments, Horner at the key;
     causal runs the in-chunk prefix sums once more.
     """
-    order: int = problem.hyperparameters.get("order", ORDER.default)
+    order: int = problem.knob(ORDER)
     per_element = 9 * order + 6
     if problem.backward:
         per_element += 25 * order + 20 if problem.causal else 21 * order + 15
@@ -57,7 +57,7 @@ def hadamard_cost(problem: Problem) -> Cost:
 def ea_series_decode_cost(problem: Problem) -> Cost:
     """Counts 11 t + 10 operations per element: those of a position forward (9 t + 6), the difference and
     the exp of the stabiliser (2) and the rescaling of all moments by it (2 t + 2)."""
-    order: int = problem.hyperparameters.get("order", ORDER.default)
+    order: int = problem.knob(ORDER)
     flops = (11 * order + 10) * token_elements(problem)
     return Cost(flops, step_bytes(problem, ea_series_state_bytes(problem)))
 
@@ -71,7 +71,7 @@ def hadamard_decode_cost(problem: Problem) -> Cost:
 
 def ea_series_state_bytes(problem: Problem) -> int:
     """Two moments per power 0..t and channel, and the running stabiliser."""
-    order: int = problem.hyperparameters.get("order", ORDER.default)
+    order: int = problem.knob(ORDER)
     return problem.batch * problem.dim * (2 * (order + 1) + 1) * accumulator_size(problem)
 
 
@@ -83,4 +83,4 @@ def hadamard_state_bytes(problem: Problem) -> int:
 
 
 def _is_over_channels(problem: Problem) -> bool:
-    return bool(problem.hyperparameters.get("axis", AXIS.default) == "channels")
+    return bool(problem.knob(AXIS) == "channels")

@@ -55,4 +55,4 @@ def linear_state_bytes(problem: Problem) -> int:
 
 
 def _is_scaling(problem: Problem) -> bool:
-    return bool(problem.hyperparameters.get("normalisation", NORMALISATION.default) == "scaling")
+    return bool(problem.knob(NORMALISATION) == "scaling")

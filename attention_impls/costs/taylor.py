@@ -44,7 +44,7 @@ def sata_reasons(problem: Problem) -> list[str]:
 
 def based_key_width(problem: Problem) -> int:
     """Width of a query and a key of ``based``: of narrow heads they are as wide as the head."""
-    feature_dim: int = problem.hyperparameters.get("feature_dim", FEATURE_DIM.default)
+    feature_dim: int = problem.knob(FEATURE_DIM)
     return min(problem.head_dim, feature_dim)
 
 
@@ -151,7 +151,7 @@ def based_state_bytes(problem: Problem) -> int:
 
 
 def _order(problem: Problem) -> int:
-    order: int = problem.hyperparameters.get("order", SERIES_ORDER.default)
+    order: int = problem.knob(SERIES_ORDER)
     return order
 
 

@@ -7,7 +7,6 @@ ours, each given or computed here; none is left to the library's defaults. Its c
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from attention_impls import gated_delta as gated_delta_rule
@@ -31,15 +30,11 @@ def linear(query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False) -
     from fla.ops.linear_attn import chunk_linear_attn
 
     wide = accumulator_dtype(query.dtype)
-    narrow = [_elu_plus_one(x.to(wide)).to(query.dtype) for x in (query, key)]
+    narrow = [linear_attention.elu_plus_one(x.to(wide)).to(query.dtype) for x in (query, key)]
     seen, keys = (x.to(wide) for x in narrow)  # as rounded as what the kernel sees
     total = (seen * keys.cumsum(2)).sum(-1, keepdim=True) + linear_attention.EPSILON
     weighted, *_ = chunk_linear_attn(*tokens_first(*narrow, value), scale=1.0, normalize=False)
     return (heads_first(weighted) / total).to(query.dtype)
-
-
-def _elu_plus_one(x: Tensor) -> Tensor:
-    return torch.clamp(x, max=0).exp() + torch.relu(x)
 
 
 def retained(
