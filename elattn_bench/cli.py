@@ -67,14 +67,14 @@ def sweep(
     strict: options.Strict = False,
 ) -> None:
     """Measure every case of a grid and write results.csv, samples.jsonl and run.json."""
-    from elattn_bench import commands
+    from elattn_bench.commands import sweep as body
 
     flags = _given(
         impl=impl, seq_len=seq_len, dim=dim, order=order, hp=hp, batch=batch, heads=heads, dtype=dtype, causal=causal,
         mode=mode, level=level, cache=cache, device=device, threads=threads, quick=quick, rigorous=rigorous,
         timeout=timeout, memory_limit=memory_limit, seed=seed, input_std=input_std,
     )  # fmt: skip
-    commands.sweep(config, flags, output, resume=resume, force=force, dry_run=dry_run, strict=strict)
+    body.sweep(config, flags, output, resume=resume, force=force, dry_run=dry_run, strict=strict)
 
 
 @app.command()
@@ -109,7 +109,7 @@ def compare(
     input_std: live_options.InputStd = None,
 ) -> None:
     """Compare each implementation with the reference, two runs case by case, or two implementations live."""
-    from elattn_bench import commands
+    from elattn_bench.commands import compare as body
 
     axes = _given(
         seq_len=seq_len, dim=dim, order=order, hp=hp, batch=batch, heads=heads, dtype=dtype, causal=causal, mode=mode,
@@ -122,17 +122,17 @@ def compare(
         _refuse(
             of_runs, "is for runs; --live measures the latency of two impls, the second against the first"
         )
-        commands.compare_live(run, other_run, axes, threshold, failure, format.value)
+        body.compare_live(run, other_run, axes, threshold, failure, format.value)
         return
     _refuse(axes, "is for --live; a run has the cases that it was measured with")
     if other_run is None:
-        commands.compare(Path(run), reference, metric, threshold, failure, format.value)
+        body.compare(Path(run), reference, metric, threshold, failure, format.value)
         return
     _refuse(
         _given(reference=reference, metric=metric),
         "is for one run; two runs are compared case by case, in all they have",
     )
-    commands.compare_runs(Path(run), Path(other_run), threshold, failure, format.value, force=force)
+    body.compare_runs(Path(run), Path(other_run), threshold, failure, format.value, force=force)
 
 
 def _given(**values: object) -> dict[str, object]:
@@ -157,25 +157,25 @@ def plot(
     output: options.PlotDir = None,
 ) -> None:
     """Draw latency and memory against sequence length, order and dimension."""
-    from elattn_bench import commands
+    from elattn_bench.commands import plot as body
 
-    commands.plot(run, kind, format, output)
+    body.plot(run, kind, format, output)
 
 
 @app.command("list")
 def list_(as_json: options.AsJson = False) -> None:
     """Show the attentions and their backends, and which can run here."""
-    from elattn_bench import commands
+    from elattn_bench.commands import looking as body
 
-    commands.list_attentions(as_json=as_json)
+    body.list_attentions(as_json=as_json)
 
 
 @app.command()
 def env(device: options.Device = None, as_json: options.AsJson = False) -> None:
     """Show the machine, the device and the versions that a run would record."""
-    from elattn_bench import commands
+    from elattn_bench.commands import looking as body
 
-    commands.env(device or "auto", as_json=as_json)
+    body.env(device or "auto", as_json=as_json)
 
 
 @app.command()
@@ -183,9 +183,9 @@ def selftest(
     device: options.Device = None, threads: options.Threads = None, as_json: options.AsJson = False
 ) -> None:
     """Measure attentions whose truth is known: times, bytes, refusals, and survival of every fault."""
-    from elattn_bench import commands
+    from elattn_bench.commands import looking as body
 
-    commands.selftest(device or "auto", threads, as_json=as_json)
+    body.selftest(device or "auto", threads, as_json=as_json)
 
 
 def main() -> None:

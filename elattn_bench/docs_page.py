@@ -11,7 +11,7 @@ import attention_impls as impls
 from attention_impls import AttentionSpec, Paper
 from attention_impls.nouns import Growth, Operand
 from elattn_bench.catalogue import SIZES, sizes
-from elattn_bench.render import escape_markdown
+from elattn_bench.tables.render import escape_markdown
 from elattn_bench.units import format_bytes
 
 PAGE = "docs/attention-table.md"

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field, fields
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from elattn_bench import comparisons, config, environment, knob_axes, runner
+from elattn_bench import config, environment, knob_axes, runner
 from elattn_bench.analysis import Ratio
 from elattn_bench.cases import Case, Impl
-from elattn_bench.comparisons import Verdict
 from elattn_bench.config import Plan
 from elattn_bench.defaults import LIVE_DEFAULTS
 from elattn_bench.errors import Interrupted, UsageError
@@ -21,6 +20,8 @@ from elattn_bench.pairs import Paired
 from elattn_bench.results import Skipped
 from elattn_bench.sweep import Exhausted, in_order
 from elattn_bench.units import Seconds
+from elattn_bench.verdicts import runs
+from elattn_bench.verdicts.runs import Verdict
 from elattn_bench.worker import Worker
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class PairResult:
         if isinstance(self.outcome, Paired) and self.outcome.others_share > DISTURBED:
             # A busy neighbour does not slow both alike: whoever meets more barriers waits for it more often.
             return "unclear"
-        return comparisons.judge(self.ratio, threshold)
+        return runs.judge(self.ratio, threshold)
 
 
 @dataclass

@@ -11,9 +11,9 @@ from rich.status import Status
 from elattn_bench import conditions
 from elattn_bench.knobs import text_of
 from elattn_bench.live import LiveComparison, Pair, PairResult
-from elattn_bench.pair_reports import describe_ratio
 from elattn_bench.progress import describer
 from elattn_bench.results import Skipped
+from elattn_bench.tables.pairs import describe_ratio
 
 
 class LiveProgress:

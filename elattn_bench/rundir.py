@@ -57,6 +57,10 @@ class Run:
         """The directory's own name."""
         return self.path.resolve().name
 
+    def samples(self) -> dict[str, list[Visit]]:
+        """The raw samples by case id, read from disk at every call; empty where there are none."""
+        return read_visits(self.path / SAMPLES)
+
     @property
     def device_name(self) -> str:
         """The measured device, for people: the GPU's or the CPU's model."""

@@ -14,11 +14,11 @@ from rich.console import Console
 
 from elattn_bench import device, environment, sweep
 from elattn_bench.cases import Case
-from elattn_bench.render import Column, Report, Table
 from elattn_bench.results import SCHEMA_VERSION, Row
 from elattn_bench.rundir import RunDir, read_run
 from elattn_bench.selftest_impls import EXIT_CODE, LEAK, SCRATCH_PER_TOKEN
 from elattn_bench.stats import BUDGETS
+from elattn_bench.tables.render import Column, Report, Table
 from elattn_bench.units import Bytes, Seconds, format_bytes, format_ms
 from elattn_bench.worker import Settings, Worker
 

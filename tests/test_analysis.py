@@ -9,20 +9,18 @@ import pytest
 
 from elattn_bench.analysis import Facet, Ratio, by_facet, by_label, growth, select, summary
 from elattn_bench.cases import Case
-from elattn_bench.comparisons import (
-    Comparison,
-    agreement,
-    compare_runs,
-    compare_to_reference,
-    environment_differences,
-    fails,
-    faster_from,
-    geometric_mean,
-    judge,
-)
 from elattn_bench.errors import UsageError
 from elattn_bench.results import Measurement, Outcome
 from elattn_bench.rundir import Run
+from elattn_bench.verdicts.reference import Comparison, compare_to_reference, faster_from
+from elattn_bench.verdicts.runs import (
+    agreement,
+    compare_runs,
+    environment_differences,
+    fails,
+    geometric_mean,
+    judge,
+)
 
 
 def line_of(comparisons: list[Comparison], label: str) -> list[Comparison]:

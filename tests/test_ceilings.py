@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from elattn_bench import ceilings, listings
+from elattn_bench import ceilings
 from elattn_bench.gate import Gate
 from elattn_bench.roofline import Ceilings
 from elattn_bench.sampling import Stopwatch
 from elattn_bench.stats import BUDGETS
+from elattn_bench.tables import listings
 from elattn_bench.tries import ENOUGH, FEWEST_ROUNDS, FEWEST_TRIES, Job, Tries, best_of_rounds
 from elattn_bench.worker_process import Context, Settings
 

@@ -17,11 +17,12 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from elattn_bench import figures, figures_style
+from elattn_bench import figures
 from elattn_bench.cases import Case
 from elattn_bench.errors import RunDirError, UsageError
-from elattn_bench.figures_legend import spread_out
-from elattn_bench.figures_style import (
+from elattn_bench.figures import style as figures_style
+from elattn_bench.figures.legend import spread_out
+from elattn_bench.figures.style import (
     COLORS,
     Line,
     assign_styles,

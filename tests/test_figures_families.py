@@ -12,10 +12,10 @@ from test_figures import drawn, lines_of, overflows, overlaps
 
 import attention_impls
 from attention_impls import registry
-from elattn_bench import figures_families
 from elattn_bench.cases import Case
-from elattn_bench.figures_families import OTHERS, REFERENCE
-from elattn_bench.figures_style import Line, assign_styles
+from elattn_bench.figures import families as figures_families
+from elattn_bench.figures.families import OTHERS, REFERENCE
+from elattn_bench.figures.style import Line, assign_styles
 from elattn_bench.results import Outcome
 from elattn_bench.rundir import Run
 

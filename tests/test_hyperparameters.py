@@ -18,25 +18,26 @@ from hypothesis import strategies as st
 from elattn_bench import (
     analysis,
     catalogue,
-    comparisons,
     config,
     knob_axes,
     live,
-    pair_reports,
-    render,
     sweep,
 )
 from elattn_bench.cases import Case, Impl
 from elattn_bench.errors import RunDirError, UsageError
-from elattn_bench.figures_scaling import draw_scaling
-from elattn_bench.figures_style import Line
+from elattn_bench.figures.look import README
+from elattn_bench.figures.scaling import draw_scaling
+from elattn_bench.figures.style import Line
 from elattn_bench.knobs import Hyperparameters, Value, sort_key, text_of, value_of, values_of
 from elattn_bench.live_progress import LiveProgress
 from elattn_bench.prediction import Predictor
-from elattn_bench.reports import comparison_report
 from elattn_bench.results import COLUMNS, SCHEMA_VERSION, Row, Skipped, make_row
 from elattn_bench.rundir import RunDir, read_run
 from elattn_bench.runner import stored_settings
+from elattn_bench.tables import pairs as pair_tables
+from elattn_bench.tables import render
+from elattn_bench.tables.comparison import comparison_report
+from elattn_bench.verdicts import reference, runs
 
 SCALING = (("normalisation", "scaling"),)
 SOFTMAX = (("normalisation", "softmax"),)
@@ -402,8 +403,8 @@ def test_a_run_of_schema_2_is_read_compared_and_drawn_but_not_resumed(tmp_path: 
     of_schema_2(tmp_path / "old")
     old = read_run(tmp_path / "old")
     assert [replace(row, schema=3) for row in old.rows] == list(new.rows)
-    assert {change.verdict for change in comparisons.compare_runs(old, new)} <= {"same", "unclear"}
-    assert len(list(draw_scaling(old))) == 1
+    assert {change.verdict for change in runs.compare_runs(old, new)} <= {"same", "unclear"}
+    assert len(list(draw_scaling(old, README))) == 1
     with pytest.raises(RunDirError, match="columns of another version"):
         RunDir.resume(tmp_path / "old")
 
@@ -500,14 +501,14 @@ def test_lines_of_figures_have_the_same_order_and_names(swept: Any) -> None:
 
 
 def test_the_lead_figure_names_every_value_and_keeps_room_for_the_lines(swept: Any) -> None:
-    ((_, figure),) = draw_scaling(swept)
+    ((_, figure),) = draw_scaling(swept, README)
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == LABELS
     assert all(axes.get_position().width > 0.35 for axes in figure.axes)
 
 
 def test_one_run_is_compared_by_value_and_a_value_may_be_the_reference(swept: Any) -> None:
-    found = comparisons.compare_to_reference(swept, "knobby:latents latents=64", ["latency"])
+    found = reference.compare_to_reference(swept, "knobby:latents latents=64", ["latency"])
     ratios = {
         item.row.label: item.speed_up.value for item in found if item.speed_up and item.row.seq_len == 256
     }
@@ -519,7 +520,7 @@ def test_one_run_is_compared_by_value_and_a_value_may_be_the_reference(swept: An
 
 def test_a_reference_that_names_several_values_is_refused_with_their_names(swept: Any) -> None:
     with pytest.raises(UsageError, match="3 of that name: .*latents=8, .*latents=64, .*; name one"):
-        comparisons.compare_to_reference(swept, "knobby:latents")
+        reference.compare_to_reference(swept, "knobby:latents")
 
 
 def test_two_runs_are_matched_by_value(swept: Any, tmp_path: Path) -> None:
@@ -527,7 +528,7 @@ def test_two_runs_are_matched_by_value(swept: Any, tmp_path: Path) -> None:
         tmp_path / "other",
         {made_up.case("efficient/eager", hyperparameters=SCALING): made_up.measured(3.0)},
     )
-    found = {change.row.label: change.verdict for change in comparisons.compare_runs(swept, other)}
+    found = {change.row.label: change.verdict for change in runs.compare_runs(swept, other)}
     assert found.pop("efficient/eager normalisation=scaling") == "slower"
     assert set(found.values()) == {"only in A"}
 
@@ -540,7 +541,7 @@ def test_a_bare_attention_whose_backend_depends_on_the_length_has_a_line_per_bac
     assert found == {
         "softmax/sdpa": (5, 4096), "knobby:by_length/direct": (2, 512), "knobby:by_length/efficient": (3, 4096),
     }  # fmt: skip
-    ((_, figure),) = draw_scaling(run)
+    ((_, figure),) = draw_scaling(run, README)
     drawn = {line.get_label(): list(line.get_xdata()) for line in figure.axes[0].lines}  # type: ignore[arg-type]
     assert drawn["knobby:by_length/direct"] == [256, 512]
     assert drawn["knobby:by_length/efficient"] == [1024, 2048, 4096]
@@ -589,7 +590,7 @@ def test_live_a_knob_of_neither_side_and_all_are_refused() -> None:
 
 def reported(comparison: live.LiveComparison) -> Any:
     comparison.results = [live.PairResult(pair, Skipped("oom", "no room"), "B") for pair in comparison.pairs]
-    return pair_reports.live_report(comparison)
+    return pair_tables.live_report(comparison)
 
 
 def test_the_live_table_has_a_column_for_knobs_that_vary_and_a_title_for_those_that_do_not() -> None:

@@ -14,14 +14,16 @@ import pytest
 import typer
 from rich.console import Console
 
-from elattn_bench import commands, live, pair_reports, render, runner
+from elattn_bench import live, runner
 from elattn_bench.cases import Case
+from elattn_bench.commands import compare
 from elattn_bench.errors import Interrupted, UsageError
 from elattn_bench.live import LiveComparison
 from elattn_bench.live_progress import LiveProgress
 from elattn_bench.pairs import Paired, Turn
 from elattn_bench.results import Skipped
 from elattn_bench.stats import BUDGETS
+from elattn_bench.tables import pairs, render
 from elattn_bench.worker import Settings, Worker
 
 THRESHOLD = 0.05
@@ -83,7 +85,7 @@ def run(
 
 def shown(comparison: LiveComparison, format: str = "table") -> str:
     out = io.StringIO()
-    render.show(pair_reports.live_report(comparison), format, Console(file=out, width=80))
+    render.show(pairs.live_report(comparison), format, Console(file=out, width=80))
     return out.getvalue()
 
 
@@ -281,7 +283,7 @@ def test_fail_on_slower_ends_with_three_after_the_table(
     monkeypatch.setattr(runner, "Worker", Made(lambda case: 0.01, lambda a, b: paired(b_over_a)))
     ended = None
     try:
-        commands.compare_live("softmax", "linear", {"device": "cpu"}, "5%", "slower", "csv")
+        compare.compare_live("softmax", "linear", {"device": "cpu"}, "5%", "slower", "csv")
     except typer.Exit as end:
         ended = end.exit_code
     assert ended == code

@@ -13,9 +13,9 @@ import pytest
 
 from elattn_bench import signed_rank
 from elattn_bench.analysis import Ratio
-from elattn_bench.comparisons import DEFAULT_THRESHOLD, judge
 from elattn_bench.pairs import ROUNDS, PairBudget, Paired, Turn, precision_of, sample_pairs
 from elattn_bench.stats import BUDGETS, Budget
+from elattn_bench.verdicts.runs import DEFAULT_THRESHOLD, judge
 
 BUDGET = Budget(min_samples=10, min_time=0.2, max_time=1.0, precision=0.02, warm_up_time=0.3)
 PAIR_BUDGET = PairBudget(BUDGET, precision=0.02, time_limit=60.0)

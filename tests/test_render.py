@@ -14,12 +14,14 @@ from rich.console import Console
 import attention_impls
 from elattn_bench.analysis import summary
 from elattn_bench.catalogue import attentions
-from elattn_bench.comparisons import compare_runs, compare_to_reference
 from elattn_bench.errors import UsageError
-from elattn_bench.listings import attentions_report, format_ratio, key_value_table, summary_report
-from elattn_bench.render import FORMATS, Column, Report, Table, fit, show
-from elattn_bench.reports import change_report, comparison_report
 from elattn_bench.rundir import Run
+from elattn_bench.tables.changes import change_report
+from elattn_bench.tables.comparison import comparison_report
+from elattn_bench.tables.listings import attentions_report, format_ratio, key_value_table, summary_report
+from elattn_bench.tables.render import FORMATS, Column, Report, Table, fit, show
+from elattn_bench.verdicts.reference import compare_to_reference
+from elattn_bench.verdicts.runs import compare_runs
 
 AWKWARD = r"a_b & 50% of #1 | {x}^2 ~ \n <i> $y$ [bold]"
 

@@ -10,9 +10,10 @@ import sys
 import pytest
 from rich.console import Console
 
-from elattn_bench import render, selftest
+from elattn_bench import selftest
 from elattn_bench.results import Measurement, Outcome, Skipped, make_row
 from elattn_bench.selftest import Check, Truth
+from elattn_bench.tables import render
 
 LIMIT = 4 * 2**30
 TRUTHS = selftest.known("cpu", LIMIT)

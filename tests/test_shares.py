@@ -11,13 +11,13 @@ import pytest
 from rich.console import Console
 
 from elattn_bench.analysis import Setting, by_setting, shares, summary
-from elattn_bench.comparisons import compare_to_reference
 from elattn_bench.figures import plot
-from elattn_bench.listings import summary_report
-from elattn_bench.render import show
-from elattn_bench.reports import comparison_report
 from elattn_bench.rundir import Run
-from elattn_bench.share_reports import share_tables
+from elattn_bench.tables.comparison import comparison_report
+from elattn_bench.tables.listings import summary_report
+from elattn_bench.tables.render import show
+from elattn_bench.tables.shares import share_tables
+from elattn_bench.verdicts.reference import compare_to_reference
 
 IMPLS = ("softmax/sdpa", "linear/eager", "ea-series/eager")
 MS = {"op": 1.0, "layer": 2.0, "block": 8.0}

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from elattn_bench.analysis import Facet, by_facet
-from elattn_bench.figures_families import Column, draw_families, is_crowded
-from elattn_bench.figures_header import (
+from elattn_bench.figures.families import Column, draw_families, is_crowded
+from elattn_bench.figures.header import (
     describe,
     draw_header,
     header_height,
@@ -16,9 +16,10 @@ from elattn_bench.figures_header import (
     same_state_legend,
     unsupported_legend,
 )
-from elattn_bench.figures_legend import draw_legend, legend_height
-from elattn_bench.figures_names import fit, name_lines, names_width
-from elattn_bench.figures_panel import (
+from elattn_bench.figures.legend import draw_legend, legend_height
+from elattn_bench.figures.look import Look
+from elattn_bench.figures.names import fit, name_lines, names_width
+from elattn_bench.figures.panel import (
     LATENCY,
     LENGTHS,
     MEMORY,
@@ -29,7 +30,7 @@ from elattn_bench.figures_panel import (
     quantity_in,
     series_of,
 )
-from elattn_bench.figures_style import WIDTH, Line, Style, assign_styles
+from elattn_bench.figures.style import WIDTH, Line, Style, assign_styles
 from elattn_bench.results import Row
 from elattn_bench.rundir import Run
 
@@ -44,7 +45,7 @@ WIDEST_NAMES = 0.45  # of a panel's place: wider ones, of lines with knobs, woul
 TICKS = 0.48  # inches: tick labels and the axis label below
 
 
-def draw_scaling(run: Run) -> Iterator[tuple[str, Figure]]:
+def draw_scaling(run: Run, look: Look) -> Iterator[tuple[str, Figure]]:
     """The figure, for the facet that most people ask about; nothing where nothing was measured."""
     facets = {facet: rows for facet, rows in by_facet(run.rows).items() if any(row.ok for row in rows)}
     if not facets:
@@ -54,7 +55,7 @@ def draw_scaling(run: Run) -> Iterator[tuple[str, Figure]]:
     yield "scaling", draw_figure(run, facet, rows, assign_styles(map(Line.of, run.rows)))
 
 
-def draw_decode(run: Run) -> Iterator[tuple[str, Figure]]:
+def draw_decode(run: Run, look: Look) -> Iterator[tuple[str, Figure]]:
     """Of mode decode, a figure per batch and other sizes: latency per token and the state, all orders."""
     styles = assign_styles(map(Line.of, run.rows))
     for facet, rows in by_facet(run.rows).items():

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from elattn_bench.analysis import LineSummary, Setting
-from elattn_bench.render import Column, Report, Table
 from elattn_bench.roofline import Ceilings
+from elattn_bench.tables.render import Column, Report, Table
 from elattn_bench.units import format_bytes, format_length, format_ms, significant
 
 NO_NUMBER = "-"

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
-from elattn_bench.figures_legend import spread_out
-from elattn_bench.figures_panel import Across, Limits, Quantity, Series, failures
-from elattn_bench.figures_style import Style, ink
+from elattn_bench.figures.legend import spread_out
+from elattn_bench.figures.panel import Across, Limits, Quantity, Series, failures
+from elattn_bench.figures.style import Style, ink
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,12 +12,12 @@ from typing import Any
 from elattn_bench.analysis import Ratio, Setting, short_status
 from elattn_bench.cases import Case
 from elattn_bench.knobs import sort_key, text_of
-from elattn_bench.listings import NO_NUMBER, format_ratio
 from elattn_bench.live import LiveComparison, PairResult
 from elattn_bench.neighbours import DISTURBED
 from elattn_bench.pairs import Paired
-from elattn_bench.render import Column, Report, Table
 from elattn_bench.results import Skipped
+from elattn_bench.tables.listings import NO_NUMBER, format_ratio
+from elattn_bench.tables.render import Column, Report, Table
 from elattn_bench.units import Milliseconds, format_length, format_ms, significant
 
 SIZES = ("order", "hyperparameters", "batch", "heads", "dim")

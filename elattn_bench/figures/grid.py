@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from elattn_bench.analysis import Setting, by_setting, select
-from elattn_bench.figures_families import Column, draw_families, is_crowded
-from elattn_bench.figures_header import (
+from elattn_bench.figures.families import Column, draw_families, is_crowded
+from elattn_bench.figures.header import (
     describe,
     draw_header,
     header_height,
@@ -16,8 +16,9 @@ from elattn_bench.figures_header import (
     same_state_legend,
     unsupported_legend,
 )
-from elattn_bench.figures_legend import draw_legend, legend_height
-from elattn_bench.figures_panel import (
+from elattn_bench.figures.legend import draw_legend, legend_height
+from elattn_bench.figures.look import Look
+from elattn_bench.figures.panel import (
     DIMS,
     LATENCY,
     LENGTHS,
@@ -34,7 +35,7 @@ from elattn_bench.figures_panel import (
     quantity_in,
     series_of,
 )
-from elattn_bench.figures_style import GREY, WIDTH, Style, assign_styles, evenly
+from elattn_bench.figures.style import GREY, WIDTH, Style, assign_styles, evenly
 from elattn_bench.results import Row
 from elattn_bench.rundir import Run
 from elattn_bench.units import format_length
@@ -78,7 +79,7 @@ ORDER = Grid("order", LATENCY, ORDERS, columns="dim")
 DIM = Grid("dim", LATENCY, DIMS, columns="seq_len")
 
 
-def draw_grids(grid: Grid, run: Run) -> Iterator[tuple[str, Figure]]:
+def draw_grids(grid: Grid, run: Run, look: Look) -> Iterator[tuple[str, Figure]]:
     """One figure per setting and number of heads, where the run has the data."""
     usable = [row for row in run.rows if getattr(row, grid.across.axis) is not None]
     if grid.across is ORDERS:

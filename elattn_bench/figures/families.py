@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from attention_impls import registry
-from elattn_bench.figures_header import LINE, draw_header, header_height
-from elattn_bench.figures_names import name_lines, names_width
-from elattn_bench.figures_panel import Across, Limits, Quantity, Series, draw_panel, find_limits, label_axes
-from elattn_bench.figures_style import COLORS, WIDTH, Style
+from elattn_bench.figures.header import LINE, draw_header, header_height
+from elattn_bench.figures.names import name_lines, names_width
+from elattn_bench.figures.panel import Across, Limits, Quantity, Series, draw_panel, find_limits, label_axes
+from elattn_bench.figures.style import COLORS, WIDTH, Style
 from elattn_bench.results import Row
 from elattn_bench.rundir import Run
 

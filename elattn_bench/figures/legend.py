@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from elattn_bench.figures_style import WIDTH, Style
+from elattn_bench.figures.style import WIDTH, Style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,11 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from elattn_bench import figures_style as style
 from elattn_bench.errors import UsageError
-from elattn_bench.figures_grid import DIM, LATENCY_GRID, MEMORY_GRID, ORDER, draw_grids
-from elattn_bench.figures_scaling import draw_decode, draw_scaling
-from elattn_bench.figures_style import FORMATS as FORMATS
+from elattn_bench.figures import style
+from elattn_bench.figures.grid import DIM, LATENCY_GRID, MEMORY_GRID, ORDER, draw_grids
+from elattn_bench.figures.look import README, Look
+from elattn_bench.figures.scaling import draw_decode, draw_scaling
+from elattn_bench.figures.style import FORMATS as FORMATS
 from elattn_bench.names import check_names
 from elattn_bench.rundir import PLOTS, Run
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 class Kind:
     """A kind of figure: how to draw its files, and what a run must hold for it."""
 
-    draw: Callable[[Run], Iterator[tuple[str, Figure]]]
+    draw: Callable[[Run, Look], Iterator[tuple[str, Figure]]]
     needs: str
 
 
@@ -43,6 +44,7 @@ def plot(
     kinds: Sequence[str] | None = None,
     formats: Sequence[str] = ("png",),
     out_dir: Path | None = None,
+    look: Look = README,
 ) -> list[Path]:
     """Draw figures of the run, and return the files written.
 
@@ -51,6 +53,7 @@ def plot(
         kinds: names out of ``KINDS``; None: every kind that the run has data for.
         formats: out of ``png``, ``svg``, ``pdf``.
         out_dir: where to; None: ``plots`` in the run's directory.
+        look: where the figures are meant to be seen.
 
     Raises:
         UsageError: a kind or format is unknown, or the run has no data for a kind asked for.
@@ -62,7 +65,7 @@ def plot(
     written: list[Path] = []
     for kind in kinds or KINDS:
         count = len(written)
-        for stem, figure in draw(run, kind):
+        for stem, figure in draw(run, kind, look):
             for suffix in formats:
                 written.append(target / f"{stem}.{suffix}")
                 style.save(figure, written[-1])
@@ -73,7 +76,7 @@ def plot(
     return written
 
 
-def draw(run: Run, kind: str) -> Iterator[tuple[str, Figure]]:
+def draw(run: Run, kind: str, look: Look = README) -> Iterator[tuple[str, Figure]]:
     """The figures of one kind, each with the stem of its file name; none where the run lacks the data."""
     with style.house_style():
-        yield from KINDS[kind].draw(run)
+        yield from KINDS[kind].draw(run, look)

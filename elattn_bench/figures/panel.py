@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from elattn_bench.analysis import short_status
-from elattn_bench.figures_style import (
+from elattn_bench.figures.style import (
     GREY,
     Line,
     Style,

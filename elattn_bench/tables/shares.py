@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from elattn_bench.analysis import Facet, Ratio, Share
-from elattn_bench.listings import NO_NUMBER
-from elattn_bench.render import Column, Table
 from elattn_bench.results import Row
+from elattn_bench.tables.listings import NO_NUMBER
+from elattn_bench.tables.render import Column, Table
 from elattn_bench.units import format_length, format_ms
 
 SHARE_NOTE = (

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from elattn_bench.analysis import Setting, short_status
-from elattn_bench.figures_style import GREY
+from elattn_bench.figures.style import GREY
 from elattn_bench.results import Row
 from elattn_bench.rundir import Run
 

@@ -1,0 +1,1 @@
+"""The bodies of the commands: read, hand over, show. Data goes to stdout, everything else to stderr."""

@@ -1,0 +1,22 @@
+"""The body of ``plot``: the figures of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from elattn_bench.commands import screen
+
+
+def plot(path: Path, kind: str | None, format: str, output: Path | None) -> None:
+    """The figures of a run."""
+    from elattn_bench import figures
+    from elattn_bench.rundir import PLOTS
+
+    kinds = screen.names(kind) if kind else None
+    drawn = figures.plot(screen.read(path), kinds, screen.names(format), output or path / PLOTS)
+    for figure in drawn:
+        typer.echo(figure)
+    if not drawn:
+        screen.say(f"{path}: no case was measured, so there is nothing to draw")

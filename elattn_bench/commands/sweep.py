@@ -1,0 +1,111 @@
+"""The body of ``sweep``: plan, measure, sum up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from elattn_bench.commands import screen
+from elattn_bench.errors import Interrupted, RunDirError, UsageError
+
+CASES_FAILED = 4  # exit code of DESIGN: what was asked for was done, and this was found
+
+
+def sweep(
+    config_file: Path | None,
+    given: Mapping[str, Any],
+    output: Path | None,
+    *,
+    resume: bool,
+    force: bool,
+    dry_run: bool,
+    strict: bool,
+) -> None:
+    """Plan, measure, sum up."""
+    from elattn_bench import config, runner
+
+    flags = {name: config.as_text(value) for name, value in given.items()}
+    if resume:
+        path = _resumed_run(config_file, output, force=force)
+        settings = config.continued(runner.stored_settings(path), flags)
+    else:
+        settings = config.merge(config.read_toml(config_file) if config_file else {}, flags)
+        named = settings.pop(config.OUTPUT, None)
+        path = output or Path(named or f"runs/{datetime.now():%Y%m%d-%H%M%S}")
+    plan = config.make_plan(settings)
+    if dry_run:
+        _show_plan(plan)
+        return
+    try:
+        runner.run_sweep(plan, path, resume=resume, force=force, console=screen.stderr())
+    except Interrupted:
+        raise _how_to_go_on(path, len(plan.cases), plan.budget.visits) from None
+    _sum_up(path, strict=strict)
+
+
+def _resumed_run(config_file: Path | None, output: Path | None, *, force: bool) -> Path:
+    if output is None:
+        raise UsageError("--resume: which run? Name its directory with -o RUN_DIR")
+    if config_file:
+        raise UsageError(f"--resume takes the run's own settings from {output}; drop {config_file}")
+    if force:
+        raise UsageError("--resume keeps what --force would replace; give one of them")
+    return output
+
+
+def _how_to_go_on(path: Path, cases: int, visits: int) -> Interrupted:
+    from elattn_bench.rundir import read_run, resume_command
+
+    try:
+        rows = read_run(path).rows
+    except RunDirError:
+        rows = []
+    done = f"{len(rows)} of {cases} cases"
+    if visits > 1:
+        done = f"{sum(row.visits or visits for row in rows)} of {visits * cases} visits to {cases} cases"
+    return Interrupted(f"{done} are on disk; go on with: {resume_command(path)}")
+
+
+def _show_plan(plan: Any) -> None:
+    from elattn_bench import estimate, sweep
+    from elattn_bench.cases import NO_COST
+    from elattn_bench.units import format_bytes, format_duration, format_ms
+
+    console = screen.stdout()
+    cases = sweep.in_order(plan.cases, plan.seed)
+    width = max(len(case.case_id) for case in cases)
+    for case in cases:
+        reasons = "; ".join(case.unsupported_reasons())
+        about = f"about {format_ms(1e3 * estimate.call_seconds(case))}"
+        # Of an attention of the user's nobody knows the work.
+        known = case.decodes or case.cost != NO_COST
+        guess = f"unsupported: {reasons}" if reasons else about if known else f"unknown; softmax {about}"
+        console.print(f"{case.case_id:<{width}}  {guess}", highlight=False, soft_wrap=True, markup=False)
+    total = estimate.sweep_seconds(cases, plan.budget, plan.timeout)
+    screen.say(
+        f"{len(cases)} cases on {plan.device}, roughly {format_duration(total)} (guessed from the cost formulas; "
+        f"at most {plan.timeout:g} s and {format_bytes(plan.memory_limit)} per case)"
+    )
+
+
+def _sum_up(path: Path, *, strict: bool) -> None:
+    from elattn_bench import analysis
+    from elattn_bench.rundir import read_run
+    from elattn_bench.tables import listings, render
+
+    run = read_run(path)
+    render.show(listings.summary_report(analysis.summary(run)), "table", screen.stdout())
+    screen.say(
+        f"Results: {path}/results.csv\nNext:    elattn-bench plot {path}\n         elattn-bench compare {path}"
+    )
+    errors = [row for row in run.rows if row.status == "error"]
+    if errors:
+        screen.say(
+            f"{len(errors)} cases failed with an error: see the reasons in results.csv, tracebacks in errors.log"
+        )
+    if errors and strict:
+        raise typer.Exit(CASES_FAILED)
