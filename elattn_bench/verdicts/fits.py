@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from elattn_bench.verdicts import curve
+from elattn_bench.verdicts import curve, noise
 from elattn_bench.verdicts.curve import Array, Curves
 from elattn_bench.verdicts.nouns import Estimate
 
@@ -23,6 +24,7 @@ class Medians:
     lengths: [n], ascending. logs: logarithms of the medians, [lines, n].
     errors: standard deviations of these, as samples show them, [lines, n]; drawn: draws of it, [lines, replicates, n].
     floor: standard deviation between cases of one law beyond what their samples show.
+    names: of the lines; what is drawn for a line depends on its name alone.
     """
 
     lengths: Array
@@ -30,6 +32,7 @@ class Medians:
     errors: Array
     drawn: Array
     floor: float
+    names: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +73,8 @@ def fit(medians: Medians) -> Fitted:
     curves = curve.fit(medians.lengths, medians.logs, weights)
     between, freedom = _between(medians, curves)
     residuals = medians.logs - curves.log_at(medians.lengths)
-    widened = between * _student(freedom) / NORMAL_TAIL
-    replicated = medians.drawn + widened[:, None, None] * _resampled(residuals, medians.drawn.shape[1])
+    widened = _widened(between, medians, freedom)
+    replicated = medians.drawn + widened[:, None, None] * _resampled(residuals, medians)
     refitted = curve.refit(curves, medians.lengths, replicated, weights)
     return Fitted(medians.lengths, curves, refitted, np.sqrt((residuals**2).mean(axis=1)))
 
@@ -91,8 +94,8 @@ def slope(medians: Medians, first: int = 0) -> list[Estimate]:
         left = len(x) - 2
         seen = np.sqrt((residuals**2).sum(axis=1) / left) * _student(np.array(float(left))) / NORMAL_TAIL
         between = np.maximum(between, seen)
-    noise = drawn + between[:, None, None] * _normal(drawn.shape)
-    return [_estimate(value, value + each) for value, each in zip(slopes, noise @ contrast, strict=True)]
+    replicated = drawn + between[:, None, None] * _normal(drawn.shape, medians.names)
+    return [_estimate(value, value + each) for value, each in zip(slopes, replicated @ contrast, strict=True)]
 
 
 def _estimate(value: float, replicates: Array) -> Estimate:
@@ -111,22 +114,36 @@ def _between(medians: Medians, curves: Curves) -> tuple[Array, Array]:
     return np.sqrt(between), np.minimum(freedom, 1e6)
 
 
+def _widened(between: Array, medians: Medians, freedom: Array) -> Array:
+    """The deviation between cases that makes the whole, with what samples show, as wide as Student's t asks for."""
+    within = (medians.errors**2).mean(axis=1)
+    whole = (between**2 + within) * (_student(freedom) / NORMAL_TAIL) ** 2
+    return np.asarray(np.sqrt(whole - within))
+
+
 def _student(freedom: Array) -> Array:
     from scipy.stats import t
 
     return np.asarray(t.ppf(TAILS[1], freedom))
 
 
-def _resampled(residuals: Array, count: int) -> Array:
-    """Residuals of each line at other lengths, signs drawn, of variance one: [lines, count, n]."""
-    generator = np.random.default_rng(1)
-    lines, lengths = residuals.shape
-    scale = np.sqrt((residuals**2).mean(axis=1, keepdims=True))
-    ones = np.where(scale > 0, residuals / np.where(scale > 0, scale, 1), 1.0)
-    chosen = generator.integers(0, lengths, size=(lines, count, lengths))
-    signs = generator.choice((-1.0, 1.0), size=chosen.shape)
-    return np.asarray(np.take_along_axis(ones[:, None, :], chosen, axis=2) * signs)
+def _resampled(residuals: Array, medians: Medians) -> Array:
+    """Residuals of each line at other lengths, signs drawn, of variance one: [lines, replicates, n]."""
+    return np.stack(
+        [
+            _resample(each, medians.drawn.shape[1], noise.generator_of(f"{name} residuals"))
+            for each, name in zip(residuals, medians.names, strict=True)
+        ]
+    )
 
 
-def _normal(shape: tuple[int, ...]) -> Array:
-    return np.random.default_rng(2).standard_normal(shape)
+def _resample(residuals: Array, count: int, generator: np.random.Generator) -> Array:
+    scale = np.sqrt((residuals**2).mean())
+    ones = residuals / scale if scale > 0 else np.ones_like(residuals)
+    size = (count, len(residuals))
+    signs = 2.0 * generator.integers(0, 2, size=size) - 1
+    return np.asarray(ones[generator.integers(0, len(residuals), size=size)] * signs)
+
+
+def _normal(shape: tuple[int, ...], names: Sequence[str]) -> Array:
+    return np.stack([noise.generator_of(f"{name} slope").standard_normal(shape[1:]) for name in names])

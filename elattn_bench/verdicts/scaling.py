@@ -214,14 +214,17 @@ def _judge_together(lines: Sequence[Line], metric: str, samples: noise.Samples) 
 
 
 def _medians(lines: Sequence[Line], metric: str, samples: noise.Samples) -> Medians:
+    names = [f"{facet.text} {label} {metric}" for facet, label, _ in lines]
+    rows_of = [rows for _, _, rows in lines]
     return Medians(
-        np.array([row.seq_len for row in lines[0][2]], dtype=np.float64),
-        np.log([[noise.value_of(row, metric) or np.nan for row in rows] for _, _, rows in lines]),
-        np.array([[noise.log_error(row, metric) for row in rows] for _, _, rows in lines]),
+        np.array([row.seq_len for row in rows_of[0]], dtype=np.float64),
+        np.log([[noise.value_of(row, metric) or np.nan for row in rows] for rows in rows_of]),
+        np.array([[noise.log_error(row, metric) for row in rows] for rows in rows_of]),
         np.stack(
-            [noise.draw(rows, metric, samples, f"{facet.text} {label}") for facet, label, rows in lines]
+            [noise.draw(rows, metric, samples, name) for rows, name in zip(rows_of, names, strict=True)]
         ),
         noise.FLOOR[metric],
+        names,
     )
 
 
