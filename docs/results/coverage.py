@@ -26,9 +26,8 @@ def trial(lengths: int, exponent: float, share: float, median: float, between: f
     size = (TRIALS, lengths)
     logs = true + generator.standard_normal(size) * np.hypot(median, between)
     drawn = generator.standard_normal((TRIALS, REPLICATES, lengths)) * median
-    names = [str(number) for number in range(TRIALS)]
-    fitted = fits.fit(fits.Medians(places, logs, np.full(size, median), drawn, FLOOR, names))
-    found = [fitted.exponent(line) for line in range(TRIALS)]
+    luck = generator.random(drawn.shape)
+    found = fits.fit(fits.Medians(places, logs, np.full(size, median), drawn, FLOOR, luck)).exponents
     held = np.mean([each.holds(exponent) for each in found])
     return float(held), float(np.median([each.high - each.low for each in found]))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from elattn_bench.verdicts import curve, noise
+from elattn_bench.verdicts import curve
 from elattn_bench.verdicts.curve import Array, Curves
 from elattn_bench.verdicts.nouns import Estimate
 
@@ -24,7 +24,7 @@ class Medians:
     lengths: [n], ascending. logs: logarithms of the medians, [lines, n].
     errors: standard deviations of these, as samples show them, [lines, n]; drawn: draws of it, [lines, replicates, n].
     floor: standard deviation between cases of one law beyond what their samples show.
-    names: of the lines; what is drawn for a line depends on its name alone.
+    luck: uniform random numbers, [lines, replicates, n].
     """
 
     lengths: Array
@@ -32,7 +32,7 @@ class Medians:
     errors: Array
     drawn: Array
     floor: float
-    names: Sequence[str]
+    luck: Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +40,14 @@ class Fitted:
     """Curves of some lines.
 
     lengths: [n]. curves: the best of each, [lines]. replicates: what they might as well have been, [lines, replicates].
+    exponents: with their 95 % intervals.
     misfit: root mean square distance of the medians from the curve, in logarithms, [lines].
     """
 
     lengths: Array
     curves: Curves
     replicates: Curves
+    exponents: Sequence[Estimate]
     misfit: Array
 
     def level(self, line: int) -> Curves:
@@ -54,10 +56,6 @@ class Fitted:
         middle = float(curve.log_at(self.lengths).mean())
         nothing = np.zeros(1)
         return Curves(np.array([middle]), nothing, nothing, self.curves.shortest)
-
-    def exponent(self, line: int) -> Estimate:
-        """The exponent of a line, with its 95 % interval."""
-        return _estimate(self.curves.exponent[line], self.replicates.exponent[line])
 
 
 def fit(medians: Medians) -> Fitted:
@@ -70,13 +68,14 @@ def fit(medians: Medians) -> Fitted:
     equal = curve.fit(medians.lengths, medians.logs, np.ones_like(medians.logs))
     between, _ = _between(medians, equal)
     weights = 1 / (medians.errors**2 + between[:, None] ** 2)
-    curves = curve.fit(medians.lengths, medians.logs, weights)
+    curves = curve.fit(medians.lengths, medians.logs, weights, start=equal)
     between, freedom = _between(medians, curves)
     residuals = medians.logs - curves.log_at(medians.lengths)
     widened = _widened(between, medians, freedom)
     replicated = medians.drawn + widened[:, None, None] * _resampled(residuals, medians)
     refitted = curve.refit(curves, medians.lengths, replicated, weights)
-    return Fitted(medians.lengths, curves, refitted, np.sqrt((residuals**2).mean(axis=1)))
+    exponents = _estimates(curves.exponent, refitted.exponent)
+    return Fitted(medians.lengths, curves, refitted, exponents, np.sqrt((residuals**2).mean(axis=1)))
 
 
 def slope(medians: Medians, first: int = 0) -> list[Estimate]:
@@ -94,13 +93,16 @@ def slope(medians: Medians, first: int = 0) -> list[Estimate]:
         left = len(x) - 2
         seen = np.sqrt((residuals**2).sum(axis=1) / left) * _student(np.array(float(left))) / NORMAL_TAIL
         between = np.maximum(between, seen)
-    replicated = drawn + between[:, None, None] * _normal(drawn.shape, medians.names)
-    return [_estimate(value, value + each) for value, each in zip(slopes, replicated @ contrast, strict=True)]
+    replicated = drawn + between[:, None, None] * _normal(medians.luck[..., first:])
+    return _estimates(slopes, slopes[:, None] + replicated @ contrast)
 
 
-def _estimate(value: float, replicates: Array) -> Estimate:
-    low, high = np.quantile(replicates, TAILS)
-    return Estimate(float(value), min(float(low), float(value)), max(float(high), float(value)))
+def _estimates(values: Array, replicates: Array) -> list[Estimate]:
+    lows, highs = np.quantile(replicates, TAILS, axis=1)
+    return [
+        Estimate(float(value), min(float(low), float(value)), max(float(high), float(value)))
+        for value, low, high in zip(values, lows, highs, strict=True)
+    ]
 
 
 def _between(medians: Medians, curves: Curves) -> tuple[Array, Array]:
@@ -129,21 +131,14 @@ def _student(freedom: Array) -> Array:
 
 def _resampled(residuals: Array, medians: Medians) -> Array:
     """Residuals of each line at other lengths, signs drawn, of variance one: [lines, replicates, n]."""
-    return np.stack(
-        [
-            _resample(each, medians.drawn.shape[1], noise.generator_of(f"{name} residuals"))
-            for each, name in zip(residuals, medians.names, strict=True)
-        ]
-    )
+    scale = np.sqrt((residuals**2).mean(axis=1, keepdims=True))
+    ones = np.divide(residuals, scale, out=np.ones_like(residuals), where=scale > 0)
+    faces = np.concatenate([ones, -ones], axis=1)
+    chosen = (medians.luck * faces.shape[1]).astype(np.intp)
+    return np.asarray(np.take_along_axis(faces[:, None, :], chosen, axis=2))
 
 
-def _resample(residuals: Array, count: int, generator: np.random.Generator) -> Array:
-    scale = np.sqrt((residuals**2).mean())
-    ones = residuals / scale if scale > 0 else np.ones_like(residuals)
-    size = (count, len(residuals))
-    signs = 2.0 * generator.integers(0, 2, size=size) - 1
-    return np.asarray(ones[generator.integers(0, len(residuals), size=size)] * signs)
+def _normal(luck: Array) -> Array:
+    from scipy.special import ndtri
 
-
-def _normal(shape: tuple[int, ...], names: Sequence[str]) -> Array:
-    return np.stack([noise.generator_of(f"{name} slope").standard_normal(shape[1:]) for name in names])
+    return np.asarray(ndtri(np.clip(luck, 1e-12, 1 - 1e-12)))
