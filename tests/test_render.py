@@ -127,11 +127,11 @@ class TestTwoRuns:
         assert row == [
             "linear/eager",
             "128",
-            "256 us",
-            "100 us",
             "0.391x",
             "[0.385, 0.396]",
             "faster",
+            "256 us",
+            "100 us",
             "0.0312x",
         ]
 

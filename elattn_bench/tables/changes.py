@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from elattn_bench.analysis import Ratio, Setting, short_status
+from elattn_bench.analysis import Setting, short_status
 from elattn_bench.results import Row
 from elattn_bench.rundir import Run
 from elattn_bench.tables.comparison import axes_of
+from elattn_bench.tables.headline import counts, headline, interval_text, mean_of, names
 from elattn_bench.tables.listings import NO_NUMBER, format_ratio, plain
 from elattn_bench.tables.render import Column, Report, Table
 from elattn_bench.units import format_length, format_ms, significant
-from elattn_bench.verdicts.means import mean_ratio
-from elattn_bench.verdicts.nouns import Estimate
 from elattn_bench.verdicts.runs import (
     DEFAULT_THRESHOLD,
     Agreement,
@@ -22,13 +20,10 @@ from elattn_bench.verdicts.runs import (
     agreement,
     environment_differences,
     machine_drift,
+    scatter_between,
 )
 
 SIZES = ("batch", "heads", "dim")
-VERDICTS = ("slower", "faster", "same", "unclear", "not measured", "only in A", "only in B")
-"""In the order that sentences and tables tell them: what needs a look comes first."""
-
-LARGEST_SHARE = 2.0  # a ratio beyond it, or below its inverse, reads better as a ratio than in per cent
 
 
 def change_report(
@@ -44,7 +39,8 @@ def change_report(
         "verdict": headline(changes, "A", "B", threshold), "verdicts": counts(changes),
         "geometric_mean_latency_ratio": mean.value if mean else None,
         "geometric_mean_low": mean.low if mean else None, "geometric_mean_high": mean.high if mean else None,
-        "agreement": agreement(changes).share, "drift_a": machine_drift(run), "drift_b": machine_drift(other),
+        "agreement": agreement(changes).share, "scatter": scatter_between(changes),
+        "drift_a": machine_drift(run), "drift_b": machine_drift(other),
         "environment_differences": environment_differences(run, other),
     }  # fmt: skip
     return Report(
@@ -54,12 +50,6 @@ def change_report(
         about,
         [headline(changes, f"A = {name_a}", f"B = {name_b}", threshold)],
     )
-
-
-def names(runs: Sequence[Run]) -> list[str]:
-    """The directories' own names; their paths as given where two have the same."""
-    short = [run.name for run in runs]
-    return short if len(set(short)) == len(short) else [str(run.path) for run in runs]
 
 
 def changed(changes: Iterable[Change], threshold: float) -> list[Change]:
@@ -81,72 +71,6 @@ def _place(change: Change, threshold: float) -> tuple[int, float] | None:
     if change.verdict == "faster":
         return (3, time)
     return (5, memory) if memory < 1 / (1 + threshold) else None
-
-
-def counts(changes: Iterable[Change]) -> dict[str, int]:
-    """How many cases have each verdict; those that none has are left out."""
-    found = Counter[str](change.verdict for change in changes)
-    return {verdict: found[verdict] for verdict in VERDICTS if verdict in found}
-
-
-def counted(changes: Sequence[Change]) -> str:
-    """The same for people: ``2 cases slower, 5 faster, 70 same, 9 unclear (6 noisy, 3 interval)``."""
-    reasons = Counter(change.reason for change in changes if change.reason)
-    why = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
-    words = [
-        f"{count} {verdict}{f' ({why})' if verdict == 'unclear' else ''}"
-        for verdict, count in counts(changes).items()
-    ]
-    return ", ".join(words) if words else "there are no cases to compare"
-
-
-def mean_of(changes: Iterable[Change]) -> Estimate | None:
-    """Geometric mean of B's latencies over A's, over all cases measured in both."""
-    return mean_ratio(change.latency.value for change in changes if change.latency)
-
-
-def headline(changes: Sequence[Change], a: str, b: str, threshold: float) -> str:
-    """The verdict on B in one sentence.
-
-    Args:
-        a, b: what to call the runs.
-    """
-    mean, measured = mean_of(changes), sum(change.latency is not None for change in changes)
-    if mean is None:
-        return f"{b} cannot be compared with {a}: no case is measured in both ({counted(changes)})."
-    cases = f"{measured} case" + "s" * (measured != 1)
-    within = (
-        f", within the threshold of {100 * threshold:g} %"
-        if mean.holds(1) is False and _near(mean, threshold)
-        else ""
-    )
-    return (
-        f"{b} takes {_amount(mean, a)} (geometric mean of {cases}: {ratio_text(mean)}{within}). "
-        f"Of {len(changes)} cases: {counted(changes)}."
-    )
-
-
-def _near(mean: Estimate, threshold: float) -> bool:
-    return 1 / (1 + threshold) <= mean.low and mean.high <= 1 + threshold
-
-
-def _amount(mean: Estimate, a: str) -> str:
-    if mean.holds(1):
-        return f"as long as {a}, as far as can be told"
-    if not 1 / LARGEST_SHARE <= mean.value <= LARGEST_SHARE:
-        return f"{format_ratio(mean.value)} the time of {a}"
-    share = f"{significant(100 * abs(mean.value - 1), 2)} %"
-    return f"{share} {'more' if mean.value > 1 else 'less'} time than {a}"
-
-
-def ratio_text(ratio: Ratio | Estimate | None) -> str:
-    """The ratio with its interval: ``0.969x [0.955, 0.983]``; ``-`` for none."""
-    return f"{format_ratio(ratio.value)} {interval_text(ratio)}" if ratio else NO_NUMBER
-
-
-def interval_text(ratio: Ratio | Estimate | None) -> str:
-    """The interval alone: ``[0.955, 0.983]``; ``-`` for none."""
-    return f"[{significant(ratio.low, 3)}, {significant(ratio.high, 3)}]" if ratio else NO_NUMBER
 
 
 def varying(rows: Sequence[Row]) -> dict[str, Callable[[Row], str]]:
@@ -174,15 +98,15 @@ def change_table(title: str, changes: Sequence[Change]) -> Table:
     words = varying(rows)
     columns = [
         Column("impl"), *(Column(name, "right" if name in SIZES else "left") for name in words),
-        Column("L", "right"), Column("A", "right"), Column("B", "right"), Column("B/A", "right"),
-        Column("interval", "right"), Column("verdict"), Column("memory", "right"),
+        Column("L", "right"), Column("B/A", "right"), Column("interval", "right"), Column("verdict"),
+        Column("A", "right"), Column("B", "right"), Column("memory", "right"),
     ]  # fmt: skip
     cells = [
         [item.row.label, *(word(item.row) for word in words.values()), *_change_cells(item)]
         for item in changes
     ]
     strong = frozenset(
-        (i, len(columns) - 2) for i, item in enumerate(changes) if item.verdict in ("faster", "slower")
+        (i, len(columns) - 4) for i, item in enumerate(changes) if item.verdict in ("faster", "slower")
     )
     return Table(f"{title}{_shared(rows, words)}", columns, cells, pinned=2 + len(words), strong=strong)
 
@@ -199,10 +123,10 @@ def _shared(rows: Sequence[Row], words: Iterable[str]) -> str:
 
 def _change_cells(item: Change) -> list[str]:
     ratio = item.latency
+    # Ratio and verdict first: where the table is split, its first part says what matters.
     return [
-        format_length(item.row.seq_len), latency_cell(item.before), latency_cell(item.after),
-        format_ratio(ratio.value if ratio else None), interval_text(ratio), verdict_text(item),
-        format_ratio(item.memory),
+        format_length(item.row.seq_len), format_ratio(ratio.value if ratio else None), interval_text(ratio),
+        verdict_text(item), latency_cell(item.before), latency_cell(item.after), format_ratio(item.memory),
     ]  # fmt: skip
 
 
@@ -237,8 +161,14 @@ def change_notes(changes: Sequence[Change], runs: Sequence[Run], threshold: floa
         "both rows are stable, and p corrected for all cases is at most 0.05; same: all of it lies between."
     )
     drifted = f"The control case drifted by {drift:.0%} within a run: a smaller change may be the machine's (drift)."
+    scattered = scatter_between(changes)
+    unchanged = (
+        f"Unchanged cases scatter by {scattered:.1%} from run to run (standard deviation), which their intervals do "
+        "not know and their p-values do."
+    )
     return [
         meaning,
+        *([unchanged] if scattered else []),
         *([drifted] if drift > threshold else []),
         _agreement_note(agreement(changes)),
         "All cases, with p-values: --format csv or json.",

@@ -13,13 +13,11 @@ from elattn_bench.tables.changes import (
     change_table,
     changed,
     environment_tables,
-    headline,
     latency_cell,
-    names,
-    ratio_text,
     varying,
     verdict_text,
 )
+from elattn_bench.tables.headline import headline, names, ratio_text
 from elattn_bench.tables.listings import format_ratio
 from elattn_bench.tables.render import Column, Table, escape_markdown, markdown_table
 from elattn_bench.units import format_length
@@ -85,7 +83,7 @@ def _told(item: Change) -> str:
 
 def _environments(run: Run, other: Run) -> list[str]:
     return [
-        _folded(f"Environments: {len(table.rows)} differences", markdown_table(_clipped(table)))
+        _folded("What differs in the environments", markdown_table(_clipped(table)))
         for table in environment_tables(["A", "B"], run, other)
     ]
 

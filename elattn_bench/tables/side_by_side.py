@@ -13,13 +13,10 @@ from elattn_bench.rundir import Run
 from elattn_bench.tables.changes import (
     SIZES,
     change_record,
-    counts,
     environment_tables,
-    interval_text,
     latency_cell,
-    mean_of,
-    names,
 )
+from elattn_bench.tables.headline import counts, interval_text, mean_of, names
 from elattn_bench.tables.listings import NO_NUMBER, format_ratio
 from elattn_bench.tables.render import Column, Report, Table
 from elattn_bench.units import format_length

@@ -13,7 +13,14 @@ from elattn_bench.names import check_names
 from elattn_bench.results import Row
 from elattn_bench.rundir import Run
 from elattn_bench.verdicts.reference import Comparison
-from elattn_bench.verdicts.significance import SIGNIFICANT, corrected, p_values, ratio_of_medians
+from elattn_bench.verdicts.significance import (
+    SIGNIFICANT,
+    corrected,
+    p_values,
+    ratio_of_medians,
+    scatter,
+    scatter_p,
+)
 from elattn_bench.visits import Visit
 
 DEFAULT_THRESHOLD = 0.05  # a change below 5 % is within what two runs of one machine differ by
@@ -27,8 +34,8 @@ class Change:
     """One case in two runs, A and B.
 
     latency, memory, params: B over A; above 1, B is slower or needs more. None where not measured.
-    p_value, p_corrected: of the test that A and B are equally fast, alone and among all cases compared
-        (``significance``); None where a run has no raw samples.
+    p_value, p_corrected: that A and B are equally fast, by their samples and by what unchanged cases scatter
+        (``significance``), alone and among all cases compared; None where a run has no raw samples.
     reason: of an ``unclear`` verdict: ``noisy`` or ``throttled``, a row is not stable; ``interval``, it reaches over
         the threshold; ``p``, chance could do as much; ``drift``, so could the machine.
     """
@@ -77,7 +84,23 @@ def _matched(run: Run, samples: Mapping[str, Sequence[Visit]], other: Run) -> li
     rows = sorted_rows({**before, **after}.values())
     tests = _tests(before, after, samples, other.samples())
     ids = (row.case_id for row in rows)
-    return [_change(case_id, before.get(case_id), after.get(case_id), tests.get(case_id)) for case_id in ids]
+    changes = [
+        _change(case_id, before.get(case_id), after.get(case_id), tests.get(case_id)) for case_id in ids
+    ]
+    scattered = scatter_between(changes)
+    return [_despite_scatter(change, scattered) for change in changes]
+
+
+def scatter_between(changes: Iterable[Change]) -> float:
+    """By how much the runs differ in stable cases that did not change; see ``significance.scatter``."""
+    return scatter([change.latency for change in changes if change.latency and not _unstable(change)])
+
+
+def _despite_scatter(change: Change, scattered: float) -> Change:
+    """The change with the larger p: samples know nothing of the scatter, nor it of their number."""
+    if change.p_value is None or change.latency is None:
+        return change
+    return replace(change, p_value=max(change.p_value, scatter_p(change.latency, scattered)))
 
 
 def sorted_rows(rows: Iterable[Row]) -> list[Row]:
@@ -132,16 +155,19 @@ def _doubt(change: Change, verdict: Verdict, despite_drift: Verdict) -> str:
     Args:
         despite_drift: the verdict were the threshold what the machine drifted by.
     """
-    assert change.before is not None
-    assert change.after is not None
-    words = {row.stability or "noisy" for row in (change.before, change.after)} - {"stable"}
-    if words:  # a neighbour does not slow every case alike: a narrow interval proves nothing
-        return "throttled" if "throttled" in words else "noisy"
+    if unstable := _unstable(change):
+        return unstable  # a neighbour does not slow every case alike: a narrow interval proves nothing
     if verdict in ("unclear", "same"):
         return "interval" if verdict == "unclear" else ""
     if change.p_corrected is not None and change.p_corrected > SIGNIFICANT:
         return "p"
     return "" if despite_drift == verdict else "drift"
+
+
+def _unstable(change: Change) -> str:
+    """``throttled`` or ``noisy`` where a row is; empty where both are stable."""
+    words = {row.stability or "noisy" for row in (change.before, change.after) if row} - {"stable"}
+    return "" if not words else "throttled" if "throttled" in words else "noisy"
 
 
 def machine_drift(run: Run) -> float:
