@@ -250,7 +250,7 @@ Compared = Annotated[
 OthersCompared = Annotated[
     list[str] | None,
     Argument(
-        metavar="[OTHER_RUN]...",
+        metavar="OTHER_RUN",
         help="Other runs, each compared with the first case by case; with --live, impl B.",
         show_default=False,
     ),

@@ -337,6 +337,11 @@ class TestWords:
         assert "2.0 % more time than A" in self.sentence(tmp_path, 1.02)
         assert "within the threshold of 5 %" in self.sentence(tmp_path / "again", 1.02)
 
+    def test_a_mean_that_the_machine_alone_could_make_is_said_to_be_so(self, tmp_path: Path) -> None:
+        changes = compare_runs(run_of(tmp_path / "a", 1.0), run_of(tmp_path / "b", 1.2))
+        assert "within the control case's drift of 30%" in headline(changes, "A", "B", 0.05, drift=0.3)
+        assert "within" not in headline(changes, "A", "B", 0.05, drift=0.1)
+
     def test_runs_without_a_common_case_cannot_be_compared(self, tmp_path: Path) -> None:
         a = made_up.write_run(tmp_path / "a", {made_up.case(): made_up.measured(1.0)})
         b = made_up.write_run(tmp_path / "b", {made_up.case(seq_len=64): made_up.measured(1.0)})

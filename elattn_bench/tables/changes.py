@@ -32,11 +32,11 @@ def change_report(
     """The verdict in a sentence, a table of the changed cases, what else differs; records hold every case."""
     name_a, name_b = names((run, other))
     news = changed(changes, threshold)
-    title = f"Changed cases, slower first: A = {name_a}, B = {name_b}"
-    mean = mean_of(changes)
+    title = f"Changed cases, worse first: A = {name_a}, B = {name_b}"
+    mean, drift = mean_of(changes), max(machine_drift(run), machine_drift(other))
     about = {
         "comparison": "runs", "a": run.name, "b": other.name, "threshold": threshold,
-        "verdict": headline(changes, "A", "B", threshold), "verdicts": counts(changes),
+        "verdict": headline(changes, "A", "B", threshold, drift), "verdicts": counts(changes),
         "geometric_mean_latency_ratio": mean.value if mean else None,
         "geometric_mean_low": mean.low if mean else None, "geometric_mean_high": mean.high if mean else None,
         "agreement": agreement(changes).share, "scatter": scatter_between(changes),
@@ -48,7 +48,7 @@ def change_report(
         [change_record(change) for change in changes],
         change_notes(changes, (run, other), threshold),
         about,
-        [headline(changes, f"A = {name_a}", f"B = {name_b}", threshold)],
+        [headline(changes, f"A = {name_a}", f"B = {name_b}", threshold, drift)],
     )
 
 

@@ -21,7 +21,7 @@ from elattn_bench.tables.headline import headline, names, ratio_text
 from elattn_bench.tables.listings import format_ratio
 from elattn_bench.tables.render import Column, Table, escape_markdown, markdown_table
 from elattn_bench.units import format_length
-from elattn_bench.verdicts.runs import Change
+from elattn_bench.verdicts.runs import Change, machine_drift
 
 LARGEST_COMMENT = 65_536  # characters: GitHub refuses a longer body of an issue's or pull request's comment
 LONGEST_CELL = 300  # characters of one value of an environment; a comment is no place for more
@@ -31,8 +31,7 @@ NEWS_SHARE = 0.6  # of the room that the table of changed cases may take; the re
 
 def comment(changes: Sequence[Change], run: Run, other: Run, threshold: float) -> str:
     """Markdown of at most 65,536 characters: the verdict, the changed cases; folded away all cases and the rest."""
-    a, b = map(code, names((run, other)))
-    lead = f"**{_marked_headline(changes, a, b, threshold)}**"
+    lead = f"**{_marked_headline(changes, run, other, threshold)}**"
     below = [*_environments(run, other), _folded("How to read this", _notes(changes, run, other, threshold))]
     room = LARGEST_COMMENT - ROOM_FOR_FRAMES - len(lead) - sum(map(len, below))
     news = _news(changed(changes, threshold), int(NEWS_SHARE * room))
@@ -40,9 +39,11 @@ def comment(changes: Sequence[Change], run: Run, other: Run, threshold: float) -
     return "\n\n".join([lead, news, _folded(f"All {len(changes)} cases", whole), *below]) + "\n"
 
 
-def _marked_headline(changes: Sequence[Change], a: str, b: str, threshold: float) -> str:
+def _marked_headline(changes: Sequence[Change], run: Run, other: Run, threshold: float) -> str:
     """The verdict with the runs' names, which are marked up already, in their places."""
-    text = escape_markdown(headline(changes, "\0a", "\0b", threshold))
+    a, b = map(code, names((run, other)))
+    drift = max(machine_drift(run), machine_drift(other))
+    text = escape_markdown(headline(changes, "\0a", "\0b", threshold, drift))
     return text.replace("\0a", a).replace("\0b", b)
 
 

@@ -47,20 +47,20 @@ def mean_of(changes: Iterable[Change]) -> Estimate | None:
     return mean_ratio(change.latency.value for change in changes if change.latency)
 
 
-def headline(changes: Sequence[Change], a: str, b: str, threshold: float) -> str:
+def headline(changes: Sequence[Change], a: str, b: str, threshold: float, drift: float = 0.0) -> str:
     """The verdict on B in one sentence.
 
     Args:
         a, b: what to call the runs.
+        drift: of the control case in either run: what the machine alone can do.
     """
     mean, measured = mean_of(changes), sum(change.latency is not None for change in changes)
     if mean is None:
         return f"{b} cannot be compared with {a}: no case is measured in both ({counted(changes)})."
+    excuse = _excuse(mean, threshold, drift)
     cases = f"{measured} case" + "s" * (measured != 1)
-    small = not mean.holds(1) and _within(mean, threshold)
-    within = f", within the threshold of {100 * threshold:g} %" if small else ""
     return (
-        f"{b} takes {_amount(mean, a, threshold)} (geometric mean of {cases}: {ratio_text(mean)}{within}). "
+        f"{b} takes {_amount(mean, a, threshold)} (geometric mean of {cases}: {ratio_text(mean)}{excuse}). "
         f"Of {len(changes)} cases: {counted(changes)}.{_memory(changes, threshold)}"
     )
 
@@ -70,6 +70,15 @@ def _memory(changes: Sequence[Change], threshold: float) -> str:
     more = sum(ratio > 1 + threshold for ratio in ratios)
     less = sum(ratio < 1 / (1 + threshold) for ratio in ratios)
     return f" Peak memory: {more} cases need more, {less} less." if more or less else ""
+
+
+def _excuse(mean: Estimate, threshold: float, drift: float) -> str:
+    """What else a mean that is surely not 1 may come from."""
+    if mean.holds(1):
+        return ""
+    if _within(mean, threshold):
+        return f", within the threshold of {100 * threshold:g} %"
+    return f", within the control case's drift of {drift:.0%}" if _within(mean, drift) else ""
 
 
 def _within(mean: Estimate, threshold: float) -> bool:
