@@ -83,6 +83,8 @@ def compare(
     other_run: options.OtherCompared = None,
     reference: options.Reference = None,
     metric: options.Metrics = None,
+    where: options.Where = None,
+    absolute: options.Absolute = False,
     threshold: options.Threshold = "5%",
     fail_on: options.FailOnOption = None,
     format: options.FormatOption = options.Format.TABLE,
@@ -116,7 +118,8 @@ def compare(
         level=level, cache=cache, device=device, threads=threads, quick=quick, rigorous=rigorous,
         timeout=timeout, memory_limit=memory_limit, seed=seed, input_std=input_std,
     )  # fmt: skip
-    of_runs = _given(reference=reference, metric=metric, force=force)
+    of_one_run = _given(reference=reference, metric=metric, where=where, absolute=absolute)
+    of_runs = {**of_one_run, **_given(force=force)}
     failure = fail_on.value if fail_on else None
     if live:
         _refuse(
@@ -125,11 +128,18 @@ def compare(
         body.compare_live(run, other_run, axes, threshold, failure, format.value)
         return
     _refuse(axes, "is for --live; a run has the cases that it was measured with")
+    if other_run is None and absolute:
+        _refuse(
+            _given(reference=reference, fail_on=failure),
+            "compares with a reference; --absolute shows each impl for itself",
+        )
+        body.absolute(Path(run), metric, format.value, where or ())
+        return
     if other_run is None:
-        body.compare(Path(run), reference, metric, threshold, failure, format.value)
+        body.compare(Path(run), reference, metric, threshold, failure, format.value, where or ())
         return
     _refuse(
-        _given(reference=reference, metric=metric),
+        of_one_run,
         "is for one run; two runs are compared case by case, in all they have",
     )
     body.compare_runs(Path(run), Path(other_run), threshold, failure, format.value, force=force)
