@@ -16,7 +16,7 @@ from elattn_bench.tables.by_length import (
     reference_label,
     speed_up_table,
 )
-from elattn_bench.tables.overview import MOST_FACETS, how_to_see_one, overview_tables
+from elattn_bench.tables.overview import MOST_FACETS, how_to_see_one, overview_tables, too_many
 from elattn_bench.tables.parameters import params_ratio_tables, params_tables
 from elattn_bench.tables.render import Report, Table
 from elattn_bench.tables.shares import SHARE_NOTE, share_records, share_tables
@@ -41,9 +41,8 @@ def comparison_report(comparisons: Sequence[Comparison], metrics: Sequence[str] 
     if "params" in metrics:
         tables += params_ratio_tables(comparisons)
     tables += _share_tables(parts)
-    too_many = _too_many(lines)
-    said = _notes(tables) if tables or not too_many else []
-    notes = [*_unsupported_notes(lines), *said, *_share_notes(parts), *too_many]
+    said = _notes(tables) if tables or not too_many(lines) else []
+    notes = [*_unsupported_notes(lines), *said, *_share_notes(parts), *_left_out(lines)]
     about = {
         "comparison": "reference",
         "faster_from": _faster_from_records(lines),
@@ -63,16 +62,16 @@ def absolute_report(comparisons: Sequence[Comparison], metrics: Sequence[str] = 
     if "params" in metrics:
         tables += params_tables(comparisons)
     records = [_absolute_record(item.row, metrics) for item in comparisons]
-    return Report(tables, records, [*_absolute_notes(metrics), *_too_many(lines)], {"comparison": "absolute"})
+    return Report(tables, records, [*_absolute_notes(metrics), *_left_out(lines)], {"comparison": "absolute"})
 
 
 def _few(lines: Mapping[Facet, Lines], tables: Callable[[Facet], list[Table]]) -> list[Table]:
     """The tables of every facet, or none of so many that nobody would look through them."""
-    return [table for facet in lines for table in tables(facet)] if len(lines) <= MOST_FACETS else []
+    return [] if too_many(lines) else [table for facet in lines for table in tables(facet)]
 
 
-def _too_many(lines: Mapping[Facet, Lines]) -> list[str]:
-    return [how_to_see_one(list(lines))] if len(lines) > MOST_FACETS else []
+def _left_out(lines: Mapping[Facet, Lines]) -> list[str]:
+    return [how_to_see_one(lines)] if too_many(lines) else []
 
 
 def _facet_tables(facet: Facet, lines: Lines, metrics: Sequence[str]) -> list[Table]:
@@ -114,7 +113,7 @@ _BEST_NOTE = (
     "that of the best."
 )
 _DIGITS_NOTE = (
-    "Digits: as many as the 95 % interval supports, to the first digit of its larger half, to the second where the "
+    "Digits: as many as the interval supports, to the first digit of its larger half, to the second where the "
     "first is a 1."
 )
 

@@ -13,7 +13,15 @@ from elattn_bench.units import format_length
 from elattn_bench.verdicts.reference import FasterFrom, faster_from
 
 MOST_FACETS = 12  # tables of facets that a reader will look through, and columns of an overview
+MOST_NUMBERS = 10_000  # cases in all those tables; more is no reading, and takes a minute to lay out
+MOST_LINES = 500  # of an overview
 _LETTERS = {"batch": "B", "heads": "H", "dim": "D"}
+
+
+def too_many(lines: Mapping[Facet, Lines]) -> bool:
+    """Whether nobody would look through a table of each facet."""
+    numbers = sum(len(line) for facet_lines in lines.values() for line in facet_lines.values())
+    return len(lines) > MOST_FACETS or numbers > MOST_NUMBERS
 
 
 def overview_tables(lines: Mapping[Facet, Lines]) -> list[Table]:
@@ -23,26 +31,29 @@ def overview_tables(lines: Mapping[Facet, Lines]) -> list[Table]:
         if reference_label(facet_lines):
             settings[facet.setting].append(facet)
     # One size has a table of its own, which says it, unless there are too many of those.
-    fewest = 2 if len(lines) <= MOST_FACETS else 1
-    return [
+    fewest = 1 if too_many(lines) else 2
+    tables = [
         (_per_size if len(facets) <= MOST_FACETS else _counted)(lines, facets)
         for facets in settings.values()
         if len(facets) >= fewest
     ]
+    return [table for table in tables if len(table.rows) <= MOST_LINES]
 
 
-def how_to_see_one(facets: Sequence[Facet]) -> str:
+def how_to_see_one(lines: Mapping[Facet, Lines]) -> str:
     """The sentence that stands in for tables of too many facets."""
     return (
-        f"{len(facets)} tables of one size each would be too many; choose some, for example with "
-        f"--where {_condition(facets)}, or take --format csv, which has every case."
+        f"Tables of each of the {len(lines)} combinations of sizes and settings would be too much to read; choose "
+        f"some, for example with --where {_condition(lines)}, or take --format csv, which has every case."
     )
 
 
-def _condition(facets: Sequence[Facet]) -> str:
-    """The first facet as ``--where`` names it: the axes alone that vary."""
+def _condition(lines: Mapping[Facet, Lines]) -> str:
+    """The first facet as ``--where`` names it: the axes alone that vary; of one facet its first impl."""
+    facets = list(lines)
     varying = [name for name in Facet._fields if len({getattr(facet, name) for facet in facets}) > 1]
-    return ",".join(f"{name}={str(getattr(facets[0], name)).lower()}" for name in varying)
+    named = ",".join(f"{name}={str(getattr(facets[0], name)).lower()}" for name in varying)
+    return named or f"impl={next(iter(lines[facets[0]].values()))[0].row.impl}"
 
 
 def _per_size(lines: Mapping[Facet, Lines], facets: Sequence[Facet]) -> Table:

@@ -83,11 +83,16 @@ def _show_tables(report: Report, console: Console) -> None:
     styles = console.color_system is not None
     for table in report.tables:
         for part in fit(table if styles else map_best(table, STAR.format), console.width):
-            console.print(part.title, style="bold", markup=False, highlight=False)
+            console.print(_broken(part.title, console.width), style="bold", markup=False, highlight=False)
             console.print(_rich_table(part), highlight=False)
             console.print()
     for note in report.notes:
         console.print(note, markup=False, highlight=False)
+
+
+def _broken(title: str, width: int) -> str:
+    """A title that takes two lines, parted where it says what it is about."""
+    return title if len(title) <= width else title.replace(": ", ":\n", 1)
 
 
 def map_best(table: Table, mark: Callable[[str], str]) -> Table:
