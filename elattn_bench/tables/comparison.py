@@ -110,7 +110,7 @@ def _unsupported_notes(lines: Mapping[Facet, Lines]) -> list[str]:
 
 _BEST_NOTE = (
     "Bold, or * where there is no bold: the best at each length, and every other whose 95 % interval overlaps "
-    "that of the best."
+    "that of the best; memory is exact."
 )
 _DIGITS_NOTE = (
     "Digits: as many as the interval supports, to the first digit of its larger half, to the second where the "
