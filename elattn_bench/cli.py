@@ -83,6 +83,8 @@ def compare(
     other_runs: options.OthersCompared = None,
     reference: options.Reference = None,
     metric: options.Metrics = None,
+    where: options.Where = None,
+    absolute: options.Absolute = False,
     threshold: options.Threshold = "5%",
     fail_on: options.FailOn = None,
     format: options.FormatOption = options.Format.TABLE,
@@ -116,7 +118,8 @@ def compare(
         level=level, cache=cache, device=device, threads=threads, quick=quick, rigorous=rigorous,
         timeout=timeout, memory_limit=memory_limit, seed=seed, input_std=input_std,
     )  # fmt: skip
-    of_runs = _given(reference=reference, metric=metric, force=force)
+    of_one_run = _given(reference=reference, metric=metric, where=where, absolute=absolute)
+    of_runs = {**of_one_run, **_given(force=force)}
     others = other_runs or []
     if live:
         _refuse(
@@ -125,11 +128,18 @@ def compare(
         body.compare_live([run, *others], axes, threshold, fail_on, format.value)
         return
     _refuse(axes, "is for --live; a run has the cases that it was measured with")
+    if not others and absolute:
+        _refuse(
+            _given(reference=reference, fail_on=fail_on),
+            "compares with a reference; --absolute shows each impl for itself",
+        )
+        body.absolute(Path(run), metric, format.value, where or ())
+        return
     if not others:
-        body.compare(Path(run), reference, metric, threshold, fail_on, format.value)
+        body.compare(Path(run), reference, metric, threshold, fail_on, format.value, where or ())
         return
     _refuse(
-        _given(reference=reference, metric=metric),
+        of_one_run,
         "is for one run; several runs are compared case by case, in all they have",
     )
     paths = [Path(other) for other in others]

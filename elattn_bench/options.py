@@ -265,6 +265,19 @@ Metrics = Annotated[
     str | None,
     Option("--metric", metavar="NAMES", help="latency, memory, params.", show_default="all three"),
 ]
+Absolute = Annotated[
+    bool,
+    Option("--absolute", help="Latencies with their uncertainty, bytes and parameters; no reference."),
+]
+Where = Annotated[
+    list[str] | None,
+    Option(
+        "--where",
+        metavar="AXIS=VALUES",
+        help="These cases alone: level=op, dim=64,512, seq-len=1k:8k:x2, latents=64. Repeatable.",
+        show_default="all of the run",
+    ),
+]
 Threshold = Annotated[
     str, Option("--threshold", help="Smallest change that counts, between runs and for --fail-on.")
 ]

@@ -19,9 +19,16 @@ COMPARISON_FAILED = 3  # exit code of DESIGN: what was asked for was done, and t
 
 
 def compare(
-    path: Path, reference: str | None, metric: str | None, threshold: str, fail_on: str | None, format: str
+    path: Path,
+    reference: str | None,
+    metric: str | None,
+    threshold: str,
+    fail_on: str | None,
+    format: str,
+    where: Sequence[str] = (),
 ) -> None:
     """One run against its reference."""
+    from elattn_bench import where as conditions
     from elattn_bench.tables import comparison, render
     from elattn_bench.verdicts import reference as of_run
     from elattn_bench.verdicts import runs
@@ -29,9 +36,24 @@ def compare(
     share, kinds = screen.threshold(threshold), _kinds(fail_on)
     metrics = screen.names(metric) if metric else of_run.METRICS
     wanted = reference or of_run.DEFAULT_REFERENCE
-    found = of_run.compare_to_reference(screen.read(path), wanted, metrics)
+    run = conditions.filtered(screen.read(path), where)
+    found = of_run.compare_to_reference(run, wanted, metrics)
     render.show(comparison.comparison_report(found, metrics), format, screen.stdout())
     _end([(kind, failure) for kind in kinds for failure in runs.fails(found, kind, share)])
+
+
+def absolute(path: Path, metric: str | None, format: str, where: Sequence[str] = ()) -> None:
+    """One run for itself."""
+    from elattn_bench import where as conditions
+    from elattn_bench.names import check_names
+    from elattn_bench.tables import comparison, render
+    from elattn_bench.verdicts import reference as of_run
+
+    metrics = screen.names(metric) if metric else of_run.METRICS
+    check_names("metric", metrics, of_run.METRICS)
+    run = conditions.filtered(screen.read(path), where)
+    report = comparison.absolute_report(of_run.without_reference(run), metrics)
+    render.show(report, format, screen.stdout())
 
 
 def compare_runs(
