@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from elattn_bench.analysis import Facet
 from elattn_bench.figures.look import README, Look
 from elattn_bench.figures.style import COLORS, evenly, house_style, save, set_ticks, shade
-from elattn_bench.tables.listings import format_ratio
 from elattn_bench.units import format_length, significant
 from elattn_bench.verdicts.history import CaseHistory, History
 from elattn_bench.verdicts.runs import geometric_mean
@@ -31,7 +30,10 @@ LEFT, RIGHT, GAP = 0.5, 0.12, 0.5  # inches: tick labels, edge, between panels w
 PANEL_HEIGHT, PANEL_GAP = 1.05, 0.32  # inches: a panel, and the title between it and the one above
 NARROWEST = 2.0  # inches: a panel
 LETTER = 0.062  # inches: of the smallest text
-ROOM = 0.4  # of the measured height, above it, for the ratios of changes
+ROOM = 0.5  # of the measured height, above it, for the ratios of changes
+MARGIN = 0.08  # of the measured height, around it
+MOST_TICKS = 6
+FINE_UP_TO = 2.5  # ratio of a panel's ends
 LEAST_SPAN = math.log(1.2)  # of a panel's height: noise shall look like noise
 TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 FINE_TICKS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4, 1.6, 2.0)
@@ -46,19 +48,23 @@ class Panel:
     cases: tuple[CaseHistory, ...]
 
     @property
-    def changes(self) -> dict[int, float]:
-        """Geometric mean of the ratios of all steps, by the run that brought them."""
-        found: defaultdict[int, list[float]] = defaultdict(list)
+    def changes(self) -> dict[int, list[float]]:
+        """By the run that brought them, the geometric means of the ratios of steps up and of steps down."""
+        found: defaultdict[tuple[int, bool], list[float]] = defaultdict(list)
         for case in self.cases:
-            for step in case.course.steps:
-                found[case.run_of(step.after)].append(step.ratio.value)
-        return {run: geometric_mean(ratios) or 1.0 for run, ratios in sorted(found.items())}
+            for step in case.sure_steps:
+                found[case.run_of(step.after), step.ratio.value < 1].append(step.ratio.value)
+        means: defaultdict[int, list[float]] = defaultdict(list)
+        for (run, _), ratios in sorted(found.items()):
+            means[run].append(geometric_mean(ratios) or 1.0)
+        return dict(means)
 
     @property
     def size(self) -> float:
         """How much changed, for sorting: the sum of all factors' logarithms, whatever their direction."""
+        factors = [ratio for ratios in self.changes.values() for ratio in ratios]
         drifts = [case.course.drift for case in self.cases if case.course.drift]
-        return math.fsum(abs(math.log(ratio)) for ratio in self.changes.values()) + len(drifts)
+        return math.fsum(abs(math.log(factor)) for factor in factors) + len(drifts)
 
 
 def plot_history(found: History, formats: Sequence[str], out_dir: Path, look: Look = README) -> list[Path]:
@@ -89,15 +95,20 @@ def draw_history(found: History, look: Look = README) -> Figure:
     from matplotlib.figure import Figure
 
     every = panels_of(found)
-    shown = every[:MOST_PANELS]
+    control = found.metric == "latency" and any(found.speeds)
+    shown = every[: MOST_PANELS - control]
     lengths = evenly({case.latest.seq_len for panel in shown for case in panel.cases}, MOST_LENGTHS)
-    header = _header(found, every, lengths, look)
-    layout = _Layout.of(len(shown), header, found, look)
+    header = _header(found, every, shown, lengths, look)
+    layout = _Layout.of(len(shown) + control, header, found, look)
     figure = Figure(figsize=(look.width, layout.height), facecolor=look.ground)
-    for index, panel in enumerate(shown):
+    titled = [_title(panel, every) for panel in shown] + ["the control case"] * control
+    for index, title in enumerate(titled):
         axes = figure.add_axes(layout.place(index), facecolor=look.ground)
-        _draw_panel(axes, found, panel, lengths, look)
-        _label(axes, found, panel, every, look, named=index + layout.columns >= len(shown))
+        if index < len(shown):
+            _draw_panel(axes, shown[index], lengths, look)
+        else:
+            _draw_control(axes, found, look)
+        _label(axes, found, title, look, named=index + layout.columns >= len(titled))
     _write_header(figure, found, header, look)
     _write_legend(figure, found, lengths, look)
     return figure
@@ -149,24 +160,28 @@ def _names(found: History) -> list[str]:
     return [name if len(name) <= NAME_LETTERS else f"{name[: NAME_LETTERS - 2]}.." for name in names]
 
 
-def _draw_panel(axes: Axes, found: History, panel: Panel, lengths: Sequence[int], look: Look) -> None:
-    speeds = [math.nan if speed is None else speed for speed in found.speeds]
-    if found.metric == "latency":
-        axes.plot(
-            range(len(speeds)),
-            speeds,
-            color=look.muted,
-            linewidth=0.8 * look.scale,
-            dashes=(2, 1.5),
-            zorder=1,
-        )
-    axes.axhline(1, color=look.muted, linewidth=0.5 * look.scale, zorder=0.9)
-    for case in panel.cases:
-        if case.latest.seq_len in lengths:
-            _draw_case(axes, case, _color(case.latest.seq_len, lengths), look)
-    _set_heights(axes, panel, lengths)
-    for run, ratio in panel.changes.items():
-        _mark(axes, run, ratio, look)
+def _draw_panel(axes: Axes, panel: Panel, lengths: Sequence[int], look: Look) -> None:
+    cases = [case for case in panel.cases if case.latest.seq_len in lengths]
+    for case in cases:
+        _draw_case(axes, case, _color(case.latest.seq_len, lengths), look)
+    ends = [
+        end / case.points[0].value
+        for case in cases
+        for point in case.points
+        for end in (point.low, point.high)
+    ]
+    _set_heights(axes, ends or [1.0], ROOM if panel.changes else MARGIN, look)
+    for run, ratios in panel.changes.items():
+        _mark(axes, run, ratios, look)
+
+
+def _draw_control(axes: Axes, found: History, look: Look) -> None:
+    speeds = {run: speed for run, speed in enumerate(found.speeds) if speed is not None}
+    axes.plot(
+        list(speeds), list(speeds.values()), color=look.muted, linewidth=1.1 * look.scale, marker="s",
+        markersize=2.4 * look.scale,
+    )  # fmt: skip
+    _set_heights(axes, list(speeds.values()), MARGIN, look)
 
 
 def _color(length: int, lengths: Sequence[int]) -> str:
@@ -197,41 +212,39 @@ def _bars(case: CaseHistory) -> tuple[list[float], list[float]]:
     return lower, upper
 
 
-def _set_heights(axes: Axes, panel: Panel, lengths: Sequence[int]) -> None:
-    """A logarithmic axis around the values, with room above for the ratios of changes."""
-    values = [
-        end / case.points[0].value
-        for case in panel.cases
-        if case.latest.seq_len in lengths
-        for point in case.points
-        for end in (point.low, point.high)
-    ] or [1.0]
-    low, high = math.log(min(values)), math.log(max(values))
+def _set_heights(axes: Axes, ends: Sequence[float], above: float, look: Look) -> None:
+    """A logarithmic axis around the values, with room above them."""
+    low, high = math.log(min(ends)), math.log(max(ends))
     missing = max(0.0, LEAST_SPAN - (high - low)) / 2
     low, high = low - missing, high + missing
     span = high - low
-    low, high = low - 0.08 * span, high + (ROOM if panel.changes else 0.08) * span
+    low, high = low - MARGIN * span, high + above * span
     axes.set_yscale("log")
     axes.set_ylim(math.exp(low), math.exp(high))
-    choice = FINE_TICKS if span < math.log(2.5) else TICKS
-    ticks = [tick for tick in choice if low <= math.log(tick) <= high]
-    ticks = ticks[:: max(1, len(ticks) // 4)] if len(ticks) > 6 else ticks
+    ticks = _ticks(low, high)
     set_ticks(axes, "y", ticks, [f"{tick:g}x" for tick in ticks])
+    axes.axhline(1, color=look.muted, linewidth=0.5 * look.scale, zorder=0.9)
 
 
-def _mark(axes: Axes, run: int, ratio: float, look: Look) -> None:
-    """A line before the run that brought a change, and the ratio beside it."""
+def _ticks(low: float, high: float) -> list[float]:
+    """Round ratios between two logarithms, six at most."""
+    choice = FINE_TICKS if high - low < math.log(FINE_UP_TO) else TICKS
+    ticks = [tick for tick in choice if low <= math.log(tick) <= high]
+    return ticks if len(ticks) <= MOST_TICKS else ticks[:: -(-len(ticks) // MOST_TICKS)]
+
+
+def _mark(axes: Axes, run: int, ratios: Sequence[float], look: Look) -> None:
+    """A line before the run that brought a change, and the ratios beside it."""
     axes.axvline(run - 0.5, color=look.ink, linewidth=0.8 * look.scale, linestyle=(0, (3, 2)), zorder=1.5)
     axes.annotate(
-        format_ratio(float(significant(ratio, 2))) if ratio < 10 else format_ratio(ratio), (run - 0.5, 1),
+        ", ".join(f"{significant(ratio, 2)}x" for ratio in ratios), (run - 0.5, 1),
         xycoords=("data", "axes fraction"), xytext=(1.5 * look.scale, -2 * look.scale),
         textcoords="offset points", rotation=90, fontsize=6 * look.scale, color=look.ink, va="top", ha="left",
+        bbox={"facecolor": look.ground, "edgecolor": "none", "pad": 0.4, "alpha": 0.8},
     )  # fmt: skip
 
 
-def _label(
-    axes: Axes, found: History, panel: Panel, every: Sequence[Panel], look: Look, *, named: bool
-) -> None:
+def _label(axes: Axes, found: History, title: str, look: Look, *, named: bool) -> None:
     """Title, the names of runs below the lowest panels, colours."""
     names = _names(found)
     step = -(-len(names) // MOST_NAMES)
@@ -243,7 +256,7 @@ def _label(
     axes.grid(color=look.grid)
     for spine in axes.spines.values():
         spine.set_color(look.muted)
-    axes.set_title(_title(panel, every), loc="left", pad=3, fontsize=7 * look.scale, color=look.ink)
+    axes.set_title(title, loc="left", pad=3, fontsize=7 * look.scale, color=look.ink)
 
 
 def _title(panel: Panel, every: Sequence[Panel]) -> str:
@@ -258,14 +271,15 @@ def _title(panel: Panel, every: Sequence[Panel]) -> str:
     return ", ".join([panel.label, *words])
 
 
-def _header(found: History, every: Sequence[Panel], lengths: Sequence[int], look: Look) -> list[str]:
+def _header(
+    found: History, every: Sequence[Panel], shown: Sequence[Panel], lengths: Sequence[int], look: Look
+) -> list[str]:
     """What is shown of what, how to read it, and what was left out."""
     names = [run.name for run in found.runs]
     what = "Median latency" if found.metric == "latency" else "Peak memory"
-    control = " Dashed grey: the control case." if any(found.speeds) and found.metric == "latency" else ""
     text = (
         f"{what} over that of the first run, {names[0]} to {names[-1]}. Vertical lines: changes, with after/before; "
-        f"bars: 95 % intervals.{control}{_left_out(every, lengths)}"
+        f"bars: 95 % intervals.{_left_out(every, shown, lengths)}"
     )
     environment = found.runs[-1].info.get("environment", {})
     threads = environment.get("threads")
@@ -274,13 +288,14 @@ def _header(found: History, every: Sequence[Panel], lengths: Sequence[int], look
     return [f"{device}; {len(names)} runs", *textwrap.wrap(text, letters, break_on_hyphens=False)]
 
 
-def _left_out(every: Sequence[Panel], lengths: Sequence[int]) -> str:
-    hidden = every[MOST_PANELS:]
+def _left_out(every: Sequence[Panel], shown: Sequence[Panel], lengths: Sequence[int]) -> str:
+    hidden = every[len(shown) :]
     changed = sum(bool(panel.changes) for panel in hidden)
-    every_length = {case.latest.seq_len for panel in every[:MOST_PANELS] for case in panel.cases}
     panels = f" Not shown: {len(hidden)} of {len(every)} lines, {changed} of them changed." if hidden else ""
-    missing = len(every_length) - len(lengths)
-    return panels + (f" {missing} of {len(every_length)} lengths are left out." if missing else "")
+    count = len({case.latest.seq_len for panel in shown for case in panel.cases})
+    return panels + (
+        f" {count - len(lengths)} of {count} lengths are left out." if count > len(lengths) else ""
+    )
 
 
 def _write_header(figure: Figure, found: History, lines: Sequence[str], look: Look) -> None:

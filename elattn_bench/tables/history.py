@@ -102,7 +102,8 @@ def _change_cells(found: History, case: CaseHistory) -> list[str]:
         return [*_ratio_cells(step.ratio), found.runs[case.run_of(step.after)].name, case.verdict]
     if course.drift is not None:
         return [*_ratio_cells(course.drift), "every run", case.verdict]
-    return [NO_NUMBER, NO_NUMBER, NO_NUMBER, case.verdict]
+    interval = _ratio_cells(course.likeliest.ratio)[1] if course.likeliest else NO_NUMBER
+    return [NO_NUMBER, interval, NO_NUMBER, case.verdict]
 
 
 def _ratio_cells(ratio: Estimate) -> list[str]:
@@ -163,8 +164,9 @@ def _how_to_read(found: History) -> list[str]:
     what = "time" if found.metric == "latency" else "memory"
     sentences = [
         f"change: {what} after over {what} before, at the last change of the case, in the run that brought it. "
-        f"Changes below {100 * found.threshold:g} % do not count; of those reported at most 5 % are false. unclear: "
-        "no change was seen, but one of that size could have been overlooked."
+        f"Changes below {100 * found.threshold:g} % do not count; of those reported at most 5 % are false. Without "
+        "a change the interval is that of the likeliest one: the case is the same where it lies within the threshold, "
+        "else unclear."
     ]
     return [*sentences, _noise_note(found)] if found.metric == "latency" and found.noises[0] else sentences
 

@@ -19,6 +19,9 @@ from elattn_bench.verdicts.nouns import Estimate
 FEWEST_RUNS = 4  # of fewer, no test tells a step from noise
 SIGNIFICANT = 0.05  # share of false discoveries among the changes reported, at most
 PENALTY = 2.0  # times variance times log n, per change: Yao's (1988) criterion, for a place and a level
+REMAINING = (
+    0.5  # of a single value's step, where the next value takes back the rest: the value was an outlier
+)
 MOST_OUTLIERS = 4  # one value in so many may be set aside
 
 
@@ -46,7 +49,7 @@ class Course:
     steps: the accepted changes, in order.
     likeliest: where none was accepted, the most likely place of one; None of fewer than four values.
     drift: ratio of a value to the one before, where all of the series climbs or falls and no step explains it.
-    outliers: indices of single values that stood apart from both sides, which agree; they count for nothing else.
+    outliers: indices of single values whose step the next value took back; they count for nothing else.
     noise: standard deviation of the values' logarithms from run to run; None of fewer than four values.
     """
 
@@ -182,12 +185,14 @@ def _ratio(before: NDArray[np.float64], after: NDArray[np.float64], noise: Noise
 
 
 def _outlier(values: NDArray[np.float64], cuts: Sequence[int], tolerance: float) -> int | None:
-    """A value alone between two segments of about one level; None if there is none."""
-    for left, cut, right in _windows(cuts, len(values)):
-        after = next((end for end in (*cuts, len(values)) if end > right), None)
-        if right - cut > 1 or after is None:
-            continue
-        if abs(values[right:after].mean() - values[left:cut].mean()) <= tolerance:
+    """A value alone whose change the next value takes back, for the most part at least; None if there is none."""
+    for (left, cut, right), (_, _, end) in itertools.pairwise(_windows(cuts, len(values))):
+        before, alone, after = (
+            float(np.mean(values[a:b])) for a, b in ((left, cut), (cut, right), (right, end))
+        )
+        taken_back = (alone - before) * (alone - after) > 0
+        remaining = max(tolerance, abs(alone - before) * REMAINING)
+        if right - cut == 1 and taken_back and abs(after - before) <= remaining:
             return cut
     return None
 

@@ -29,7 +29,7 @@ VERSIONS = ("torch", "python", "numpy", "triton")
 
 WORTH_IT = 0.9  # of the noise may be left when latencies are taken relative to the control case
 
-Verdict = Literal["faster", "slower", "more", "less", "same", "unclear", "too few runs"]
+Verdict = Literal["faster", "slower", "more", "less", "same", "unclear", "few runs"]
 """``more`` and ``less`` are memory's ``slower`` and ``faster``."""
 
 
@@ -70,6 +70,11 @@ class CaseHistory:
     def last_step(self) -> Step | None:
         """The last accepted change."""
         return self.course.steps[-1] if self.course.steps else None
+
+    @property
+    def sure_steps(self) -> tuple[Step, ...]:
+        """The accepted changes but for those that rest on one run in which the case was not stable."""
+        return tuple(step for step in self.course.steps if not is_doubtful(self.points, step))
 
     def run_of(self, index: int) -> int:
         """Index of the run that a value of the course is of."""
@@ -231,16 +236,16 @@ def _typical_noise(series: Mapping[str, NDArray[np.float64]]) -> float | None:
 def _verdict(points: Sequence[Point], course: Course, metric: str, threshold: float) -> Verdict:
     """The verdict on the last change, or on there being none."""
     if course.noise is None:
-        return "too few runs"
+        return "few runs"
     ratio = course.steps[-1].ratio.value if course.steps else course.drift.value if course.drift else None
     if ratio is not None:
-        return "unclear" if course.steps and _is_doubtful(points, course.steps[-1]) else _word(ratio, metric)
+        return "unclear" if course.steps and is_doubtful(points, course.steps[-1]) else _word(ratio, metric)
     assert course.likeliest is not None
     widest = course.likeliest.ratio
     return "same" if judge(Ratio(widest.value, widest.low, widest.high), threshold) == "same" else "unclear"
 
 
-def _is_doubtful(points: Sequence[Point], step: Step) -> bool:
+def is_doubtful(points: Sequence[Point], step: Step) -> bool:
     """Whether all there is on one side of the step is one run in which the case was not stable."""
     return step.alone and any(points[index].row.stability != "stable" for index in (step.before, step.after))
 
@@ -257,7 +262,7 @@ def turns(found: History) -> list[Turn]:
     """The changes of all cases by the run that brought them, in the order of the runs, ``faster`` first."""
     groups: defaultdict[tuple[int, Verdict], list[tuple[CaseHistory, Step]]] = defaultdict(list)
     for case in found.cases:
-        for step in case.course.steps:
+        for step in case.sure_steps:
             groups[case.run_of(step.after), _word(step.ratio.value, found.metric)].append((case, step))
     return [
         Turn(max(case.run_of(step.before) for case, step in cases), after, verdict, tuple(cases))

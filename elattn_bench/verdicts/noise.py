@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 MIDDLE_SD = 0.674490  # the median of the absolute value of a normal variable, in its standard deviations
 SMALLEST = 1e-3  # of any noise: a change of a thousandth interests nobody, and bytes do not vary at all
-FREEDOM = 0.36  # degrees of freedom that a difference gives: the efficiency of the median of absolute values
+# Of a normal series of 4 to 40 values, by simulation of 40,000 each: the noise found has the spread of so many degrees
+# of freedom, per difference and beside, and comes out too large by this share over the number of values.
+FREEDOM, FREEDOM_BESIDE, BIAS = 0.33, 0.6, 1.2
 FEWEST_CASES = 4  # whose noises can tell how much noises differ
 
 
@@ -47,8 +49,8 @@ def own_noise(values: NDArray[np.float64]) -> Noise:
     few of them (Hampel 1974).
     """
     differences = np.abs(np.diff(values))
-    sd = float(np.median(differences)) / MIDDLE_SD / math.sqrt(2)
-    return Noise(max(sd, SMALLEST), max(1.0, FREEDOM * len(differences)))
+    sd = float(np.median(differences)) / MIDDLE_SD / math.sqrt(2) / (1 + BIAS / len(values))
+    return Noise(max(sd, SMALLEST), FREEDOM_BESIDE + FREEDOM * len(differences))
 
 
 def _prior(own: Sequence[Noise]) -> Noise | None:
