@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-STEM = "history"
+STEMS = {"latency": "history", "memory": "history-memory"}
 MOST_PANELS = 12  # a page; more are too small or too far apart to be compared
 MOST_LENGTHS = 5  # shades of one colour that are told apart
 MOST_NAMES = 14  # runs named below a panel, the others are ticks
@@ -32,10 +32,10 @@ NARROWEST = 2.0  # inches: a panel
 LETTER = 0.062  # inches: of the smallest text
 ROOM = 0.5  # of the measured height, above it, for the ratios of changes
 MARGIN = 0.08  # of the measured height, around it
-MOST_TICKS = 6
-FINE_UP_TO = 2.5  # ratio of a panel's ends
+FEWEST_TICKS, MOST_TICKS = 3, 6
 LEAST_SPAN = math.log(1.2)  # of a panel's height: noise shall look like noise
 TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
+MIDDLE_TICKS = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0)
 FINE_TICKS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4, 1.6, 2.0)
 
 
@@ -75,7 +75,7 @@ def plot_history(found: History, formats: Sequence[str], out_dir: Path, look: Lo
     """
     with house_style():
         figure = draw_history(found, look)
-    written = [out_dir / f"{STEM}.{suffix}" for suffix in formats]
+    written = [out_dir / f"{STEMS[found.metric]}.{suffix}" for suffix in formats]
     for path in written:
         save(figure, path)
     return written
@@ -227,9 +227,11 @@ def _set_heights(axes: Axes, ends: Sequence[float], above: float, look: Look) ->
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Round ratios between two logarithms, six at most."""
-    choice = FINE_TICKS if high - low < math.log(FINE_UP_TO) else TICKS
-    ticks = [tick for tick in choice if low <= math.log(tick) <= high]
+    """Round ratios between two logarithms: the coarsest choice that gives three, six at most."""
+    for choice in (TICKS, MIDDLE_TICKS, FINE_TICKS):
+        ticks = [tick for tick in choice if low <= math.log(tick) <= high]
+        if len(ticks) >= FEWEST_TICKS:
+            break
     return ticks if len(ticks) <= MOST_TICKS else ticks[:: -(-len(ticks) // MOST_TICKS)]
 
 
@@ -277,9 +279,10 @@ def _header(
     """What is shown of what, how to read it, and what was left out."""
     names = [run.name for run in found.runs]
     what = "Median latency" if found.metric == "latency" else "Peak memory"
+    bars = "; bars: 95 % intervals" if found.metric == "latency" else ""
     text = (
-        f"{what} over that of the first run, {names[0]} to {names[-1]}. Vertical lines: changes, with after/before; "
-        f"bars: 95 % intervals.{_left_out(every, shown, lengths)}"
+        f"{what} over that of the first run, {names[0]} to {names[-1]}. Vertical lines: changes, with "
+        f"after/before{bars}.{_left_out(every, shown, lengths)}"
     )
     environment = found.runs[-1].info.get("environment", {})
     threads = environment.get("threads")

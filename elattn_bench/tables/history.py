@@ -11,11 +11,13 @@ from elattn_bench.tables.comparison import axes_of
 from elattn_bench.tables.listings import NO_NUMBER, format_ratio
 from elattn_bench.tables.render import Column, Report, Table
 from elattn_bench.units import format_bytes, format_length, format_ms, significant
+from elattn_bench.verdicts.change_points import FEWEST_RUNS
 from elattn_bench.verdicts.history import CaseHistory, History, Turn, new_versions, turns
 from elattn_bench.verdicts.nouns import Estimate
 
 CHANGED = ("faster", "slower", "more", "less")
 FINE_DIGITS = 3  # of an interval's ends
+MOST_LABELS = 6  # named in one sentence
 CLOSE_TO_ALL = 0.9  # of the cases in a run, changed alike: the machine may have done it
 
 
@@ -23,7 +25,8 @@ def history_report(found: History) -> Report:
     """The runs' changes, then per facet every case with its last change; below it how to read them."""
     facets: defaultdict[Facet, list[CaseHistory]] = defaultdict(list)
     for case in found.cases:
-        facets[Facet.of(case.latest)].append(case)
+        if case.course.noise is not None:
+            facets[Facet.of(case.latest)].append(case)
     groups = turns(found)
     tables = [_turn_table(found, groups)] if groups else []
     tables += [_case_table(found, facet, cases) for facet, cases in facets.items()]
@@ -119,7 +122,7 @@ def _notes(found: History, groups: Sequence[Turn]) -> list[str]:
         *notes,
         *_suspicions(found, groups),
         *_versions(found, groups),
-        *_gone(found),
+        *_left_out(found),
         *_how_to_read(found),
     ]
 
@@ -150,21 +153,31 @@ def _versions(found: History, groups: Sequence[Turn]) -> list[str]:
     return sentences
 
 
-def _gone(found: History) -> list[str]:
-    """Lines that the last run has no value of: they failed there, or are not swept any more."""
+def _left_out(found: History) -> list[str]:
+    """Cases of which nothing can be said, and those that the last run has no value of: they failed, or went."""
     last = len(found.runs) - 1
-    gone = [case.latest.label for case in found.cases if case.points[-1].run != last]
-    if not gone:
-        return []
-    labels = ", ".join(dict.fromkeys(gone))
-    return [f"{len(gone)} cases are not measured in the last run, {found.runs[last].name}: of {labels}."]
+    few = [case for case in found.cases if case.course.noise is None]
+    gone = [case for case in found.cases if case.course.noise is not None and case.points[-1].run != last]
+    sentences = [
+        f"{len(few)} cases are measured in fewer than {FEWEST_RUNS} runs and left out: of {_some_labels(few)}.",
+        f"{len(gone)} cases are not measured in the last run, {found.runs[last].name}: of {_some_labels(gone)}.",
+    ]
+    return [sentence for sentence, cases in zip(sentences, (few, gone), strict=True) if cases]
+
+
+def _some_labels(cases: Sequence[CaseHistory]) -> str:
+    labels = list(dict.fromkeys(case.latest.label for case in cases))
+    more = len(labels) - MOST_LABELS
+    return ", ".join(labels[:MOST_LABELS]) + (f" and {more} more" if more > 0 else "")
 
 
 def _how_to_read(found: History) -> list[str]:
+    if all(case.course.noise is None for case in found.cases):
+        return []
     what = "time" if found.metric == "latency" else "memory"
     sentences = [
         f"change: {what} after over {what} before, at the last change of the case, in the run that brought it. "
-        f"Changes below {100 * found.threshold:g} % do not count; of those reported at most 5 % are false. Without "
+        f"Changes below {100 * found.threshold:g} % do not count; of those reported 5 % at most are false. Without "
         "a change the interval is that of the likeliest one: the case is the same where it lies within the threshold, "
         "else unclear."
     ]

@@ -97,7 +97,7 @@ class _Draft:
         return Step(*ends, ratio, p_value, alone)
 
 
-def courses(series: Sequence[NDArray[np.float64]], threshold: float) -> list[Course]:
+def courses(series: Sequence[NDArray[np.float64]], threshold: float, *, exact: bool = False) -> list[Course]:
     """What became of each series; one family of tests.
 
     A step is accepted when, of all the changes that are reported of all series, at most 5 % are false (Benjamini &
@@ -106,11 +106,12 @@ def courses(series: Sequence[NDArray[np.float64]], threshold: float) -> list[Cou
     Args:
         series: logarithms in the order of the runs; of fewer than four values nothing is said.
         threshold: the smallest change that counts, a share.
+        exact: whether values are counted, not timed: then none is an outlier.
     """
     long = [index for index, values in enumerate(series) if len(values) >= FEWEST_RUNS]
     found = [Course() for _ in series]
     drafts = [
-        _draft(series[index], noise, threshold)
+        _draft(series[index], noise, threshold, 0 if exact else len(series[index]) // MOST_OUTLIERS)
         for index, noise in zip(long, noises([series[index] for index in long]), strict=True)
     ]
     accepted = _with_steps_accepted(drafts, threshold)
@@ -119,13 +120,13 @@ def courses(series: Sequence[NDArray[np.float64]], threshold: float) -> list[Cou
     return found
 
 
-def _draft(values: NDArray[np.float64], noise: Noise, threshold: float) -> _Draft:
-    """The series' own changes, single values that stand apart taken out one by one."""
+def _draft(values: NDArray[np.float64], noise: Noise, threshold: float, outliers: int) -> _Draft:
+    """The series' own changes, so many single values that stand apart taken out one by one at most."""
     kept = np.arange(len(values))
     while True:
         cuts = _significant(values[kept], segment(values[kept], noise.sd), noise)
         outlier = _outlier(values[kept], cuts, math.log1p(threshold))
-        if outlier is None or (len(values) - len(kept) + 1) * MOST_OUTLIERS > len(values):
+        if outlier is None or len(values) - len(kept) >= outliers:
             break
         kept = np.delete(kept, outlier)
     if _is_line(values[kept], cuts):

@@ -38,13 +38,14 @@ class Point:
     """One run's value of one case: median latency in ms with its interval, or bytes.
 
     run: index of the run in the history.
+    sure: whether nothing disturbed it: the case was stable; bytes are always sure.
     """
 
     run: int
     value: float
     low: float
     high: float
-    row: Row
+    sure: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,8 @@ class CaseHistory:
     latest: Row
     points: tuple[Point, ...]
     course: Course
-    verdict: Verdict
+    metric: str
+    threshold: float
 
     @property
     def case_id(self) -> str:
@@ -75,6 +77,25 @@ class CaseHistory:
     def sure_steps(self) -> tuple[Step, ...]:
         """The accepted changes but for those that rest on one run in which the case was not stable."""
         return tuple(step for step in self.course.steps if not is_doubtful(self.points, step))
+
+    @property
+    def verdict(self) -> Verdict:
+        """On the last change, or on there being none.
+
+        ``same`` when the interval of the likeliest change lies within the threshold, ``unclear`` when it does not, or
+        when the last change rests on one run that was disturbed.
+        """
+        course, last = self.course, self.last_step
+        if course.noise is None:
+            return "few runs"
+        if last is not None:
+            return _word(last.ratio.value, self.metric) if last in self.sure_steps else "unclear"
+        if course.drift is not None:
+            return _word(course.drift.value, self.metric)
+        assert course.likeliest is not None
+        widest = course.likeliest.ratio
+        same = judge(Ratio(widest.value, widest.low, widest.high), self.threshold) == "same"
+        return "same" if same else "unclear"
 
     def run_of(self, index: int) -> int:
         """Index of the run that a value of the course is of."""
@@ -141,21 +162,16 @@ def history(runs: Sequence[Run], metric: str = "latency", threshold: float = DEF
     check_names("metric", [metric], VERDICT_METRICS)
     if len(runs) < 2:
         raise UsageError(f"a history needs two runs at least, and {len(runs)} can be read")
-    series = _points(runs, metric)
-    speeds = _speeds(runs)
+    series, speeds = _points(runs, metric), _speeds(runs)
     plain = {case_id: _logs(points) for case_id, points in series.items()}
-    over_control = _over_control(series, speeds) if metric == "latency" and _one_torch(runs) else None
-    quiet = (_typical_noise(plain), _typical_noise(over_control or {}))
+    over_control = _over_control(series, speeds) if metric == "latency" and _one_torch(runs) else {}
+    quiet = (_typical_noise(plain), _typical_noise(over_control))
     relative = quiet[0] is not None and quiet[1] is not None and quiet[1] < WORTH_IT * quiet[0]
-    judged = over_control if relative and over_control else plain
-    found = dict(zip(judged, courses(list(judged.values()), threshold), strict=True))
+    judged = over_control if relative else plain
+    found = courses(list(judged.values()), threshold, exact=metric == "memory")
+    by_id = dict(zip(judged, found, strict=True))
     cases = tuple(
-        CaseHistory(
-            row,
-            series[row.case_id],
-            found[row.case_id],
-            _verdict(series[row.case_id], found[row.case_id], metric, threshold),
-        )
+        CaseHistory(row, series[row.case_id], by_id[row.case_id], metric, threshold)
         for row in _sorted(_latest(runs, series))
     )
     return History(tuple(runs), metric, threshold, cases, speeds, relative, quiet)
@@ -174,11 +190,12 @@ def _points(runs: Sequence[Run], metric: str) -> dict[str, tuple[Point, ...]]:
 def _point(run: int, row: Row, metric: str) -> Point | None:
     if metric == "memory":
         size = row.peak_memory_bytes
-        return Point(run, size, size, size, row) if row.ok and size else None
+        return Point(run, size, size, size, True) if row.ok and size else None
     median = row.latency_ms_p50
     if not row.ok or not median:
         return None
-    return Point(run, median, row.latency_ms_ci_low or median, row.latency_ms_ci_high or median, row)
+    low, high = row.latency_ms_ci_low or median, row.latency_ms_ci_high or median
+    return Point(run, median, low, high, row.stability == "stable")
 
 
 def _logs(points: Iterable[Point]) -> NDArray[np.float64]:
@@ -216,10 +233,10 @@ def _one_torch(runs: Sequence[Run]) -> bool:
 
 def _over_control(
     series: Mapping[str, Sequence[Point]], speeds: Sequence[float | None]
-) -> dict[str, NDArray[np.float64]] | None:
-    """The logarithms of values over the control case's; None where a run lacks it."""
+) -> dict[str, NDArray[np.float64]]:
+    """The logarithms of values over the control case's; nothing where a run lacks it."""
     if any(speed is None for speed in speeds):
-        return None
+        return {}
     logs = [math.log(speed) for speed in speeds if speed is not None]
     return {
         case_id: _logs(points) - np.array([logs[point.run] for point in points])
@@ -233,21 +250,9 @@ def _typical_noise(series: Mapping[str, NDArray[np.float64]]) -> float | None:
     return float(np.median([noise.sd for noise in noises(long)])) if long else None
 
 
-def _verdict(points: Sequence[Point], course: Course, metric: str, threshold: float) -> Verdict:
-    """The verdict on the last change, or on there being none."""
-    if course.noise is None:
-        return "few runs"
-    ratio = course.steps[-1].ratio.value if course.steps else course.drift.value if course.drift else None
-    if ratio is not None:
-        return "unclear" if course.steps and is_doubtful(points, course.steps[-1]) else _word(ratio, metric)
-    assert course.likeliest is not None
-    widest = course.likeliest.ratio
-    return "same" if judge(Ratio(widest.value, widest.low, widest.high), threshold) == "same" else "unclear"
-
-
 def is_doubtful(points: Sequence[Point], step: Step) -> bool:
-    """Whether all there is on one side of the step is one run in which the case was not stable."""
-    return step.alone and any(points[index].row.stability != "stable" for index in (step.before, step.after))
+    """Whether all there is on one side of the step is one run, and either run beside it is unsure."""
+    return step.alone and not all(points[index].sure for index in (step.before, step.after))
 
 
 def _word(ratio: float, metric: str) -> Verdict:
@@ -312,7 +317,7 @@ def _worse(case: CaseHistory, found: History) -> str:
     step, drift = case.last_step, case.course.drift
     if step is not None:
         ratio, name = step.ratio, found.runs[case.run_of(step.after)].name
-        what = "takes" if found.metric == "latency" else "needs"
-        return f"{what} {ratio.value:.3g}x since {name}, interval [{ratio.low:.3g}, {ratio.high:.3g}]"
+        what = "time" if found.metric == "latency" else "peak memory"
+        return f"takes {ratio.value:.3g}x the {what} since {name}, interval [{ratio.low:.3g}, {ratio.high:.3g}]"
     assert drift is not None
     return f"grows by {drift.value - 1:.2%} from run to run, interval [{drift.low - 1:.2%}, {drift.high - 1:.2%}]"
