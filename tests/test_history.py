@@ -66,13 +66,14 @@ class TestChangePoints:
     def test_segments_are_those_of_least_squared_error_and_penalty(self, seed: int) -> None:
         values, sd = noisy([1, 1, 1, 1.4, 1.4, 1.4, 1.4, 0.9, 0.9], sd=0.1, seed=seed), 0.1
 
-        def cost(cuts: Sequence[int]) -> float:
+        def cost(cuts: tuple[int, ...]) -> float:
             parts = np.split(values, cuts)
             errors = sum(float(((part - part.mean()) ** 2).sum()) for part in parts)
             return errors + 2 * sd**2 * math.log(len(values)) * len(cuts)
 
         choices = (cuts for count in range(9) for cuts in itertools.combinations(range(1, 9), count))
-        assert segment(values, sd) == list(min(choices, key=cost))
+        best: tuple[int, ...] = min(choices, key=cost)
+        assert segment(values, sd) == list(best)
 
     def test_the_ratio_is_of_the_levels_and_its_interval_holds_it(self) -> None:
         (step,) = course(noisy([1.0] * 10 + [1.5] * 10)).steps
@@ -123,6 +124,11 @@ class TestChangePoints:
         found = course(noisy([1.0] * 7 + [2.0] * 7 + [4.0] * 7))
         assert [step.after for step in found.steps] == [7, 14]
         assert found.drift is None
+
+    def test_a_run_that_the_next_takes_back_by_less_than_half_is_a_change(self) -> None:
+        found = course(noisy([1.0] * 8 + [0.2] + [0.4] * 8))
+        assert found.outliers == ()
+        assert [step.after for step in found.steps] == [8, 9]
 
     def test_of_fewer_than_four_values_nothing_is_said(self) -> None:
         assert course(noisy([1.0, 1.0, 5.0])) == Course()
@@ -312,6 +318,15 @@ class TestCommand:
         done = invoke(directory, "--figure", "png,svg", "-o", tmp_path)
         assert done.exit_code == 0
         assert {path.name for path in tmp_path.iterdir()} == {"history.png", "history.svg"}
+
+    def test_long_names_are_numbers_in_tables_and_are_told_below(self, directory: Path, tmp_path: Path) -> None:
+        copy = tmp_path / "copy"
+        for path in directory.iterdir():
+            shutil.copytree(path, copy / f"2026-01-01-{path.name}-of-the-nightly-sweep")
+        done = invoke(copy, "-o", tmp_path)
+        assert max(len(line.rstrip()) for line in done.stdout.splitlines()) <= 80
+        assert "run 8  " in done.stdout
+        assert "run 9 = 2026-01-01-r-run-of-the-nightly-sweep" in " ".join(done.stdout.split())
 
     def test_a_broken_run_is_named_and_left_out(self, directory: Path, tmp_path: Path) -> None:
         copy = tmp_path / "copy"

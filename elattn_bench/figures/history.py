@@ -82,12 +82,14 @@ def plot_history(found: History, formats: Sequence[str], out_dir: Path, look: Lo
 
 
 def panels_of(found: History) -> list[Panel]:
-    """All panels, those that changed most first."""
+    """All panels, those that changed most first, those of too few runs last."""
     groups: defaultdict[tuple[str, Facet], list[CaseHistory]] = defaultdict(list)
     for case in found.cases:
         groups[case.latest.label, Facet.of(case.latest)].append(case)
     panels = [Panel(label, facet, tuple(cases)) for (label, facet), cases in groups.items()]
-    return sorted(panels, key=lambda panel: -panel.size)
+    return sorted(
+        panels, key=lambda panel: (-panel.size, all(case.course.noise is None for case in panel.cases))
+    )
 
 
 def draw_history(found: History, look: Look = README) -> Figure:
@@ -163,7 +165,7 @@ def _names(found: History) -> list[str]:
 def _draw_panel(axes: Axes, panel: Panel, lengths: Sequence[int], look: Look) -> None:
     cases = [case for case in panel.cases if case.latest.seq_len in lengths]
     for case in cases:
-        _draw_case(axes, case, _color(case.latest.seq_len, lengths), look)
+        _draw_case(axes, case, _color(case.latest.seq_len, lengths, look), look)
     ends = [
         end / case.points[0].value
         for case in cases
@@ -184,8 +186,9 @@ def _draw_control(axes: Axes, found: History, look: Look) -> None:
     _set_heights(axes, list(speeds.values()), MARGIN, look)
 
 
-def _color(length: int, lengths: Sequence[int]) -> str:
-    return shade(COLORS[0], lengths.index(length), len(lengths))
+def _color(length: int, lengths: Sequence[int], look: Look) -> str:
+    """Short is light, long is dark; on a dark ground all are lighter."""
+    return shade(COLORS[5 if look.style == "dark" else 0], lengths.index(length), len(lengths))
 
 
 def _draw_case(axes: Axes, case: CaseHistory, color: str, look: Look) -> None:
@@ -239,7 +242,7 @@ def _mark(axes: Axes, run: int, ratios: Sequence[float], look: Look) -> None:
     """A line before the run that brought a change, and the ratios beside it."""
     axes.axvline(run - 0.5, color=look.ink, linewidth=0.8 * look.scale, linestyle=(0, (3, 2)), zorder=1.5)
     axes.annotate(
-        ", ".join(f"{significant(ratio, 2)}x" for ratio in ratios), (run - 0.5, 1),
+        "\n".join(f"{significant(ratio, 2)}x" for ratio in ratios), (run - 0.5, 1),
         xycoords=("data", "axes fraction"), xytext=(1.5 * look.scale, -2 * look.scale),
         textcoords="offset points", rotation=90, fontsize=6 * look.scale, color=look.ink, va="top", ha="left",
         bbox={"facecolor": look.ground, "edgecolor": "none", "pad": 0.4, "alpha": 0.8},
@@ -262,7 +265,7 @@ def _label(axes: Axes, found: History, title: str, look: Look, *, named: bool) -
 
 
 def _title(panel: Panel, every: Sequence[Panel]) -> str:
-    """The line, and what of its facet differs between panels."""
+    """The line, what of its facet differs between panels, and its drift."""
     varying = [name for name in Facet._fields if len({getattr(each.facet, name) for each in every}) > 1]
     words = [
         panel.facet.setting.words[name]
@@ -270,7 +273,9 @@ def _title(panel: Panel, every: Sequence[Panel]) -> str:
         else f"{name} {getattr(panel.facet, name)}"
         for name in varying
     ]
-    return ", ".join([panel.label, *words])
+    drifts = [case.course.drift.value for case in panel.cases if case.course.drift]
+    drift = f": {100 * ((geometric_mean(drifts) or 1.0) - 1):+.1f}% per run" if drifts else ""
+    return ", ".join([panel.label, *words]) + drift
 
 
 def _header(
@@ -280,9 +285,11 @@ def _header(
     names = [run.name for run in found.runs]
     what = "Median latency" if found.metric == "latency" else "Peak memory"
     bars = "; bars: 95 % intervals" if found.metric == "latency" else ""
+    aside = any(case.course.outliers for panel in shown for case in panel.cases)
+    marks = " Open marks: single runs set aside, for the next took them back." if aside else ""
     text = (
         f"{what} over that of the first run, {names[0]} to {names[-1]}. Vertical lines: changes, with "
-        f"after/before{bars}.{_left_out(every, shown, lengths)}"
+        f"after/before{bars}.{marks}{_left_out(every, shown, lengths)}"
     )
     environment = found.runs[-1].info.get("environment", {})
     threads = environment.get("threads")
@@ -331,7 +338,7 @@ def _write_legend(figure: Figure, found: History, lengths: Sequence[int], look: 
         Line2D(
             [],
             [],
-            color=_color(length, lengths),
+            color=_color(length, lengths, look),
             marker="o",
             markersize=3 * look.scale,
             label=f"L = {format_length(length)}",

@@ -17,6 +17,7 @@ from elattn_bench.verdicts.nouns import Estimate
 
 CHANGED = ("faster", "slower", "more", "less")
 FINE_DIGITS = 3  # of an interval's ends
+LONGEST_NAME = 10  # letters of a run's name in a table that fits 80 columns
 MOST_LABELS = 6  # named in one sentence
 CLOSE_TO_ALL = 0.9  # of the cases in a run, changed alike: the machine may have done it
 
@@ -46,7 +47,7 @@ def _turn_table(found: History, groups: Sequence[Turn]) -> Table:
     ]  # fmt: skip
     rows = [
         [
-            found.runs[turn.before].name, found.runs[turn.after].name, str(len(turn.cases)), turn.verdict,
+            _run(found, turn.before), _run(found, turn.after), str(len(turn.cases)), turn.verdict,
             format_ratio(turn.ratio), _range(turn), ", ".join(_labels(turn)),
         ]
         for turn in groups
@@ -102,11 +103,28 @@ def _change_cells(found: History, case: CaseHistory) -> list[str]:
     """The last step's ratio, interval and run; a drift's, per run; else what the likeliest step would be."""
     step, course = case.last_step, case.course
     if step is not None:
-        return [*_ratio_cells(step.ratio), found.runs[case.run_of(step.after)].name, case.verdict]
+        return [*_ratio_cells(step.ratio), _run(found, case.run_of(step.after)), case.verdict]
     if course.drift is not None:
-        return [*_ratio_cells(course.drift), "every run", case.verdict]
+        middle, low, high = (
+            _percent(each) for each in (course.drift.value, course.drift.low, course.drift.high)
+        )
+        return [middle, f"[{low}, {high}]", "each run", case.verdict]
     interval = _ratio_cells(course.likeliest.ratio)[1] if course.likeliest else NO_NUMBER
     return [NO_NUMBER, interval, NO_NUMBER, case.verdict]
+
+
+def _run(found: History, index: int) -> str:
+    """The run's name; its number where names are too long for a column, and a note has the name."""
+    return f"run {index + 1}" if _are_long(found) else found.runs[index].name
+
+
+def _are_long(found: History) -> bool:
+    return max(len(run.name) for run in found.runs) > LONGEST_NAME
+
+
+def _percent(ratio: float) -> str:
+    """How much more than 1: ``+1.2 %``."""
+    return f"{100 * (ratio - 1):+.1f}%"
 
 
 def _ratio_cells(ratio: Estimate) -> list[str]:
@@ -119,11 +137,35 @@ def _notes(found: History, groups: Sequence[Turn]) -> list[str]:
     counted = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
     notes = [f"{len(found.cases)} cases in {len(found.runs)} runs: {counted}."]
     return [
+        *_long_names(found),
         *notes,
+        *_drifts(found),
         *_suspicions(found, groups),
         *_versions(found, groups),
         *_left_out(found),
         *_how_to_read(found),
+    ]
+
+
+def _long_names(found: History) -> list[str]:
+    """The names of the runs that the tables name by number."""
+    if not _are_long(found):
+        return []
+    steps = [(case, step) for case in found.cases for step in case.course.steps]
+    named = {case.run_of(index) for case, step in steps for index in (step.before, step.after)}
+    names = ", ".join(f"run {index + 1} = {found.runs[index].name}" for index in sorted(named))
+    return [f"{names}."] if named else []
+
+
+def _drifts(found: History) -> list[str]:
+    drifting = [(case, case.course.drift.value) for case in found.cases if case.course.drift is not None]
+    if not drifting:
+        return []
+    ratios = [ratio for _, ratio in drifting]
+    smallest, largest = _percent(min(ratios)), _percent(max(ratios))
+    labels = _some_labels([case for case, _ in drifting])
+    return [
+        f"{len(drifting)} cases drift without a step, {smallest} to {largest} from run to run: of {labels}."
     ]
 
 
@@ -154,15 +196,17 @@ def _versions(found: History, groups: Sequence[Turn]) -> list[str]:
 
 
 def _left_out(found: History) -> list[str]:
-    """Cases of which nothing can be said, and those that the last run has no value of: they failed, or went."""
+    """Cases that came later, those of which nothing can be said, and those that the last run has no value of."""
     last = len(found.runs) - 1
     few = [case for case in found.cases if case.course.noise is None]
     gone = [case for case in found.cases if case.course.noise is not None and case.points[-1].run != last]
+    late = [case for case in found.cases if case.points[0].run]
     sentences = [
+        f"{len(late)} cases came after the first run, {found.runs[0].name}: of {_some_labels(late)}.",
         f"{len(few)} cases are measured in fewer than {FEWEST_RUNS} runs and left out: of {_some_labels(few)}.",
         f"{len(gone)} cases are not measured in the last run, {found.runs[last].name}: of {_some_labels(gone)}.",
     ]
-    return [sentence for sentence, cases in zip(sentences, (few, gone), strict=True) if cases]
+    return [sentence for sentence, cases in zip(sentences, (late, few, gone), strict=True) if cases]
 
 
 def _some_labels(cases: Sequence[CaseHistory]) -> str:
@@ -189,7 +233,7 @@ def _noise_note(found: History) -> str:
     assert plain is not None
     typical = f"From run to run a typical case varies by {plain:.1%}"
     if over_control is None:
-        return f"{typical}; not every run has a control case of one torch, so latencies are as measured."
+        return f"{typical}. Latencies are judged as measured: not every run has a control case, or torch changed."
     reason = "so that is what is judged" if found.relative else "so latencies are judged as measured"
     return f"{typical}, over the control case by {over_control:.1%}, {reason}."
 

@@ -318,6 +318,8 @@ def _worse(case: CaseHistory, found: History) -> str:
     if step is not None:
         ratio, name = step.ratio, found.runs[case.run_of(step.after)].name
         what = "time" if found.metric == "latency" else "peak memory"
-        return f"takes {ratio.value:.3g}x the {what} since {name}, interval [{ratio.low:.3g}, {ratio.high:.3g}]"
+        return (
+            f"takes {ratio.value:.3g}x the {what} since {name}, interval [{ratio.low:.3g}, {ratio.high:.3g}]"
+        )
     assert drift is not None
     return f"grows by {drift.value - 1:.2%} from run to run, interval [{drift.low - 1:.2%}, {drift.high - 1:.2%}]"
