@@ -18,7 +18,7 @@ from elattn_bench.verdicts.runs import DEFAULT_THRESHOLD
 NOISE = 0.03  # standard deviation of a median's logarithm, of each case and run
 DRIFT = 0.02  # the same of what all cases of a run share: the machine that day
 CASES = 30  # of a history
-HISTORIES = 100  # per line of the table
+HISTORIES = 60  # per line of the table
 
 Series = NDArray[np.float64]
 

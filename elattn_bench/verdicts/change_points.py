@@ -17,7 +17,7 @@ from elattn_bench.verdicts.noise import Noise, noises
 from elattn_bench.verdicts.nouns import Estimate
 
 FEWEST_RUNS = 4  # of fewer, no test tells a step from noise
-SIGNIFICANT = 0.05  # share of false discoveries among the changes reported, at most
+SIGNIFICANT = 0.025  # share of false discoveries among steps, and among drifts: of both together 5 % at most
 PENALTY = 2.0  # times variance times log n, per change: Yao's (1988) criterion, for a place and a level
 REMAINING = (
     0.5  # of a single value's step, where the next value takes back the rest: the value was an outlier
@@ -100,7 +100,7 @@ class _Draft:
 def courses(series: Sequence[NDArray[np.float64]], threshold: float, *, exact: bool = False) -> list[Course]:
     """What became of each series; one family of tests.
 
-    A step is accepted when, of all the changes that are reported of all series, at most 5 % are false (Benjamini &
+    A step is accepted when, of all the changes that are reported of all series, at most 2.5 % are false (Benjamini &
     Hochberg 1995) and the levels differ by more than the threshold.
 
     Args:
@@ -168,13 +168,15 @@ def _windows(cuts: Iterable[int], count: int) -> list[tuple[int, int, int]]:
 def _p_value(values: NDArray[np.float64], left: int, cut: int, right: int, noise: Noise) -> float:
     """Student's test of two levels, as Hunter has it (Fleming et al. 2023): with a few runs a rank test finds nothing.
 
-    The cut was chosen among all places, which Bonferroni's factor pays for.
+    The cut was chosen among all places, with the one beside it if there is one: Bonferroni's factor pays for that.
     """
     from scipy.stats import t
 
     distance = values[cut:right].mean() - values[left:cut].mean()
     error = noise.sd * math.sqrt(1 / (cut - left) + 1 / (right - cut))
-    return min(1.0, float((len(values) - 1) * 2 * t.sf(abs(distance) / error, noise.freedom)))
+    # An end of the window that is no end of the series was chosen too.
+    choices = math.comb(len(values) - 1, 1 if (left, right) == (0, len(values)) else 2)
+    return min(1.0, float(choices * 2 * t.sf(abs(distance) / error, noise.freedom)))
 
 
 def _ratio(before: NDArray[np.float64], after: NDArray[np.float64], noise: Noise) -> Estimate:
