@@ -319,7 +319,9 @@ class TestCommand:
         assert done.exit_code == 0
         assert {path.name for path in tmp_path.iterdir()} == {"history.png", "history.svg"}
 
-    def test_long_names_are_numbers_in_tables_and_are_told_below(self, directory: Path, tmp_path: Path) -> None:
+    def test_long_names_are_numbers_in_tables_and_are_told_below(
+        self, directory: Path, tmp_path: Path
+    ) -> None:
         copy = tmp_path / "copy"
         for path in directory.iterdir():
             shutil.copytree(path, copy / f"2026-01-01-{path.name}-of-the-nightly-sweep")

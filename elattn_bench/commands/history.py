@@ -85,25 +85,24 @@ def _read(path: Path) -> Run | None:
 
 def in_order(runs: Sequence[Run]) -> list[Run]:
     """The runs by the time they were started; by name where one does not say."""
-    unknown = [run.name for run in runs if not run.info.get("started")]
-    if unknown:
+    instants = [_instant(run) for run in runs]
+    if unknown := [run.name for run, instant in zip(runs, instants, strict=True) if instant is None]:
         screen.say(
             f"warning: {', '.join(unknown)}: run.json does not say when it was started, so the runs are in "
             "the order of their names"
         )
         return sorted(runs, key=lambda run: run.path)
-    return sorted(runs, key=lambda run: (_instant(run), run.name))
+    return sorted(runs, key=lambda run: (_instant(run) or 0.0, run.name))
 
 
-def _instant(run: Run) -> float:
+def _instant(run: Run) -> float | None:
+    """When the run was started, in seconds since 1970; None where run.json has no date and time."""
     from datetime import datetime, timezone
 
     try:
-        started = datetime.fromisoformat(str(run.info["started"]))
+        started = datetime.fromisoformat(str(run.info.get("started")))
     except ValueError:
-        raise RunDirError(
-            f"{run.path}: run.json: started: '{run.info['started']}' is no date and time"
-        ) from None
+        return None
     # Aware and naive times do not compare: one without a zone is taken as UTC.
     return (started if started.tzinfo else started.replace(tzinfo=timezone.utc)).timestamp()
 
