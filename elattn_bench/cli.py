@@ -173,6 +173,24 @@ def plot(
     body.plot(run, kind, format, output)
 
 
+@app.command()
+def history(
+    directory: options.HistoryDir,
+    metric: options.HistoryMetric = "latency",
+    threshold: options.Threshold = "5%",
+    fail_on: options.FailOnOption = None,
+    format: options.FormatOption = options.Format.TABLE,
+    figure: options.FigureFormats = "png",
+    output: options.HistoryPlotDir = None,
+    force: options.ForceHistory = False,
+) -> None:
+    """Show what became of each case over many runs of one machine: steps, drifts, and which run brought them."""
+    from elattn_bench.commands import history as body
+
+    failure = fail_on.value if fail_on else None
+    body.history(directory, metric, threshold, failure, format.value, figure, output, force=force)
+
+
 @app.command("list")
 def list_(as_json: options.AsJson = False) -> None:
     """Show the attentions and their backends, and which can run here."""

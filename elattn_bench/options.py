@@ -300,3 +300,16 @@ PlotDir = Annotated[
     Path | None,
     Option("--output", "-o", metavar="DIR", help="Where the figures go; RUN/plots if not given."),
 ]
+HistoryDir = Annotated[
+    Path,
+    Argument(
+        metavar="DIR", help="A directory of run directories, one or two levels deep.", show_default=False
+    ),
+]
+HistoryMetric = Annotated[str, Option("--metric", metavar="NAME", help="latency or memory.")]
+FigureFormats = Annotated[str, Option("--figure", metavar="NAMES", help="png, svg, pdf; comma-separated.")]
+HistoryPlotDir = Annotated[
+    Path | None,
+    Option("--output", "-o", metavar="DIR", help="Where the figure goes; DIR/plots if not given."),
+]
+ForceHistory = Annotated[bool, Option("--force", help="Take runs of different machines all the same.")]
