@@ -178,7 +178,7 @@ def history(
     directory: options.HistoryDir,
     metric: options.HistoryMetric = "latency",
     threshold: options.Threshold = "5%",
-    fail_on: options.FailOnOption = None,
+    fail_on: options.FailOn = None,
     format: options.FormatOption = options.Format.TABLE,
     figure: options.FigureFormats = "png",
     output: options.HistoryPlotDir = None,
@@ -187,8 +187,7 @@ def history(
     """Show what became of each case over many runs of one machine: steps, drifts, and which run brought them."""
     from elattn_bench.commands import history as body
 
-    failure = fail_on.value if fail_on else None
-    body.history(directory, metric, threshold, failure, format.value, figure, output, force=force)
+    body.history(directory, metric, threshold, fail_on, format.value, figure, output, force=force)
 
 
 @app.command("list")

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from elattn_bench.commands import screen
 from elattn_bench.errors import RunDirError, UsageError
 
@@ -41,16 +39,16 @@ def history(
     from elattn_bench.tables.history import history_report
     from elattn_bench.verdicts import history as verdicts
 
-    share, formats = screen.threshold(threshold), screen.names(figure)
+    share, formats, kinds = screen.threshold(threshold), screen.names(figure), screen.failure_kinds(fail_on)
     check_names("figure", formats, FORMATS)
     runs = in_order(read_below(path))
     _check_machines(path, runs, force=force)
     found = verdicts.history(runs, metric, share)
-    failures = verdicts.fails(found, fail_on) if fail_on else []
+    failures = [(kind, each) for kind in kinds for each in verdicts.fails(found, kind)]
     render.show(history_report(found), format, screen.stdout())
     for file in plot_history(found, formats, output or path / PLOTS):
         screen.say(f"figure: {file}")
-    _end(failures, fail_on)
+    screen.end(failures)
 
 
 def read_below(path: Path) -> list[Run]:
@@ -130,10 +128,3 @@ def _check_machines(path: Path, runs: Sequence[Run], *, force: bool) -> None:
 def _counted(names: Sequence[str]) -> str:
     shown = ", ".join(names[:3])
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
-
-
-def _end(failures: Sequence[str], fail_on: str | None) -> None:
-    for failure in failures:
-        screen.say(f"--fail-on {fail_on}: {failure}")
-    if failures:
-        raise typer.Exit(FOUND)

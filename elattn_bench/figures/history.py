@@ -15,7 +15,7 @@ from elattn_bench.figures.look import README, Look
 from elattn_bench.figures.style import COLORS, evenly, house_style, save, set_ticks, shade
 from elattn_bench.units import format_length, significant
 from elattn_bench.verdicts.history import CaseHistory, History
-from elattn_bench.verdicts.runs import geometric_mean
+from elattn_bench.verdicts.means import geometric_mean
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,7 +15,6 @@ from elattn_bench.verdicts.reference import FasterFrom, faster_from
 MOST_FACETS = 12  # tables of facets that a reader will look through, and columns of an overview
 MOST_NUMBERS = 10_000  # cases in all those tables; more is no reading, and takes a minute to lay out
 MOST_LINES = 500  # of an overview
-_LETTERS = {"batch": "B", "heads": "H", "dim": "D"}
 
 
 def too_many(lines: Mapping[Facet, Lines]) -> bool:
@@ -25,18 +24,13 @@ def too_many(lines: Mapping[Facet, Lines]) -> bool:
 
 
 def overview_tables(lines: Mapping[Facet, Lines]) -> list[Table]:
-    """Per setting with several sizes: from which length on each line is faster at each, or how often."""
+    """Per setting with many sizes: at how many of them each line is faster, and from which length on."""
     settings: defaultdict[Setting, list[Facet]] = defaultdict(list)
     for facet, facet_lines in lines.items():
         if reference_label(facet_lines):
             settings[facet.setting].append(facet)
     # One size has a table of its own, which says it, unless there are too many of those.
-    fewest = 1 if too_many(lines) else 2
-    tables = [
-        (_per_size if len(facets) <= MOST_FACETS else _counted)(lines, facets)
-        for facets in settings.values()
-        if len(facets) >= fewest
-    ]
+    tables = [_counted(lines, facets) for facets in settings.values() if len(facets) > MOST_FACETS]
     return [table for table in tables if len(table.rows) <= MOST_LINES]
 
 
@@ -54,15 +48,6 @@ def _condition(lines: Mapping[Facet, Lines]) -> str:
     varying = [name for name in Facet._fields if len({getattr(facet, name) for facet in facets}) > 1]
     named = ",".join(f"{name}={str(getattr(facets[0], name)).lower()}" for name in varying)
     return named or f"impl={next(iter(lines[facets[0]].values()))[0].row.impl}"
-
-
-def _per_size(lines: Mapping[Facet, Lines], facets: Sequence[Facet]) -> Table:
-    reference, labels = _labels(lines, facets)
-    varying = [axis for axis in _LETTERS if len({getattr(facet, axis) for facet in facets}) > 1]
-    sizes = [" ".join(f"{_LETTERS[axis]}{getattr(facet, axis)}" for axis in varying) for facet in facets]
-    rows = [[label, *(str(faster_from(lines[facet].get(label, ()))) for facet in facets)] for label in labels]
-    columns = [Column("impl"), *(Column(size or "L", "right") for size in sizes)]
-    return Table(f"Faster than {reference} from length: {facets[0].setting.text}", columns, rows)
 
 
 def _counted(lines: Mapping[Facet, Lines], facets: Sequence[Facet]) -> Table:

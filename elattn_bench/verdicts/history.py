@@ -17,9 +17,10 @@ from elattn_bench.names import check_names
 from elattn_bench.results import Row
 from elattn_bench.rundir import Run
 from elattn_bench.verdicts.change_points import FEWEST_RUNS, Course, Step, courses
+from elattn_bench.verdicts.means import geometric_mean
 from elattn_bench.verdicts.noise import noises
 from elattn_bench.verdicts.nouns import VERDICT_METRICS
-from elattn_bench.verdicts.runs import DEFAULT_THRESHOLD, geometric_mean, judge
+from elattn_bench.verdicts.runs import DEFAULT_THRESHOLD, judge
 
 MACHINE = ("device", "device_name", "cpu_model", "cpu_cores", "threads")
 """Runs of one history agree in these; versions of torch and of this tool may differ, for they are what changes."""
