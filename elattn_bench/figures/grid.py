@@ -207,12 +207,12 @@ def _draw_panels(page: Page, run: Run, styles: Mapping[str, Style], look: Look) 
 
 
 def _layout(page: Page, labels: Sequence[str], header: float, look: Look) -> Layout:
-    """Names beside the panels where every line ends in the last of each row."""
+    """Names beside the last panel of each row, where every line ends in one of them."""
     rows, columns = len(page.rows), len(page.columns)
     abreast = min(columns, panels_abreast(look))
     panels = list(page.panels.values())
     last = [*panels[abreast - 1 :: abreast], panels[-1]]
-    nameable = all(_ends(panel, page.grid) == set(labels) for panel in last)
+    nameable = set().union(*(_ends(panel, page.grid) for panel in last)) == set(labels)
     return Layout.of(rows, columns, labels, header, look, nameable=nameable)
 
 

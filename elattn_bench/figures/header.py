@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 EDGE = 0.1  # inches between the figure's edge and its text
 TITLE = 0.24  # inches: the title's line
 LINE = 0.15  # inches: a line below it
-LETTERS = 16.3  # of a line that fit into an inch
+LETTERS = 16.5  # of a line that fit into an inch
 TITLE_LETTERS = 10.0  # of a title
 
 

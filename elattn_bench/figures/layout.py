@@ -59,7 +59,7 @@ class Layout:
         Args:
             labels: of all lines.
             header: its height.
-            nameable: whether every line ends in the last panel of each row, so that it can be named there.
+            nameable: whether every line ends in the last panel of some row, so that it can be named there.
         """
         abreast = min(columns, panels_abreast(look))
         wrapped = abreast < columns

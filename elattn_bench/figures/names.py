@@ -29,7 +29,12 @@ def names_width(labels: Sequence[str]) -> float:
 
 def fit(labels: Sequence[str], height: float) -> bool:
     """Whether so many names stand below each other in a panel of that height, in inches."""
-    return (len(labels) - 1) * NAME_POINTS <= height * 72
+    return (len(labels) - 1) * NAME_POINTS <= _room(height)
+
+
+def _room(height: float) -> float:
+    """Points between the lowest and the highest name's middle: none reaches up to the panel's title."""
+    return height * 72 - NAME_POINTS / 2
 
 
 def name_lines(
@@ -52,7 +57,7 @@ def name_lines(
 
     ends = ends_of(panel, quantity, across, limits)
     room = height * 72
-    places = spread_out([share * room for _, _, share in ends], NAME_POINTS, room) or []
+    places = spread_out([share * room for _, _, share in ends], NAME_POINTS, _room(height)) or []
     edge = offset_copy(
         axes.transAxes, cast("Figure", axes.figure), x=NAME_OFFSET * look.scale, units="points"
     )
