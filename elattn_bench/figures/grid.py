@@ -218,7 +218,7 @@ def _layout(page: Page, labels: Sequence[str], header: float, look: Look) -> Lay
 
 def _ends(panel: Sequence[Series], grid: Grid) -> set[str]:
     """The lines that end in the panel, measured or not."""
-    anywhere = Limits((1, 2), (1, 2), None, 0)
+    anywhere = Limits((1, 2), (1, 2), None, 0, 2)
     return {series.line.label for series, _, _ in ends_of(panel, grid.quantity, grid.across, anywhere)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -30,7 +31,7 @@ def describe(
     threads = environment.get("threads") if run.rows[0].device == "cpu" else None
     device = f"{run.device_name}, {threads} threads" if threads else run.device_name
     fixed = ", ".join([f"{setting.level} level", *setting.text.split(", ")[1:], *sizes])
-    letters = int(LETTERS * (look.room - 2 * EDGE))
+    letters = int(LETTERS * (look.room - 2 * EDGE)) if look.remarks != "none" else sys.maxsize
     source = device if look.remarks == "few" else f"{device}; run {run.name}"
     text = " ".join([f"{fixed}.", *filter(None, [] if look.remarks == "few" else remarks)])
     wrapped = textwrap.wrap(text, letters, break_on_hyphens=False)  # names hold hyphens
@@ -75,7 +76,8 @@ def header_height(lines: Sequence[str], look: Look = README) -> float:
 def draw_header(figure: Figure, title: str, lines: Sequence[str], look: Look = README) -> None:
     """Write the title and the lines at the upper left; or keep them as the figure's caption."""
     if look.remarks == "none":
-        figure.set_label(" ".join([f"{look.title or title}.", *lines]))
+        sentences = [look.title or title, *lines]
+        figure.set_label(" ".join(f"{sentence.rstrip('.')}." for sentence in sentences))
     top = EDGE
     for line in _title_lines(title if look.title is None else look.title, look) if _has_title(look) else []:
         _write(figure, look, top, line, 10, fontweight="bold")

@@ -14,12 +14,14 @@ if TYPE_CHECKING:
 
 ROW = 0.17  # inches: a row of the legend
 LETTER = 0.063  # inches: mean width of a letter in the legend
-HANDLE = 0.62  # inches: sample of the line, and the space around it
+HANDLE = 0.42  # inches: sample of the line, and the space beside it
+SPACING = 0.13  # inches: between columns
 
 
 def legend_columns(labels: Sequence[str], look: Look = README) -> int:
     """How many columns fit into the figure's width."""
-    return max(1, min(len(labels), int((look.room - 0.2) / (max(map(len, labels)) * LETTER + HANDLE))))
+    widest = max(map(len, labels)) * LETTER + HANDLE + SPACING
+    return max(1, min(len(labels), int((look.room - 0.2 + SPACING) / widest)))
 
 
 def legend_height(labels: Sequence[str], look: Look = README) -> float:

@@ -142,12 +142,14 @@ class Limits:
 
     guide: None where all stands at one place, so that nothing can rise.
     lane: height of one failure lane, as a share of the panel's height.
+    roof: where the lanes begin; there are no values above.
     """
 
     x: tuple[float, float]
     y: tuple[float, float]
     guide: Guide | None
     lane: float
+    roof: float
 
 
 def find_limits(
@@ -174,7 +176,8 @@ def find_limits(
     lane = min(LANE_POINTS / height, MOST_LANES / (lanes + 0.7))
     share = 1 - (lane * (lanes + 0.7) if lanes else 0)
     margin = max((right / left) ** 0.04, 1.1)
-    return Limits((left / margin, right * margin), (low, low * (high / low) ** (1 / share)), guide, lane)
+    x, y = (left / margin, right * margin), (low, low * (high / low) ** (1 / share))
+    return Limits(x, y, guide, lane, high)
 
 
 Point: TypeAlias = tuple[float, float, float]
@@ -329,5 +332,5 @@ def label_axes(
     most = max(2, int(width / TICK_WIDTH))
     ticks = thin(places, most) if across.axis == "order" else length_ticks(places, most)
     set_ticks(axes, "x", ticks, [format_length(tick) for tick in ticks])
-    heights = quantity.ticks(*limits.y)
+    heights = quantity.ticks(limits.y[0], limits.roof)
     set_ticks(axes, "y", heights, [quantity.tick_label(height) for height in heights])
