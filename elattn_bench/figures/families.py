@@ -75,7 +75,7 @@ def draw_families(
     for part in parts:
         for page in pages:
             end = f"-{part[0].stem}" * (len(parts) > 1) + f"-{page[0]}" * (len(pages) > 1)
-            yield end.replace(" ", "-"), _draw_part(title, header, part, page, styles, limits, look)
+            yield end.lower().replace(" ", "-"), _draw_part(title, header, part, page, styles, limits, look)
 
 
 def _draw_part(

@@ -23,7 +23,7 @@ _METADATA: dict[str, dict[str, str | None]] = {
     "svg": {"Date": None, "Creator": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
-_SUBSET = re.compile(rb"/[A-Z]{6}\+(?=DejaVuSans)")
+SUBSET = re.compile(rb"/[A-Z]{6}\+(?=DejaVuSans)")
 
 
 def save(figure: Figure, path: Path, look: Look = README) -> None:
@@ -57,10 +57,10 @@ def _with_lasting_names(pdf: bytes) -> bytes:
     process to process. Letters of a digest are as long, so that no offset in the file moves, and two
     figures in one document have different ones, as ISO 32000-1, 9.6.4, wants it.
     """
-    digest = hashlib.sha256(_SUBSET.sub(b"", pdf)).digest()
-    found = list(dict.fromkeys(_SUBSET.findall(pdf)))
+    digest = hashlib.sha256(SUBSET.sub(b"", pdf)).digest()
+    found = list(dict.fromkeys(SUBSET.findall(pdf)))
     names = {}
     for number, name in enumerate(found):
         letters = hashlib.sha256(digest + bytes([number])).digest()[:6]
         names[name] = b"/" + bytes(65 + letter % 26 for letter in letters) + b"+"
-    return _SUBSET.sub(lambda match: names[match[0]], pdf)
+    return SUBSET.sub(lambda match: names[match[0]], pdf)

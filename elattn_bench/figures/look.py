@@ -15,7 +15,7 @@ SMALLEST = 6.0  # points: smaller letters are refused by printers and by readers
 # vanishes on white. Brown is ours.
 ON_WHITE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6B4C2A")
 # The same hues, lightened where they vanish on black; their yellow in the place of brown.
-ON_BLACK = ("#3D9BE0", "#E8641B", "#1BB98A", "#D98FBA", "#E69F00", "#8FD0F7", "#F0E442")
+ON_BLACK = ("#4C9BE8", "#E8613A", "#2FBF71", "#D98FBA", "#E69F00", "#8FD0F7", "#F0E442")
 
 
 @dataclass(frozen=True, slots=True)

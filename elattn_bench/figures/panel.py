@@ -306,15 +306,21 @@ def _draw_failures(
 def _name_failures(
     axes: Axes, series: Series, across: Across, style: Style, height: float, look: Look
 ) -> None:
-    """Say what the marks mean, to the left of the first; to its right where there is no room."""
-    lost = failures(series)
-    words = " / ".join(dict.fromkeys(FAILURE_TEXT[short_status(row.status)] for row in lost))
+    """Say what the marks mean: to the left of the first, else to the right of the last.
+
+    Where there is no room on either side, and they are several, the words would hide a mark, and are left out.
+    """
+    lost = [across.of(row) for row in failures(series)]
     places = [across.of(row) for row in series.rows]
-    fits = places.index(across.of(lost[0])) > len(places) / 3
+    fits = places.index(lost[0]) > len(places) / 3
+    if not fits and len(lost) > 1 and lost[-1] == places[-1]:
+        return
+    statuses = dict.fromkeys(short_status(row.status) for row in failures(series))
     axes.annotate(
-        words, (across.of(lost[0]), height), xycoords=axes.get_xaxis_transform(),
-        xytext=((-5 if fits else 5) * look.scale, 0), textcoords="offset points", ha="right" if fits else "left",
-        va="center", fontsize=look.points(6), color=ink(style.color, look), zorder=5,
+        " / ".join(FAILURE_TEXT[status] for status in statuses), (lost[0] if fits else lost[-1], height),
+        xycoords=axes.get_xaxis_transform(), xytext=((-5 if fits else 5) * look.scale, 0),
+        textcoords="offset points", ha="right" if fits else "left", va="center", zorder=5,
+        fontsize=look.points(6), color=ink(style.color, look),
         bbox={"facecolor": look.ground, "edgecolor": "none", "pad": 0.3},
     )  # fmt: skip
 
