@@ -21,7 +21,6 @@ from test_figures import lines_of, many_lines, overflows, overlaps, texts_of
 
 from elattn_bench import figures
 from elattn_bench.errors import UsageError
-from elattn_bench.figures.files import SUBSET
 from elattn_bench.figures.header import caption
 from elattn_bench.figures.look import SIZES, STYLES, Look, find_look
 from elattn_bench.figures.palette import contrast
@@ -235,12 +234,6 @@ class TestFiles:
         assert len(one) == len(other) == 12
         for first, second in zip(one, other, strict=True):
             assert first.read_bytes() == second.read_bytes(), first.name
-
-    def test_two_figures_name_their_letters_differently(self, run: Run, tmp_path: Path) -> None:
-        paths = figures.plot(run, ["scaling", "order"], ["pdf"], tmp_path)
-        found = [set(SUBSET.findall(path.read_bytes())) for path in paths]
-        assert all(found)
-        assert not found[0] & found[1]
 
 
 class TestChoice:
