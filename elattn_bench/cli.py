@@ -166,11 +166,14 @@ def plot(
     kind: options.Kinds = None,
     format: options.ImageFormats = "png",
     output: options.PlotDir = None,
+    style: options.FigureStyle = "paper",
+    size: options.FigureSize = None,
+    title: options.FigureTitle = None,
 ) -> None:
     """Draw latency and memory against sequence length, order and dimension."""
     from elattn_bench.commands import plot as body
 
-    body.plot(run, kind, format, output)
+    body.plot(run, kind, format, output, style, size, title)
 
 
 @app.command()

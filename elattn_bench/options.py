@@ -313,3 +313,17 @@ HistoryPlotDir = Annotated[
     Option("--output", "-o", metavar="DIR", help="Where the figure goes; DIR/plots if not given."),
 ]
 ForceHistory = Annotated[bool, Option("--force", help="Take runs of different machines all the same.")]
+FigureStyle = Annotated[
+    str, Option("--style", help="paper, slides (large letters) or dark (light letters on a dark ground).")
+]
+FigureSize = Annotated[
+    str | None,
+    Option(
+        "--size",
+        help="readme (8 in), single (a column, 3.35 in), double (two, 6.9 in), slide (13.33 x 7.5 in).",
+        show_default="slide of slides, else readme",
+    ),
+]
+FigureTitle = Annotated[
+    str | None, Option("--title", metavar="TEXT", help="Above every figure, instead of its own; '' for none.")
+]

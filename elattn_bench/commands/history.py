@@ -31,8 +31,8 @@ def history(
     force: bool,
 ) -> None:
     """Tables and the figure of all runs below the directory."""
+    from elattn_bench.figures.files import FORMATS
     from elattn_bench.figures.history import plot_history
-    from elattn_bench.figures.style import FORMATS
     from elattn_bench.names import check_names
     from elattn_bench.rundir import PLOTS
     from elattn_bench.tables import render

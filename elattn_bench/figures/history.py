@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from elattn_bench.analysis import Facet
+from elattn_bench.figures.files import save
 from elattn_bench.figures.look import README, Look
-from elattn_bench.figures.style import COLORS, evenly, house_style, save, set_ticks, shade
+from elattn_bench.figures.style import COLORS, evenly, house_style, set_ticks, shade
 from elattn_bench.units import format_length, significant
 from elattn_bench.verdicts.history import CaseHistory, History
 from elattn_bench.verdicts.means import geometric_mean

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from elattn_bench.errors import UsageError
-from elattn_bench.figures import style
+from elattn_bench.figures import files, style
+from elattn_bench.figures.files import FORMATS as FORMATS
 from elattn_bench.figures.grid import DIM, LATENCY_GRID, MEMORY_GRID, ORDER, draw_grids
+from elattn_bench.figures.header import caption
 from elattn_bench.figures.look import README, Look
 from elattn_bench.figures.scaling import draw_decode, draw_scaling
-from elattn_bench.figures.style import FORMATS as FORMATS
 from elattn_bench.names import check_names
 from elattn_bench.rundir import PLOTS, Run
 
@@ -45,6 +46,7 @@ def plot(
     formats: Sequence[str] = ("png",),
     out_dir: Path | None = None,
     look: Look = README,
+    say: Callable[[str], object] | None = None,
 ) -> list[Path]:
     """Draw figures of the run, and return the files written.
 
@@ -54,6 +56,7 @@ def plot(
         formats: out of ``png``, ``svg``, ``pdf``.
         out_dir: where to; None: ``plots`` in the run's directory.
         look: where the figures are meant to be seen.
+        say: is told the caption of every figure that leaves it to the paper.
 
     Raises:
         UsageError: a kind or format is unknown, or the run has no data for a kind asked for.
@@ -68,7 +71,9 @@ def plot(
         for stem, figure in draw(run, kind, look):
             for suffix in formats:
                 written.append(target / f"{stem}.{suffix}")
-                style.save(figure, written[-1])
+                files.save(figure, written[-1], look)
+            if say and caption(figure):
+                say(f"{stem}: {caption(figure)}")
         if kinds and len(written) == count:
             raise UsageError(
                 f"--kind {kind}: run {run.name} has nothing to draw: it needs {KINDS[kind].needs}"
@@ -78,5 +83,5 @@ def plot(
 
 def draw(run: Run, kind: str, look: Look = README) -> Iterator[tuple[str, Figure]]:
     """The figures of one kind, each with the stem of its file name; none where the run lacks the data."""
-    with style.house_style():
+    with style.house_style(look):
         yield from KINDS[kind].draw(run, look)
