@@ -1,0 +1,288 @@
+"""Fitted growth: latency against length with each line's curve and exponent, and where it overtakes the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from elattn_bench.analysis import Facet, select
+from elattn_bench.figures.grid import file_part
+from elattn_bench.figures.legend import spread_out
+from elattn_bench.figures.look import Look
+from elattn_bench.figures.sheet import (
+    EDGE,
+    LEGEND_LETTER,
+    Sheet,
+    at_share,
+    describe,
+    header_height,
+    leading_facets,
+    legend_height,
+    letters,
+    log_ticks,
+    share,
+    sheet_width,
+    sizes_of,
+)
+from elattn_bench.figures.style import Line, Style, assign_styles, latency_tick, latency_ticks, length_ticks
+from elattn_bench.rundir import Run
+from elattn_bench.units import format_length
+from elattn_bench.verdicts.crossover import Crossover, crossovers
+from elattn_bench.verdicts.nouns import Estimate
+from elattn_bench.verdicts.reference import DEFAULT_REFERENCE
+from elattn_bench.verdicts.scaling import Scaling, scalings
+from elattn_bench.verdicts.winners import one_order
+from elattn_bench.visits import Visit
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.transforms import Transform
+
+MOST_LINES = 8  # more are too many to follow: then only the default order of each attention is shown
+PANEL_HEIGHT = 3.3  # inches
+NARROW_HEIGHT = 2.5  # inches, of a panel less wide than that
+LEFT, RIGHT, ABOVE, TICKS = 0.62, 0.12, 0.12, 0.46  # inches around the panel
+NAME_SIZE = 7.0  # points: letters of names at the lines' ends
+NAME_ROOM = 20.0  # points: a name's two lines
+NAME_OFFSET = 8.0  # points between the panel and the names
+WIDEST_NAMES = 0.4  # of the sheet: wider ones go to the legend
+LANE = 11.0  # points: one crossing, below the curves
+MARGIN = 1.15  # free at the ends of the horizontal axis
+STEPS = 80  # points of a curve
+TICK_ROOM = 0.27  # inches that the label of a length needs
+
+
+@dataclass(frozen=True, slots=True)
+class Fits:
+    """What one figure shows: lines with their curves, and where they overtake the reference."""
+
+    facet: Facet
+    lines: Sequence[Scaling]
+    crossings: Sequence[Crossover]
+
+    @property
+    def x(self) -> tuple[float, float]:
+        """The extent of the horizontal axis."""
+        lengths = [row.seq_len for line in self.lines for row in line.rows]
+        return min(lengths) / MARGIN, max(lengths) * MARGIN
+
+    def y(self, height: float) -> tuple[float, float]:
+        """The extent of the vertical axis in a panel so high, in points: with a lane for every crossing."""
+        values = [value for line in self.lines for value in _heights(line)]
+        low, high = min(values) / 1.3, max(values) * 1.3
+        lanes = min(0.5, LANE * len(self.crossings) / height)
+        return low * (low / high) ** (lanes / (1 - lanes)), high
+
+
+def _heights(line: Scaling) -> list[float]:
+    measured = [row.latency_ms_p50 for row in line.rows if row.latency_ms_p50]
+    fitted = [line.at(row.seq_len) or 0.0 for row in line.rows]
+    return measured + [value for value in fitted if value > 0]
+
+
+def draw_fits(run: Run, look: Look) -> Iterator[tuple[str, Figure]]:
+    """A figure per setting, of the facet with most rows, where a line was measured at two lengths."""
+    measured = [row for row in run.rows if row.ok and row.latency_ms_p50]
+    styles = assign_styles(map(Line.of, run.rows))
+    samples = run.samples()
+    for facet, rows in leading_facets(measured):
+        few = rows if len({row.label for row in rows}) <= MOST_LINES else one_order(rows)
+        part = replace(run, rows=few)
+        lines = [line for line in scalings(part, "latency", samples) if len(line.rows) > 1]
+        if lines:
+            fits = Fits(facet, lines, _crossings(part, samples))
+            yield f"fits-{file_part(facet.setting)}", draw_figure(run, look, fits, styles)
+
+
+def _crossings(run: Run, samples: Mapping[str, Sequence[Visit]]) -> list[Crossover]:
+    if not select(run.rows, label=DEFAULT_REFERENCE):
+        return []
+    return crossovers(run, DEFAULT_REFERENCE, "latency", samples)
+
+
+def draw_figure(run: Run, look: Look, fits: Fits, styles: Mapping[str, Style]) -> Figure:
+    """One panel: measured medians, fitted curves, exponents, and a lane for each crossing."""
+    at = [crossing for crossing in fits.crossings if crossing.where == "at" and crossing.length]
+    shown = replace(fits, crossings=at)
+    names = _names_width(fits.lines)
+    height = PANEL_HEIGHT if sheet_width(look) - LEFT > PANEL_HEIGHT else NARROW_HEIGHT
+    named = names <= WIDEST_NAMES * sheet_width(look) and len(fits.lines) * NAME_ROOM <= height * 72
+    title = "Latency against sequence length, and the curve fitted to it"
+    remarks = describe(run, fits.facet.setting, sizes_of(fits.facet), _sentences(fits, at), look)
+    handles = [] if named else _handles(fits.lines, styles, look)
+    top = header_height(title, remarks, look) + ABOVE
+    below = legend_height([str(handle.get_label()) for handle in handles], look)
+    sheet = Sheet.of(look, top + height + TICKS + below)
+    width = sheet.width - LEFT - (names if named else RIGHT)
+    axes = sheet.axes(LEFT, top, width, height)
+    limits = shown.y(height * 72)
+    _set_axes(sheet, axes, shown, limits, width)
+    for line in fits.lines:
+        _draw_line(sheet, axes, line, styles[line.label])
+    for number, crossing in enumerate(at):
+        _draw_crossing(
+            sheet, axes, shown, crossing, styles[crossing.label], (number + 0.5) * LANE / height / 72
+        )
+    if named:
+        _name_lines(sheet, axes, shown, limits, height, styles)
+    sheet.header(title, remarks)
+    if handles:
+        sheet.legend(handles)
+    return sheet.figure
+
+
+def _sentences(fits: Fits, at: Sequence[Crossover]) -> list[str]:
+    found = {
+        where: [each.label for each in fits.crossings if each.where == where] for where in ("always", "never")
+    }
+    reference = fits.crossings[0].reference if fits.crossings else ""
+    return [
+        "Marks: medians with their 95 % intervals; dashed: a + c L^p fitted to them; p with its 95 % interval.",
+        f"Bars below: from which length on a line is faster than {reference}, with its 95 % interval."
+        if at
+        else "",
+        f"Faster than it at every length: {', '.join(found['always'])}." if found["always"] else "",
+        f"At none: {', '.join(found['never'])}." if found["never"] else "",
+    ]
+
+
+def exponent_text(line: Scaling) -> str:
+    """``L^1.01 [0.98, 1.04], linear``; the verdict alone where nothing could be fitted."""
+    found = line.exponent
+    if found is None:
+        return f"no fit, {line.verdict}"
+    return f"L^{found.value:.2f} [{found.low:.2f}, {found.high:.2f}], {line.verdict}"
+
+
+def _names_width(lines: Sequence[Scaling]) -> float:
+    longest = max(len(text) for line in lines for text in (line.label, exponent_text(line)))
+    return longest * LEGEND_LETTER * NAME_SIZE / 7.5 + NAME_OFFSET / 72 + EDGE
+
+
+def _set_axes(sheet: Sheet, axes: Axes, fits: Fits, limits: tuple[float, float], width: float) -> None:
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.set_xlim(*fits.x)
+    axes.set_ylim(*limits)
+    lengths = length_ticks((row.seq_len for line in fits.lines for row in line.rows), int(width / TICK_ROOM))
+    log_ticks(axes, "x", lengths, lambda length: format_length(int(length)), len(lengths))
+    log_ticks(axes, "y", latency_ticks(*limits), latency_tick, 7)
+    sheet.label_x(axes, "sequence length L (tokens)")
+
+
+def _draw_line(sheet: Sheet, axes: Axes, line: Scaling, style: Style) -> None:
+    scale = sheet.look.scale
+    places = [row.seq_len for row in line.rows]
+    medians = [row.latency_ms_p50 or 0.0 for row in line.rows]
+    below = [
+        max(0.0, value - (row.latency_ms_ci_low or value))
+        for row, value in zip(line.rows, medians, strict=True)
+    ]
+    above = [
+        max(0.0, (row.latency_ms_ci_high or value) - value)
+        for row, value in zip(line.rows, medians, strict=True)
+    ]
+    axes.errorbar(
+        places, medians, yerr=[below, above], color=style.color, marker=style.marker, markersize=4 * scale,
+        linestyle="none", elinewidth=0.8 * scale, markeredgecolor=sheet.look.ground,
+        markeredgewidth=0.4 * scale, label=line.label, zorder=3,
+    )  # fmt: skip
+    curve = [(length, line.at(length) or 0.0) for length in _between(places[0], places[-1])]
+    positive = [(length, value) for length, value in curve if value > 0]
+    if positive:
+        axes.plot(
+            *zip(*positive, strict=True), color=style.color, linewidth=1.1 * scale, linestyle=(0, (4, 2)),
+            label=f"_fit of {line.label}", zorder=2,
+        )  # fmt: skip
+
+
+def _between(first: float, last: float) -> list[float]:
+    return [first * (last / first) ** (step / STEPS) for step in range(STEPS + 1)]
+
+
+def crossing_text(length: Estimate) -> str:
+    """``312 [290, 340]``, in tokens, and in k of them from 1024 on."""
+    return f"{tokens(length.value)} [{tokens(length.low)}, {tokens(length.high)}]"
+
+
+def tokens(count: float) -> str:
+    """A length that was computed: ``312``, ``3.1k``."""
+    return f"{count:.3g}" if count < 1024 else f"{count / 1024:.2g}k"
+
+
+def _draw_crossing(
+    sheet: Sheet, axes: Axes, fits: Fits, crossing: Crossover, style: Style, height: float
+) -> None:
+    """The interval as a bar in its lane, named; a cross on the curve above it."""
+    assert crossing.length is not None
+    scale, found = sheet.look.scale, crossing.length
+    edge = axes.get_xaxis_transform()
+    low, high = max(found.low, fits.x[0]), min(found.high, fits.x[1])
+    axes.plot(
+        [low, high], [height, height], color=style.color, linewidth=2.4 * scale, transform=edge,
+        solid_capstyle="butt", label="_interval", zorder=3,
+    )  # fmt: skip
+    axes.plot(
+        [found.value], [height], color=style.color, marker=style.marker, markersize=4.5 * scale, transform=edge,
+        markeredgecolor=sheet.look.ground, markeredgewidth=0.4 * scale, linestyle="none", label="_value", zorder=4,
+    )  # fmt: skip
+    line = next((line for line in fits.lines if line.label == crossing.label), None)
+    meeting = line.at(found.value) if line else None
+    if meeting and meeting > 0:
+        axes.plot(
+            [found.value], [meeting], color=style.color, marker="x", markersize=6 * scale,
+            markeredgewidth=1.2 * scale, linestyle="none", label="_crossing", zorder=4,
+        )  # fmt: skip
+    right = share(found.value, fits.x) < 0.5
+    axes.annotate(
+        crossing_text(found), (high if right else low, height), xycoords=edge, zorder=4,
+        xytext=((6 if right else -6) * scale, 0), textcoords="offset points", va="center",
+        ha="left" if right else "right", fontsize=6.5 * scale, color=letters(style.color, sheet.look),
+    )  # fmt: skip
+
+
+def _name_lines(
+    sheet: Sheet,
+    axes: Axes,
+    fits: Fits,
+    limits: tuple[float, float],
+    height: float,
+    styles: Mapping[str, Style],
+) -> None:
+    """Name and exponent beside the end of each line, moved apart where they would overlap."""
+    scale, room = sheet.look.scale, height * 72
+    ends = [(line, line.rows[-1].seq_len, line.rows[-1].latency_ms_p50 or limits[0]) for line in fits.lines]
+    wanted = [share(value, limits) * room for _, _, value in ends]
+    places = spread_out(wanted, NAME_ROOM, room) or wanted
+    for (line, length, value), place in zip(ends, places, strict=True):
+        color = letters(styles[line.label].color, sheet.look)
+        axes.annotate(
+            f"{line.label}\n{exponent_text(line)}", (length, value),
+            xytext=(fits.x[1], at_share(place / room, limits)), textcoords=_offset(sheet, axes), va="center",
+            fontsize=NAME_SIZE * scale, color=color, annotation_clip=False, parse_math=False, linespacing=1.05,
+            arrowprops={
+                "arrowstyle": "-", "linewidth": 0.5 * scale, "alpha": 0.6, "shrinkA": 1, "shrinkB": 3,
+                "relpos": (0, 0.5), "color": color,
+            },
+        )  # fmt: skip
+
+
+def _offset(sheet: Sheet, axes: Axes) -> Transform:
+    from matplotlib.transforms import offset_copy
+
+    return offset_copy(axes.transData, sheet.figure, x=NAME_OFFSET * sheet.look.scale, units="points")
+
+
+def _handles(lines: Sequence[Scaling], styles: Mapping[str, Style], look: Look) -> list[Artist]:
+    from matplotlib.lines import Line2D
+
+    return [
+        Line2D(
+            [], [], color=styles[line.label].color, marker=styles[line.label].marker, markersize=4 * look.scale,
+            linewidth=1.1 * look.scale, linestyle=(0, (4, 2)), label=f"{line.label}: {exponent_text(line)}",
+        )
+        for line in lines
+    ]  # fmt: skip

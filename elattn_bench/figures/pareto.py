@@ -1,0 +1,307 @@
+"""Error against latency and memory: what each order of an approximation buys, beside the exact attention."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from elattn_bench.analysis import Facet, by_facet, select
+from elattn_bench.figures.grid import file_part
+from elattn_bench.figures.look import Look
+from elattn_bench.figures.sheet import (
+    EDGE,
+    NARROW,
+    Sheet,
+    at_share,
+    describe,
+    header_height,
+    leading_facets,
+    legend_height,
+    letters,
+    log_ticks,
+    share,
+    sheet_width,
+    sizes_of,
+)
+from elattn_bench.figures.style import (
+    Line,
+    Style,
+    assign_styles,
+    evenly,
+    latency_tick,
+    latency_ticks,
+    memory_tick,
+    memory_ticks,
+    set_ticks,
+)
+from elattn_bench.figures.tags import Box, Tag, place_tags
+from elattn_bench.knobs import sort_key, text_of
+from elattn_bench.results import Row
+from elattn_bench.rundir import Run
+from elattn_bench.units import format_length
+from elattn_bench.verdicts.pareto import Point, Trade, doubtful, trades
+from elattn_bench.verdicts.reference import DEFAULT_REFERENCE
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MOST_LENGTHS = 3  # small multiples below each other
+PANEL_HEIGHT = 2.1  # inches
+LEFT, RIGHT = 0.62, 0.12  # inches: tick labels, and what the last of them needs at the right
+TITLE, TICKS = 0.26, 0.44  # inches above and below a panel
+STRIP = 0.13  # of the panel's height: where the exact attention stands, for 0 is not on a logarithmic axis
+TICK_ROOM = 0.52  # inches that the label of a tick needs
+TAG_SIZE = 6.5  # points
+TAKES = (
+    "Errors: relative RMS distance of the float64 oracle from the exact one's, at the gate's short length (64 or 129 "
+    "tokens), without rounding; exact attention has none and stands in the strip below."
+)
+MARKS = "Filled: on the front; hollow: another is surely no worse in error and cheaper."
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What stands on the horizontal axis."""
+
+    name: str
+    label: str
+    of: Callable[[Row], float | None]
+    ticks: Callable[[float, float], Sequence[float]]
+    tick: Callable[[float], str]
+
+
+LATENCY = Cost("latency", "latency of one call", lambda row: row.latency_ms_p50, latency_ticks, latency_tick)
+MEMORY = Cost(
+    "memory", "peak memory above the inputs", lambda row: row.peak_memory_bytes, memory_ticks, memory_tick
+)
+
+
+def draw_pareto(run: Run, look: Look) -> Iterator[tuple[str, Figure]]:
+    """A figure per setting and exact attention: of the facet with most approximations, lengths below each other."""
+    by_exact: defaultdict[str, list[Trade]] = defaultdict(list)
+    for trade in trades(run):
+        by_exact[trade.exact].append(trade)
+    styles = assign_styles(map(line_of, run.rows))
+    for exact, found in by_exact.items():
+        rows = [point.row for trade in found for point in trade.approximations]
+        for facet, _ in leading_facets(rows):
+            shown = [trade for trade in found if trade.facet == facet]
+            yield f"pareto-{exact}-{file_part(facet.setting)}", _draw(run, look, facet, shown, styles)
+
+
+def line_of(row: Row) -> Line:
+    """The line that joins the orders of an implementation."""
+    variant = (row.backend, 0, sort_key(row.hyperparameters))
+    label = " ".join(filter(None, (row.impl, text_of(row.hyperparameters, " "))))
+    return Line(row.attention != "softmax", row.attention, variant, label)
+
+
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """What all panels of a figure share: the trades shown, one pair of limits per cost, and those of errors."""
+
+    trades: Sequence[Trade]
+    softmax: Mapping[int, Row]
+    costs: Sequence[Cost]
+    x: Mapping[str, tuple[float, float]]
+    y: tuple[float, float]
+    styles: Mapping[str, Style]
+
+    @property
+    def points(self) -> list[Point]:
+        return [point for trade in self.trades for point in trade.points]
+
+
+def _scene(run: Run, facet: Facet, found: Sequence[Trade], most: int, styles: Mapping[str, Style]) -> _Scene:
+    every = [trade.length for trade in found]
+    lengths = evenly(every, most) if most > 1 else every[-1:]
+    shown = [trade for trade in found if trade.length in lengths]
+    points = [point for trade in shown for point in trade.points]
+    exact = shown[0].exact
+    softmax = {} if exact == "softmax" else _softmax(run, facet)
+    rows = [point.row for point in points] + [softmax[length] for length in lengths if length in softmax]
+    costs = [cost for cost in (LATENCY, MEMORY) if any(cost.of(row) for row in rows)]
+    errors = [point.error for point in points if point.error]
+    return _Scene(
+        shown, softmax, costs, {cost.name: _wide(filter(None, map(cost.of, rows)), 0.12) for cost in costs},
+        _above_strip(*_wide(errors, 0.1)), styles,
+    )  # fmt: skip
+
+
+def _softmax(run: Run, facet: Facet) -> dict[int, Row]:
+    rows = select(by_facet(run.rows)[facet], label=DEFAULT_REFERENCE)
+    return {row.seq_len: row for row in rows if row.ok}
+
+
+def _wide(values: Iterable[float], margin: float) -> tuple[float, float]:
+    """Limits that leave a share free at both ends."""
+    present = list(values)
+    room = max(max(present) / min(present), 10) ** margin
+    return min(present) / room, max(present) * room
+
+
+def _above_strip(low: float, high: float) -> tuple[float, float]:
+    """The limits with room for the strip below."""
+    return low * (low / high) ** (STRIP / (1 - STRIP)), high
+
+
+def _draw(run: Run, look: Look, facet: Facet, found: Sequence[Trade], styles: Mapping[str, Style]) -> Figure:
+    wide = sheet_width(look) >= NARROW
+    scene = _scene(run, facet, found, MOST_LENGTHS if wide else 1, styles)
+    handles = _handles(scene, look)
+    columns = len(scene.costs) if wide else 1
+    rows = len(scene.trades) * len(scene.costs) // columns
+    title = f"What an approximation of {found[0].exact} costs, and how far it is off"
+    remarks = describe(run, facet.setting, sizes_of(facet), _sentences(scene, found), look)
+    top = header_height(title, remarks, look)
+    names = [str(handle.get_label()) for handle in handles]
+    sheet = Sheet.of(look, top + rows * (TITLE + PANEL_HEIGHT + TICKS) + legend_height(names, look))
+    panels = [(trade, cost) for trade in scene.trades for cost in scene.costs]
+    pitch = (sheet.width - EDGE) / columns
+    for number, (trade, cost) in enumerate(panels):
+        row, column = divmod(number, columns)
+        upper = top + TITLE + row * (TITLE + PANEL_HEIGHT + TICKS)
+        width = pitch - LEFT - RIGHT
+        axes = sheet.axes(EDGE + column * pitch + LEFT, upper, width, PANEL_HEIGHT)
+        _draw_panel(sheet, axes, scene, trade, cost, width)
+        sheet.label_x(axes, cost.label)
+        sheet.head(axes, f"L = {format_length(trade.length)}: error against {cost.name}")
+    sheet.header(title, remarks)
+    sheet.legend(handles)
+    return sheet.figure
+
+
+def _sentences(scene: _Scene, found: Sequence[Trade]) -> list[str]:
+    left_out = (
+        f"Shown: {len(scene.trades)} of {len(found)} lengths." if len(scene.trades) < len(found) else ""
+    )
+    return [_statement(scene.trades[-1]), MARKS, TAKES, doubtful(scene.points), left_out]
+
+
+def _statement(trade: Trade) -> str:
+    """What the fastest implementation's middle order on the front buys."""
+    free = [point for point in trade.front(("latency",)) if point.error]
+    base = trade.base
+    if not free or base is None:
+        return ""
+    point = min(free, key=lambda point: (abs((point.row.order or 6) - 6), point.row.latency_ms_p50))
+    words = trade.gain(point)
+    return f"At L = {format_length(trade.length)} {words} of {base.label}."
+
+
+def _draw_panel(sheet: Sheet, axes: Axes, scene: _Scene, trade: Trade, cost: Cost, width: float) -> None:
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    x, y = scene.x[cost.name], scene.y
+    axes.set_xlim(*x)
+    axes.set_ylim(*y)
+    log_ticks(axes, "x", cost.ticks(*x), cost.tick, max(2, int(width / TICK_ROOM)))
+    floor, middle = at_share(STRIP, y), at_share(STRIP / 2, y)
+    errors = [tick for tick in latency_ticks(floor, y[1]) if tick > floor]
+    set_ticks(axes, "y", [middle, *errors], ["exact", *(f"{100 * error:.3g} %" for error in errors)])
+    axes.axhspan(y[0], floor, color=sheet.look.grid, alpha=0.6, linewidth=0, zorder=0.5)
+    if row := scene.softmax.get(trade.length):
+        _draw_softmax(sheet, axes, cost.of(row))
+    _draw_front(sheet, axes, trade, cost, middle)
+    _draw_lines(sheet, axes, scene, trade, cost, middle)
+    _tag(sheet, axes, scene, trade, cost, width)
+
+
+def _draw_softmax(sheet: Sheet, axes: Axes, value: float | None) -> None:
+    if value:
+        axes.axvline(value, **_softmax_look(sheet.look))
+
+
+def _softmax_look(look: Look) -> dict[str, Any]:
+    return {"color": look.ink, "linewidth": 1.0 * look.scale, "linestyle": (0, (1.2, 1.6)), "zorder": 1}
+
+
+def _front_look(look: Look) -> dict[str, Any]:
+    return {
+        "color": look.muted,
+        "linewidth": 3.2 * look.scale,
+        "alpha": 0.35,
+        "solid_capstyle": "round",
+        "zorder": 1.5,
+    }
+
+
+def _draw_front(sheet: Sheet, axes: Axes, trade: Trade, cost: Cost, strip: float) -> None:
+    front = [point for point in trade.front((cost.name,)) if cost.of(point.row)]
+    places = [cost.of(point.row) for point in front]
+    axes.plot(places, [point.error or strip for point in front], label="_front", **_front_look(sheet.look))  # type: ignore[arg-type]
+
+
+def _draw_lines(sheet: Sheet, axes: Axes, scene: _Scene, trade: Trade, cost: Cost, strip: float) -> None:
+    front = trade.front((cost.name,))
+    groups: defaultdict[str, list[Point]] = defaultdict(list)
+    for point in trade.points:
+        if cost.of(point.row):
+            groups[line_of(point.row).label].append(point)
+    for label, points in groups.items():
+        style = scene.styles[label]
+        heights = [point.error or strip for point in points]
+        places = [cost.of(point.row) for point in points]
+        axes.plot(
+            places,
+            heights,
+            color=style.color,
+            linewidth=1.0 * sheet.look.scale,
+            label=label,
+            zorder=2,  # type: ignore[arg-type]
+        )
+        for point, place, height in zip(points, places, heights, strict=True):
+            axes.plot([place], [height], **_mark(style, sheet.look, filled=point in front), zorder=3)  # type: ignore[list-item]
+
+
+def _mark(style: Style, look: Look, *, filled: bool) -> dict[str, Any]:
+    return {
+        "color": style.color, "marker": style.marker, "markersize": 4.5 * look.scale, "linestyle": "none",
+        "markerfacecolor": style.color if filled else look.ground, "markeredgewidth": 0.9 * look.scale,
+        "markeredgecolor": style.color,
+    }  # fmt: skip
+
+
+def _tag(sheet: Sheet, axes: Axes, scene: _Scene, trade: Trade, cost: Cost, width: float) -> None:
+    """The order beside each point, where it fits; the front's first."""
+    front = trade.front((cost.name,))
+    panel = (width * 72, PANEL_HEIGHT * 72)
+    shown = [point for point in trade.approximations if cost.of(point.row) and point.row.order is not None]
+    points = sorted(shown, key=lambda point: point not in front)
+    tags = [
+        Tag(
+            f"t={point.row.order}",
+            share(cost.of(point.row) or 1.0, scene.x[cost.name]) * panel[0],
+            share(point.error, scene.y) * panel[1],
+        )
+        for point in points
+    ]
+    strip = Box(0, 0, panel[0], STRIP * panel[1])
+    for point, tag, side in zip(points, tags, place_tags(tags, panel, TAG_SIZE, [strip]), strict=True):
+        if side:
+            scale = sheet.look.scale
+            axes.annotate(
+                tag.text, (cost.of(point.row) or 1.0, point.error), xytext=(side.dx * scale, side.dy * scale),
+                textcoords="offset points", ha=side.ha, va=side.va, fontsize=TAG_SIZE * scale, zorder=4,
+                color=letters(scene.styles[line_of(point.row).label].color, sheet.look),
+            )  # fmt: skip
+
+
+def _handles(scene: _Scene, look: Look) -> list[Artist]:
+    """The lines, exact ones marked so; softmax and the front."""
+    from matplotlib.lines import Line2D
+
+    lines = {line_of(point.row): point for point in reversed(scene.points)}
+    handles: list[Artist] = []
+    for line in sorted(lines):
+        name = line.label if lines[line].error else f"{line.label} (exact)"
+        look_of = _mark(scene.styles[line.label], look, filled=True)
+        handles.append(Line2D([], [], **{**look_of, "linestyle": "-"}, label=name))
+    if any(trade.length in scene.softmax for trade in scene.trades):
+        handles.append(Line2D([], [], **_softmax_look(look), label=f"{DEFAULT_REFERENCE}, for comparison"))
+    handles.append(Line2D([], [], **_front_look(look), label="Pareto front"))
+    return handles
