@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 MOST_LINES = 8  # more are too many to follow: then only the default order of each attention is shown
 PANEL_HEIGHT = 3.3  # inches
 NARROW_HEIGHT = 2.5  # inches, of a panel less wide than that
-LEFT, RIGHT, ABOVE, TICKS = 0.62, 0.12, 0.12, 0.46  # inches around the panel
+LEFT, RIGHT, ABOVE, TICKS = 0.62, 0.12, 0.16, 0.46  # inches around the panel
 NAME_SIZE = 7.0  # points: letters of names at the lines' ends
 NAME_ROOM = 20.0  # points: a name's two lines
 NAME_OFFSET = 8.0  # points between the panel and the names
@@ -256,7 +256,9 @@ def _name_lines(
     scale, room = sheet.look.scale, height * 72
     ends = [(line, line.rows[-1].seq_len, line.rows[-1].latency_ms_p50 or limits[0]) for line in fits.lines]
     wanted = [share(value, limits) * room for _, _, value in ends]
-    places = spread_out(wanted, NAME_ROOM, room) or wanted
+    half = NAME_ROOM / 2
+    inner = spread_out([place - half for place in wanted], NAME_ROOM, room - NAME_ROOM)
+    places = [place + half for place in inner] if inner else wanted
     for (line, length, value), place in zip(ends, places, strict=True):
         color = letters(styles[line.label].color, sheet.look)
         axes.annotate(

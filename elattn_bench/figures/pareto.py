@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from elattn_bench.analysis import Facet, by_facet, select
+from elattn_bench.analysis import Facet, by_facet, select, short_status
 from elattn_bench.figures.grid import file_part
 from elattn_bench.figures.look import Look
 from elattn_bench.figures.sheet import (
@@ -115,6 +115,25 @@ class _Scene:
     def points(self) -> list[Point]:
         return [point for trade in self.trades for point in trade.points]
 
+    @property
+    def strip(self) -> float:
+        """Where on the vertical axis the exact attention stands."""
+        return at_share(STRIP / 2, self.y)
+
+    def softmax_cost(self, trade: Trade, cost: Cost) -> float | None:
+        """What softmax costs at the trade's length, where it is not the exact attention itself."""
+        row = self.softmax.get(trade.length)
+        return cost.of(row) if row else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """A point and its place in a panel's own units."""
+
+    point: Point
+    x: float
+    y: float
+
 
 def _scene(run: Run, facet: Facet, found: Sequence[Trade], most: int, styles: Mapping[str, Style]) -> _Scene:
     every = [trade.length for trade in found]
@@ -155,7 +174,7 @@ def _draw(run: Run, look: Look, facet: Facet, found: Sequence[Trade], styles: Ma
     handles = _handles(scene, look)
     columns = len(scene.costs) if wide else 1
     rows = len(scene.trades) * len(scene.costs) // columns
-    title = f"What an approximation of {found[0].exact} costs, and how far it is off"
+    title = f"Approximations of {found[0].exact} attention: error against cost"
     remarks = describe(run, facet.setting, sizes_of(facet), _sentences(scene, found), look)
     top = header_height(title, remarks, look)
     names = [str(handle.get_label()) for handle in handles]
@@ -179,7 +198,19 @@ def _sentences(scene: _Scene, found: Sequence[Trade]) -> list[str]:
     left_out = (
         f"Shown: {len(scene.trades)} of {len(found)} lengths." if len(scene.trades) < len(found) else ""
     )
-    return [_statement(scene.trades[-1]), MARKS, TAKES, doubtful(scene.points), left_out]
+    return [_statement(scene.trades[-1]), _lost(scene.trades), MARKS, TAKES, doubtful(scene.points), left_out]
+
+
+def _lost(shown: Sequence[Trade]) -> str:
+    """At which lengths nothing exact was measured, and why."""
+    reasons = [
+        f"L = {format_length(trade.length)} ({', '.join(sorted({short_status(row.status) for row in trade.lost}))})"
+        if trade.lost
+        else f"L = {format_length(trade.length)}"
+        for trade in shown
+        if trade.base is None
+    ]
+    return f"Exact {shown[0].exact} was not measured at {', '.join(reasons)}." if reasons else ""
 
 
 def _statement(trade: Trade) -> str:
@@ -200,20 +231,15 @@ def _draw_panel(sheet: Sheet, axes: Axes, scene: _Scene, trade: Trade, cost: Cos
     axes.set_xlim(*x)
     axes.set_ylim(*y)
     log_ticks(axes, "x", cost.ticks(*x), cost.tick, max(2, int(width / TICK_ROOM)))
-    floor, middle = at_share(STRIP, y), at_share(STRIP / 2, y)
-    errors = [tick for tick in latency_ticks(floor, y[1]) if tick > floor]
-    set_ticks(axes, "y", [middle, *errors], ["exact", *(f"{100 * error:.3g} %" for error in errors)])
+    floor = at_share(STRIP, y)
+    errors = latency_ticks(floor, y[1])
+    set_ticks(axes, "y", [scene.strip, *errors], ["exact", *(f"{100 * error:.3g} %" for error in errors)])
     axes.axhspan(y[0], floor, color=sheet.look.grid, alpha=0.6, linewidth=0, zorder=0.5)
-    if row := scene.softmax.get(trade.length):
-        _draw_softmax(sheet, axes, cost.of(row))
-    _draw_front(sheet, axes, trade, cost, middle)
-    _draw_lines(sheet, axes, scene, trade, cost, middle)
+    softmax = scene.softmax_cost(trade, cost)
+    if softmax:
+        axes.axvline(softmax, **_softmax_look(sheet.look))
+    _draw_lines(sheet, axes, scene, _placed(trade.points, scene, cost), trade.front((cost.name,)))
     _tag(sheet, axes, scene, trade, cost, width)
-
-
-def _draw_softmax(sheet: Sheet, axes: Axes, value: float | None) -> None:
-    if value:
-        axes.axvline(value, **_softmax_look(sheet.look))
 
 
 def _softmax_look(look: Look) -> dict[str, Any]:
@@ -222,47 +248,44 @@ def _softmax_look(look: Look) -> dict[str, Any]:
 
 def _front_look(look: Look) -> dict[str, Any]:
     return {
-        "color": look.muted,
-        "linewidth": 3.2 * look.scale,
-        "alpha": 0.35,
-        "solid_capstyle": "round",
+        "color": look.muted, "linewidth": 3.2 * look.scale, "alpha": 0.35, "solid_capstyle": "round",
         "zorder": 1.5,
-    }
+    }  # fmt: skip
 
 
-def _draw_front(sheet: Sheet, axes: Axes, trade: Trade, cost: Cost, strip: float) -> None:
-    front = [point for point in trade.front((cost.name,)) if cost.of(point.row)]
-    places = [cost.of(point.row) for point in front]
-    axes.plot(places, [point.error or strip for point in front], label="_front", **_front_look(sheet.look))  # type: ignore[arg-type]
+def _placed(points: Iterable[Point], scene: _Scene, cost: Cost) -> list[_Placed]:
+    """The points whose cost was measured, with their places."""
+    return [
+        _Placed(point, value, point.error or scene.strip)
+        for point, value in ((point, cost.of(point.row)) for point in points)
+        if value
+    ]
 
 
-def _draw_lines(sheet: Sheet, axes: Axes, scene: _Scene, trade: Trade, cost: Cost, strip: float) -> None:
-    front = trade.front((cost.name,))
-    groups: defaultdict[str, list[Point]] = defaultdict(list)
-    for point in trade.points:
-        if cost.of(point.row):
-            groups[line_of(point.row).label].append(point)
-    for label, points in groups.items():
+def _draw_lines(
+    sheet: Sheet, axes: Axes, scene: _Scene, placed: Sequence[_Placed], front: Sequence[Point]
+) -> None:
+    """The front behind all, a line through the orders of each implementation, and the points."""
+    free = sorted((spot for spot in placed if spot.point in front), key=lambda spot: front.index(spot.point))
+    axes.plot([spot.x for spot in free], [spot.y for spot in free], label="_front", **_front_look(sheet.look))
+    groups: defaultdict[str, list[_Placed]] = defaultdict(list)
+    for spot in placed:
+        groups[line_of(spot.point.row).label].append(spot)
+    for label, spots in groups.items():
         style = scene.styles[label]
-        heights = [point.error or strip for point in points]
-        places = [cost.of(point.row) for point in points]
         axes.plot(
-            places,
-            heights,
-            color=style.color,
-            linewidth=1.0 * sheet.look.scale,
-            label=label,
-            zorder=2,  # type: ignore[arg-type]
-        )
-        for point, place, height in zip(points, places, heights, strict=True):
-            axes.plot([place], [height], **_mark(style, sheet.look, filled=point in front), zorder=3)  # type: ignore[list-item]
+            [spot.x for spot in spots], [spot.y for spot in spots], color=style.color,
+            linewidth=1.0 * sheet.look.scale, label=label, zorder=2,
+        )  # fmt: skip
+        for spot in spots:
+            axes.plot([spot.x], [spot.y], **_mark(style, sheet.look, filled=spot in free), zorder=3)
 
 
 def _mark(style: Style, look: Look, *, filled: bool) -> dict[str, Any]:
     return {
         "color": style.color, "marker": style.marker, "markersize": 4.5 * look.scale, "linestyle": "none",
         "markerfacecolor": style.color if filled else look.ground, "markeredgewidth": 0.9 * look.scale,
-        "markeredgecolor": style.color,
+        "markeredgecolor": style.color, "label": "_point",
     }  # fmt: skip
 
 
@@ -270,24 +293,27 @@ def _tag(sheet: Sheet, axes: Axes, scene: _Scene, trade: Trade, cost: Cost, widt
     """The order beside each point, where it fits; the front's first."""
     front = trade.front((cost.name,))
     panel = (width * 72, PANEL_HEIGHT * 72)
-    shown = [point for point in trade.approximations if cost.of(point.row) and point.row.order is not None]
-    points = sorted(shown, key=lambda point: point not in front)
+    ordered = [point for point in trade.approximations if point.row.order is not None]
+    spots = _placed(sorted(ordered, key=lambda point: point not in front), scene, cost)
     tags = [
         Tag(
-            f"t={point.row.order}",
-            share(cost.of(point.row) or 1.0, scene.x[cost.name]) * panel[0],
-            share(point.error, scene.y) * panel[1],
+            f"t={spot.point.row.order}",
+            share(spot.x, scene.x[cost.name]) * panel[0],
+            share(spot.y, scene.y) * panel[1],
         )
-        for point in points
+        for spot in spots
     ]
-    strip = Box(0, 0, panel[0], STRIP * panel[1])
-    for point, tag, side in zip(points, tags, place_tags(tags, panel, TAG_SIZE, [strip]), strict=True):
+    taken = [Box(0, 0, panel[0], STRIP * panel[1])]
+    if softmax := scene.softmax_cost(trade, cost):
+        line = share(softmax, scene.x[cost.name]) * panel[0]
+        taken.append(Box(line - 1, 0, line + 1, panel[1]))
+    scale = sheet.look.scale
+    for spot, tag, side in zip(spots, tags, place_tags(tags, panel, TAG_SIZE, taken), strict=True):
         if side:
-            scale = sheet.look.scale
             axes.annotate(
-                tag.text, (cost.of(point.row) or 1.0, point.error), xytext=(side.dx * scale, side.dy * scale),
-                textcoords="offset points", ha=side.ha, va=side.va, fontsize=TAG_SIZE * scale, zorder=4,
-                color=letters(scene.styles[line_of(point.row).label].color, sheet.look),
+                tag.text, (spot.x, spot.y), xytext=(side.dx * scale, side.dy * scale), zorder=4,
+                textcoords="offset points", ha=side.ha, va=side.va, fontsize=TAG_SIZE * scale,
+                color=letters(scene.styles[line_of(spot.point.row).label].color, sheet.look),
             )  # fmt: skip
 
 
@@ -300,7 +326,7 @@ def _handles(scene: _Scene, look: Look) -> list[Artist]:
     for line in sorted(lines):
         name = line.label if lines[line].error else f"{line.label} (exact)"
         look_of = _mark(scene.styles[line.label], look, filled=True)
-        handles.append(Line2D([], [], **{**look_of, "linestyle": "-"}, label=name))
+        handles.append(Line2D([], [], **{**look_of, "linestyle": "-", "label": name}))
     if any(trade.length in scene.softmax for trade in scene.trades):
         handles.append(Line2D([], [], **_softmax_look(look), label=f"{DEFAULT_REFERENCE}, for comparison"))
     handles.append(Line2D([], [], **_front_look(look), label="Pareto front"))

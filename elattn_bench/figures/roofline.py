@@ -14,7 +14,6 @@ from elattn_bench.analysis import Facet, by_label
 from elattn_bench.figures.grid import file_part
 from elattn_bench.figures.look import Look
 from elattn_bench.figures.sheet import (
-    EDGE,
     Sheet,
     at_share,
     describe,
@@ -42,9 +41,10 @@ if TYPE_CHECKING:
 
 PANEL_HEIGHT = 3.4  # inches
 NARROW_HEIGHT = 2.6  # inches, of a panel less wide than that
-LEFT, RIGHT, ABOVE, TICKS = 0.72, 0.14, 0.12, 0.46  # inches around the panel
+LEFT, RIGHT, ABOVE, TICKS = 0.78, 0.14, 0.12, 0.46  # inches around the panel
 NAME_SIZE = 7.0  # points: letters of names
 ROOF_SIZE = 6.5  # points: letters of the roofs' names
+SLOPE_SHOWN = 12  # a slope is shown from a 12th of the intensity at which it ends
 TICK_ROOM = 0.4  # inches that the label of a tick needs
 HOW = (
     "Work and bytes by formula, the least that a call needs: an implementation that moves more stands lower, not "
@@ -150,7 +150,7 @@ class _Plan:
     ) -> _Plan:
         rows = [row for line in lines.values() for row in line]
         places, heights = [intensity(row) for row in rows], [reached(row) for row in rows]
-        x = (min(places) / 2, max(places) * 4)
+        x = (_leftmost(min(places), found), max(places) * 4)
         highest = max([*heights, *(min(roof.at(x[1]) for roof in found),)])
         y = (min(heights) / 2, highest * 2)
         size = (width * 72, height * 72)
@@ -212,6 +212,13 @@ class _Plan:
         first = max(low, self.y[0] / (roof.slope or 1.0))
         x, y = self.point(first, roof.at(first))
         return x + 6, y + 6 * self.rise(roof)
+
+
+def _leftmost(place: float, found: Sequence[Roof]) -> float:
+    """Where the panel begins: left of the points, and with so much of the steepest roof that its name fits on it."""
+    slopes = [roof.slope for roof in found if roof.slope]
+    levels = [roof.level for roof in found if roof.level]
+    return min(place / 2, levels[0] / max(slopes) / SLOPE_SHOWN if slopes and levels else place)
 
 
 def _set_axes(sheet: Sheet, axes: Axes, plan: _Plan, width: float) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from elattn_bench.analysis import Facet, Setting, by_facet
 from elattn_bench.figures.look import Look
-from elattn_bench.figures.style import ink, set_ticks, thin
+from elattn_bench.figures.style import ink, set_ticks
 from elattn_bench.results import Row
 from elattn_bench.rundir import Run
 
@@ -24,7 +24,7 @@ TITLE_LETTER, TITLE_LINE = (
     0.088,
     0.2,
 )  # inches: mean width of a letter of the title (10 pt bold), and its line
-LETTER, LINE = 0.0605, 0.145  # inches: the same for remarks (7.5 pt)
+LETTER, LINE = 0.057, 0.145  # inches: the same for remarks (7.5 pt)
 LEGEND_LETTER, LEGEND_ROW = 0.062, 0.17  # inches: the same for the legend
 HANDLE = 0.5  # inches: what stands before a name in the legend, and the space around it
 NARROW = 5.0  # inches: below, panels stand below each other
@@ -32,10 +32,7 @@ NARROW = 5.0  # inches: below, panels stand below each other
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """A figure and its look. All places are inches from the upper left at scale 1, all sizes points at scale 1.
-
-    header: the title's lines and the remarks'.
-    """
+    """A figure and its look. All places are inches from the upper left at scale 1, all sizes points at scale 1."""
 
     figure: Figure
     look: Look
@@ -167,14 +164,14 @@ def share(value: float, limits: tuple[float, float]) -> float:
 
 def at_share(place: float, limits: tuple[float, float]) -> float:
     """The value at that place of a logarithmic axis."""
-    return limits[0] * float(limits[1] / limits[0]) ** place
+    return float(limits[0] * (limits[1] / limits[0]) ** place)
 
 
 def log_ticks(
     axes: Axes, axis: str, ticks: Sequence[float], label: Callable[[float], str], most: int
 ) -> None:
     """At most so many of the ticks, labelled."""
-    shown = thin(ticks, most)
+    shown = ticks[:: -max(1, math.ceil(len(ticks) / max(most, 1)))][::-1]  # the last among them
     set_ticks(axes, axis, shown, [label(tick) for tick in shown])
 
 

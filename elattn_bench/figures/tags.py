@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-LETTER = 0.6  # mean width of a letter, as a share of its size
-HEIGHT = 1.2  # of a line, as a share of its letters' size
+LETTER = 0.66  # mean width of a letter, as a share of its size
+HEIGHT = 1.3  # of a line, as a share of its letters' size
 GAP = 4.5  # points between a point and its label
 
 

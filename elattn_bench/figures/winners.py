@@ -14,11 +14,12 @@ from elattn_bench.figures.sheet import (
     describe,
     header_height,
     legend_height,
+    letters,
     sheet_width,
 )
 from elattn_bench.figures.style import Line, Style, assign_styles, set_ticks
 from elattn_bench.rundir import Run
-from elattn_bench.units import format_length
+from elattn_bench.units import format_length, significant
 from elattn_bench.verdicts.winners import Winner, WinnerMap, winner_maps
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 CELL_HEIGHT = 0.36  # inches: a marker and a number below it
 LEFT, RIGHT = 0.42, 0.1  # inches: tick labels
 TITLE, TICKS = 0.28, 0.46  # inches above and below a panel
-TINT = 0.5  # of the line's colour over the ground, so that numbers can be read on it
+TINT = 0.45  # of the line's colour over the ground, so that numbers can be read on it
 LETTER = 0.6  # mean width of a letter, as a share of its size
 SMALLEST, LARGEST = 5.0, 7.0  # points: letters in the cells
 HATCH = "////"
@@ -84,7 +85,7 @@ def _sentences(maps: Sequence[WinnerMap]) -> list[str]:
     cells = [cell for found in maps for cell in found.cells.values()]
     reference = maps[0].reference
     return [
-        f"Numbers: how many times the winner's cost goes into that of {reference}; or what became of it."
+        f"Numbers: the cost of {reference} over the winner's, or what became of it."
         if any(cell.reference for cell in cells)
         else "",
         "Hatched, with ~: not clear, the second best is as good within its interval."
@@ -105,17 +106,14 @@ def _letters(maps: Sequence[WinnerMap], width: float) -> float:
 
 def _words(cell: Winner) -> str:
     """``12x``, ``~1.1x``; what became of the reference where it has no number; in brackets without rivals."""
-    number = (
-        cell.reference
-        if cell.gain is None
-        else f"{cell.gain:.2g}x"
-        if cell.gain < 99.5
-        else f"{cell.gain:.0f}x"
-    )
-    if cell.gain is None and cell.reference == "ok":
-        number = ""
+    lost = "" if cell.reference == "ok" else cell.reference
+    number = lost if cell.gain is None else f"{_two_digits(cell.gain)}x"
     words = number if cell.clear else f"~{number}"
     return words if cell.rivals else f"({words})"
+
+
+def _two_digits(gain: float) -> str:
+    return significant(gain, 2) if gain < 99.5 else f"{gain:.0f}"
 
 
 def _draw_map(sheet: Sheet, axes: Axes, found: WinnerMap, styles: Mapping[str, Style], size: float) -> None:
@@ -154,8 +152,8 @@ def _draw_cell(
             )
         )  # fmt: skip
     axes.plot(
-        [column], [row + 0.22], marker=style.marker, markersize=4.5 * scale, color=style.color, zorder=3,
-        markeredgecolor=sheet.look.ground, markeredgewidth=0.5 * scale, linestyle="none", label="_cell",
+        [column], [row + 0.22], marker=style.marker, markersize=4.5 * scale, zorder=3,
+        color=letters(style.color, sheet.look), markeredgecolor=sheet.look.ground, markeredgewidth=0.5 * scale, linestyle="none", label="_cell",
     )  # fmt: skip
     axes.text(
         column, row - 0.2, _words(cell), ha="center", va="center", fontsize=size * scale, zorder=4,
@@ -182,7 +180,7 @@ def _handles(maps: Sequence[WinnerMap], styles: Mapping[str, Style], look: Look)
         Line2D(
             [], [], color=tint(styles[line.label].color, look), linewidth=8 * look.scale, solid_capstyle="butt",
             marker=styles[line.label].marker, markersize=4.5 * look.scale, label=line.label,
-            markerfacecolor=styles[line.label].color, markeredgecolor=look.ground,
+            markerfacecolor=letters(styles[line.label].color, look), markeredgecolor=look.ground,
         )
         for line in lines
     ]  # fmt: skip
