@@ -26,12 +26,12 @@ from elattn_bench.figures.sheet import (
     sizes_of,
 )
 from elattn_bench.figures.style import Line, Style, assign_styles, latency_tick, latency_ticks, length_ticks
+from elattn_bench.results import Row
 from elattn_bench.rundir import Run
 from elattn_bench.units import format_length
-from elattn_bench.verdicts.crossover import Crossover, crossovers
-from elattn_bench.verdicts.nouns import Estimate
+from elattn_bench.verdicts.crossover import Crossover, crossovers, format_estimate
 from elattn_bench.verdicts.reference import DEFAULT_REFERENCE
-from elattn_bench.verdicts.scaling import Scaling, scalings
+from elattn_bench.verdicts.scaling import Scaling, format_exponent, scalings
 from elattn_bench.verdicts.winners import one_order
 from elattn_bench.visits import Visit
 
@@ -57,21 +57,24 @@ TICK_ROOM = 0.27  # inches that the label of a length needs
 
 @dataclass(frozen=True, slots=True)
 class Fits:
-    """What one figure shows: lines with their curves, and where they overtake the reference."""
+    """What one figure shows: lines with their curves, where they overtake the reference, rows left out of the fits."""
 
     facet: Facet
     lines: Sequence[Scaling]
     crossings: Sequence[Crossover]
+    left_out: Sequence[Row] = ()
 
     @property
     def x(self) -> tuple[float, float]:
         """The extent of the horizontal axis."""
         lengths = [row.seq_len for line in self.lines for row in line.rows]
+        lengths += [row.seq_len for row in self.left_out]
         return min(lengths) / MARGIN, max(lengths) * MARGIN
 
     def y(self, height: float) -> tuple[float, float]:
         """The extent of the vertical axis in a panel so high, in points: with a lane for every crossing."""
         values = [value for line in self.lines for value in _heights(line)]
+        values += [row.latency_ms_p50 for row in self.left_out if row.latency_ms_p50]
         low, high = min(values) / 1.3, max(values) * 1.3
         lanes = min(0.5, LANE * len(self.crossings) / height)
         return low * (low / high) ** (lanes / (1 - lanes)), high
@@ -93,7 +96,9 @@ def draw_fits(run: Run, look: Look) -> Iterator[tuple[str, Figure]]:
         part = replace(run, rows=few)
         lines = [line for line in scalings(part, "latency", samples) if len(line.rows) > 1]
         if lines:
-            fits = Fits(facet, lines, _crossings(part, samples))
+            fitted = {row.case_id for line in lines for row in line.rows}
+            left_out = [row for row in few if row.case_id not in fitted]
+            fits = Fits(facet, lines, _crossings(part, samples), left_out)
             yield f"fits-{file_part(facet.setting)}", draw_figure(run, look, fits, styles)
 
 
@@ -122,6 +127,8 @@ def draw_figure(run: Run, look: Look, fits: Fits, styles: Mapping[str, Style]) -
     _set_axes(sheet, axes, shown, limits, width)
     for line in fits.lines:
         _draw_line(sheet, axes, line, styles[line.label])
+    for row in fits.left_out:
+        _draw_left_out(sheet, axes, row, styles[row.label])
     for number, crossing in enumerate(at):
         _draw_crossing(
             sheet, axes, shown, crossing, styles[crossing.label], (number + 0.5) * LANE / height / 72
@@ -136,7 +143,8 @@ def draw_figure(run: Run, look: Look, fits: Fits, styles: Mapping[str, Style]) -
 
 def _sentences(fits: Fits, at: Sequence[Crossover]) -> list[str]:
     found = {
-        where: [each.label for each in fits.crossings if each.where == where] for where in ("always", "never")
+        where: [each.label for each in fits.crossings if each.where == where]
+        for where in ("always", "never", "unclear")
     }
     reference = fits.crossings[0].reference if fits.crossings else ""
     return [
@@ -146,15 +154,16 @@ def _sentences(fits: Fits, at: Sequence[Crossover]) -> list[str]:
         else "",
         f"Faster than it at every length: {', '.join(found['always'])}." if found["always"] else "",
         f"At none: {', '.join(found['never'])}." if found["never"] else "",
+        f"Not clear where: {', '.join(found['unclear'])}." if found["unclear"] else "",
+        "Hollow: left out of the fit, for it was disturbed and lies far off." if fits.left_out else "",
     ]
 
 
 def exponent_text(line: Scaling) -> str:
     """``L^1.01 [0.98, 1.04], linear``; the verdict alone where nothing could be fitted."""
-    found = line.exponent
-    if found is None:
+    if line.exponent is None:
         return f"no fit, {line.verdict}"
-    return f"L^{found.value:.2f} [{found.low:.2f}, {found.high:.2f}], {line.verdict}"
+    return f"L^{format_exponent(line.exponent)}, {line.verdict}"
 
 
 def _names_width(lines: Sequence[Scaling]) -> float:
@@ -199,18 +208,16 @@ def _draw_line(sheet: Sheet, axes: Axes, line: Scaling, style: Style) -> None:
         )  # fmt: skip
 
 
+def _draw_left_out(sheet: Sheet, axes: Axes, row: Row, style: Style) -> None:
+    axes.plot(
+        [row.seq_len], [row.latency_ms_p50 or 0.0], color=style.color, marker=style.marker,
+        markerfacecolor=sheet.look.ground, markersize=4.5 * sheet.look.scale, linestyle="none",
+        markeredgewidth=0.8 * sheet.look.scale, label="_left out", zorder=3,
+    )  # fmt: skip
+
+
 def _between(first: float, last: float) -> list[float]:
     return [first * (last / first) ** (step / STEPS) for step in range(STEPS + 1)]
-
-
-def crossing_text(length: Estimate) -> str:
-    """``312 [290, 340]``, in tokens, and in k of them from 1024 on."""
-    return f"{tokens(length.value)} [{tokens(length.low)}, {tokens(length.high)}]"
-
-
-def tokens(count: float) -> str:
-    """A length that was computed: ``312``, ``3.1k``."""
-    return f"{count:.3g}" if count < 1024 else f"{count / 1024:.2g}k"
 
 
 def _draw_crossing(
@@ -238,7 +245,7 @@ def _draw_crossing(
         )  # fmt: skip
     right = share(found.value, fits.x) < 0.5
     axes.annotate(
-        crossing_text(found), (high if right else low, height), xycoords=edge, zorder=4,
+        format_estimate(found), (high if right else low, height), xycoords=edge, zorder=4,
         xytext=((6 if right else -6) * scale, 0), textcoords="offset points", va="center",
         ha="left" if right else "right", fontsize=6.5 * scale, color=letters(style.color, sheet.look),
     )  # fmt: skip

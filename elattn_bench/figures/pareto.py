@@ -36,13 +36,14 @@ from elattn_bench.figures.style import (
     memory_ticks,
     set_ticks,
 )
-from elattn_bench.figures.tags import Box, Tag, place_tags
+from elattn_bench.figures.tags import BESIDE, Box, Tag, place_tags
 from elattn_bench.knobs import sort_key, text_of
 from elattn_bench.results import Row
 from elattn_bench.rundir import Run
-from elattn_bench.units import format_length
+from elattn_bench.units import format_length, significant
 from elattn_bench.verdicts.pareto import Point, Trade, doubtful, trades
 from elattn_bench.verdicts.reference import DEFAULT_REFERENCE
+from elattn_bench.verdicts.winners import DEFAULT_ORDER
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -54,6 +55,7 @@ PANEL_HEIGHT = 2.1  # inches
 LEFT, RIGHT = 0.62, 0.12  # inches: tick labels, and what the last of them needs at the right
 TITLE, TICKS = 0.26, 0.44  # inches above and below a panel
 STRIP = 0.13  # of the panel's height: where the exact attention stands, for 0 is not on a logarithmic axis
+CLEAR = 2.0  # times the strip's upper edge that the lowest tick of an error is, or its label would touch the strip's
 TICK_ROOM = 0.52  # inches that the label of a tick needs
 TAG_SIZE = 6.5  # points
 TAKES = (
@@ -198,7 +200,7 @@ def _sentences(scene: _Scene, found: Sequence[Trade]) -> list[str]:
     left_out = (
         f"Shown: {len(scene.trades)} of {len(found)} lengths." if len(scene.trades) < len(found) else ""
     )
-    return [_statement(scene.trades[-1]), _lost(scene.trades), MARKS, TAKES, doubtful(scene.points), left_out]
+    return [_statement(scene.trades), _lost(scene.trades), MARKS, TAKES, doubtful(scene.points), left_out]
 
 
 def _lost(shown: Sequence[Trade]) -> str:
@@ -213,15 +215,17 @@ def _lost(shown: Sequence[Trade]) -> str:
     return f"Exact {shown[0].exact} was not measured at {', '.join(reasons)}." if reasons else ""
 
 
-def _statement(trade: Trade) -> str:
-    """What the fastest implementation's middle order on the front buys."""
+def _statement(shown: Sequence[Trade]) -> str:
+    """What the order nearest to the default buys, at the longest length at which the exact attention was measured."""
+    compared = [(trade, trade.base) for trade in shown if trade.base]
+    if not compared:
+        return ""
+    trade, base = compared[-1]
     free = [point for point in trade.front(("latency",)) if point.error]
-    base = trade.base
     if not free or base is None:
         return ""
-    point = min(free, key=lambda point: (abs((point.row.order or 6) - 6), point.row.latency_ms_p50))
-    words = trade.gain(point)
-    return f"At L = {format_length(trade.length)} {words} of {base.label}."
+    point = min(free, key=lambda point: abs((point.row.order or DEFAULT_ORDER) - DEFAULT_ORDER))
+    return f"At L = {format_length(trade.length)} {trade.gain(point)} of {base.label}."
 
 
 def _draw_panel(sheet: Sheet, axes: Axes, scene: _Scene, trade: Trade, cost: Cost, width: float) -> None:
@@ -232,8 +236,13 @@ def _draw_panel(sheet: Sheet, axes: Axes, scene: _Scene, trade: Trade, cost: Cos
     axes.set_ylim(*y)
     log_ticks(axes, "x", cost.ticks(*x), cost.tick, max(2, int(width / TICK_ROOM)))
     floor = at_share(STRIP, y)
-    errors = latency_ticks(floor, y[1])
-    set_ticks(axes, "y", [scene.strip, *errors], ["exact", *(f"{100 * error:.3g} %" for error in errors)])
+    errors = [tick for tick in latency_ticks(floor, y[1]) if tick > floor * CLEAR]
+    set_ticks(
+        axes,
+        "y",
+        [scene.strip, *errors],
+        ["exact", *(f"{significant(100 * error, 1)} %" for error in errors)],
+    )
     axes.axhspan(y[0], floor, color=sheet.look.grid, alpha=0.6, linewidth=0, zorder=0.5)
     softmax = scene.softmax_cost(trade, cost)
     if softmax:
@@ -308,7 +317,7 @@ def _tag(sheet: Sheet, axes: Axes, scene: _Scene, trade: Trade, cost: Cost, widt
         line = share(softmax, scene.x[cost.name]) * panel[0]
         taken.append(Box(line - 1, 0, line + 1, panel[1]))
     scale = sheet.look.scale
-    for spot, tag, side in zip(spots, tags, place_tags(tags, panel, TAG_SIZE, taken), strict=True):
+    for spot, tag, side in zip(spots, tags, place_tags(tags, panel, TAG_SIZE, taken, BESIDE), strict=True):
         if side:
             axes.annotate(
                 tag.text, (spot.x, spot.y), xytext=(side.dx * scale, side.dy * scale), zorder=4,

@@ -5,6 +5,7 @@ Williams, Waterman & Patterson (2009), "Roofline: an insightful visual performan
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from elattn_bench.figures.sheet import (
     sizes_of,
 )
 from elattn_bench.figures.style import Line, Style, assign_styles, latency_ticks
-from elattn_bench.figures.tags import Box, Side, Tag, around, place_tags
+from elattn_bench.figures.tags import Box, Side, Tag, along, place_tags
 from elattn_bench.results import Row
 from elattn_bench.roofline import Ceilings, format_rate
 from elattn_bench.rundir import Run
@@ -50,7 +51,7 @@ HOW = (
     "Work and bytes by formula, the least that a call needs: an implementation that moves more stands lower, not "
     "further left. Marks: each line's longest length; paths lead there from shorter ones. The flat roof is that of "
     "matrix products; element-wise work (an exponential counts one) multiplies none, and its honest roof is bandwidth. "
-    "Between the slopes the data came out of the cache, in part."
+    "What stands above the memory's slope found its data in the cache."
 )
 
 
@@ -156,7 +157,8 @@ class _Plan:
         size = (width * 72, height * 72)
         empty = cls(x, y, size, ())
         tags = [Tag(label, *empty.spot(line[-1])) for label, line in lines.items()]
-        taken = [around(*empty.spot(row), reach=1.5) for row in rows]
+        spots = [[empty.spot(row) for row in line] for line in lines.values()]
+        taken = [box for line in spots for pair in itertools.pairwise(line) for box in along(*pair)]
         taken += [box for roof in found for box in empty.covered(roof, found)]
         return cls(x, y, size, place_tags(tags, size, NAME_SIZE, taken))
 
@@ -187,16 +189,14 @@ class _Plan:
         low, high = self.starts(roof, found)
         if high <= low:
             return []
-        steps = [low * (high / low) ** (step / 60) for step in range(61)]
-        boxes = [around(*self.point(step, roof.at(step)), reach=2.0) for step in steps]
+        boxes = along(self.point(low, roof.at(low)), self.point(high, roof.at(high)), reach=2.0)
         letters_wide = len(roof.name) * ROOF_SIZE * 0.6
         x, y = self.name_spot(roof, found)
         if roof.level:
             return [*boxes, Box(x - letters_wide, y, x, y + 12)]
-        rise = self.rise(roof)
-        along = [letters_wide * part / 12 for part in range(13)]
-        norm = (1 + rise**2) ** 0.5
-        return boxes + [around(x + step / norm, y + 4 + step * rise / norm, reach=5) for step in along]
+        norm = math.hypot(1, self.rise(roof))
+        end = (x + letters_wide / norm, y + 4 + letters_wide * self.rise(roof) / norm)
+        return boxes + along((x, y + 4), end, reach=5)
 
     def rise(self, roof: Roof) -> float:
         """The slope's rise over its run, on the sheet."""

@@ -153,7 +153,8 @@ def _draw_cell(
         )  # fmt: skip
     axes.plot(
         [column], [row + 0.22], marker=style.marker, markersize=4.5 * scale, zorder=3,
-        color=letters(style.color, sheet.look), markeredgecolor=sheet.look.ground, markeredgewidth=0.5 * scale, linestyle="none", label="_cell",
+        color=letters(style.color, sheet.look), markeredgecolor=sheet.look.ground,
+        markeredgewidth=0.5 * scale, linestyle="none", label="_cell",
     )  # fmt: skip
     axes.text(
         column, row - 0.2, _words(cell), ha="center", va="center", fontsize=size * scale, zorder=4,

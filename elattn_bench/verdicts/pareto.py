@@ -159,7 +159,7 @@ def doubtful(points: Iterable[Point]) -> str:
     """Which lines leave the band, in one sentence; nothing where none does."""
     found = sorted({(point.row.attention, point.row.order or 0) for point in points if point.is_doubtful})
     groups = [
-        f"{attention} t = {', '.join(str(order) for _, order in group)}"
+        f"{attention} t={', '.join(str(order) for _, order in group)}"
         for attention, group in groupby(found, key=lambda item: item[0])
     ]
     return f"Off by over 1 % at over 1 % of the arguments: {'; '.join(groups)}." if groups else ""
