@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from attention_impls import registry
 from elattn_bench.analysis import Facet, select
+from elattn_bench.figures.families import is_crowded
 from elattn_bench.figures.grid import file_part
 from elattn_bench.figures.legend import spread_out
 from elattn_bench.figures.look import Look
@@ -50,6 +52,7 @@ NAME_ROOM = 20.0  # points: a name's two lines
 NAME_OFFSET = 8.0  # points between the panel and the names
 WIDEST_NAMES = 0.4  # of the sheet: wider ones go to the legend
 LANE = 11.0  # points: one crossing, below the curves
+BAR_NAME = 0.42  # of a narrow panel's width: the name of a crossing's bar
 MARGIN = 1.15  # free at the ends of the horizontal axis
 STEPS = 80  # points of a curve
 TICK_ROOM = 0.27  # inches that the label of a length needs
@@ -71,13 +74,38 @@ class Fits:
         lengths += [row.seq_len for row in self.left_out]
         return min(lengths) / MARGIN, max(lengths) * MARGIN
 
-    def y(self, height: float) -> tuple[float, float]:
-        """The extent of the vertical axis in a panel so high, in points: with a lane for every crossing."""
+    @property
+    def data(self) -> tuple[float, float]:
+        """The extent of what was measured and fitted."""
         values = [value for line in self.lines for value in _heights(line)]
         values += [row.latency_ms_p50 for row in self.left_out if row.latency_ms_p50]
-        low, high = min(values) / 1.3, max(values) * 1.3
-        lanes = min(0.5, LANE * len(self.crossings) / height)
+        return min(values) / 1.3, max(values) * 1.3
+
+    def y(self, height: float) -> tuple[float, float]:
+        """The extent of the vertical axis in a panel so high, in inches: with a lane below for every crossing."""
+        low, high = self.data
+        lanes = _lanes(self) / height
         return low * (low / high) ** (lanes / (1 - lanes)), high
+
+    def of_family(self, family: str) -> Fits:
+        """Of many lines those of a family, and the reference."""
+        lines = [line for line in self.lines if _is_in(line.label, line.rows, family)]
+        labels = {line.label for line in lines}
+        return replace(
+            self,
+            lines=lines,
+            crossings=[crossing for crossing in self.crossings if crossing.label in labels],
+            left_out=[row for row in self.left_out if row.label in labels],
+        )
+
+
+def _is_in(label: str, rows: Sequence[Row], family: str) -> bool:
+    return label == DEFAULT_REFERENCE or registry.family(rows[0].attention) == family
+
+
+def _lanes(fits: Fits) -> float:
+    """Inches below the curves that the crossings take."""
+    return LANE * len(fits.crossings) / 72
 
 
 def _heights(line: Scaling) -> list[float]:
@@ -97,9 +125,21 @@ def draw_fits(run: Run, look: Look) -> Iterator[tuple[str, Figure]]:
         lines = [line for line in scalings(part, "latency", samples) if len(line.rows) > 1]
         if lines:
             fitted = {row.case_id for line in lines for row in line.rows}
-            left_out = [row for row in few if row.case_id not in fitted]
+            labels = {line.label for line in lines}
+            left_out = [row for row in few if row.label in labels and row.case_id not in fitted]
             fits = Fits(facet, lines, _crossings(part, samples), left_out)
-            yield f"fits-{file_part(facet.setting)}", draw_figure(run, look, fits, styles)
+            for suffix, page in _pages(fits, is_crowded(few)).items():
+                yield f"fits-{file_part(facet.setting)}{suffix}", draw_figure(run, look, page, styles)
+
+
+def _pages(fits: Fits, crowded: bool) -> dict[str, Fits]:
+    """One page; of more attentions than colours one for every family, by the suffix of its file's name."""
+    if not crowded:
+        return {"": fits}
+    families = dict.fromkeys(
+        registry.family(line.rows[0].attention) for line in fits.lines if line.label != DEFAULT_REFERENCE
+    )
+    return {f"-{family.lower().replace(' ', '-')}": fits.of_family(family) for family in families}
 
 
 def _crossings(run: Run, samples: Mapping[str, Sequence[Visit]]) -> list[Crossover]:
@@ -114,6 +154,7 @@ def draw_figure(run: Run, look: Look, fits: Fits, styles: Mapping[str, Style]) -
     shown = replace(fits, crossings=at)
     names = _names_width(fits.lines)
     height = PANEL_HEIGHT if sheet_width(look) - LEFT > PANEL_HEIGHT else NARROW_HEIGHT
+    height += _lanes(shown)
     named = names <= WIDEST_NAMES * sheet_width(look) and len(fits.lines) * NAME_ROOM <= height * 72
     title = "Latency against sequence length, and the curve fitted to it"
     remarks = describe(run, fits.facet.setting, sizes_of(fits.facet), _sentences(fits, at), look)
@@ -123,7 +164,7 @@ def draw_figure(run: Run, look: Look, fits: Fits, styles: Mapping[str, Style]) -
     sheet = Sheet.of(look, top + height + TICKS + below)
     width = sheet.width - LEFT - (names if named else RIGHT)
     axes = sheet.axes(LEFT, top, width, height)
-    limits = shown.y(height * 72)
+    limits = shown.y(height)
     _set_axes(sheet, axes, shown, limits, width)
     for line in fits.lines:
         _draw_line(sheet, axes, line, styles[line.label])
@@ -178,7 +219,9 @@ def _set_axes(sheet: Sheet, axes: Axes, fits: Fits, limits: tuple[float, float],
     axes.set_ylim(*limits)
     lengths = length_ticks((row.seq_len for line in fits.lines for row in line.rows), int(width / TICK_ROOM))
     log_ticks(axes, "x", lengths, lambda length: format_length(int(length)), len(lengths))
-    log_ticks(axes, "y", latency_ticks(*limits), latency_tick, 7)
+    log_ticks(axes, "y", latency_ticks(*fits.data), latency_tick, 7)
+    if fits.crossings:
+        axes.axhspan(limits[0], fits.data[0], color=sheet.look.grid, alpha=0.6, linewidth=0, zorder=0.5)
     sheet.label_x(axes, "sequence length L (tokens)")
 
 
@@ -243,12 +286,20 @@ def _draw_crossing(
             [found.value], [meeting], color=style.color, marker="x", markersize=6 * scale,
             markeredgewidth=1.2 * scale, linestyle="none", label="_crossing", zorder=4,
         )  # fmt: skip
-    right = share(found.value, fits.x) < 0.5
+    place, offset, side = _beside(low, high, fits.x)
     axes.annotate(
-        format_estimate(found), (high if right else low, height), xycoords=edge, zorder=4,
-        xytext=((6 if right else -6) * scale, 0), textcoords="offset points", va="center",
-        ha="left" if right else "right", fontsize=6.5 * scale, color=letters(style.color, sheet.look),
+        format_estimate(found), (place, height), xycoords=edge, xytext=(offset * scale, 0), zorder=5,
+        textcoords="offset points", va="center", ha=side, fontsize=6.5 * scale,
+        color=letters(style.color, sheet.look),
+        bbox={"facecolor": sheet.look.ground, "edgecolor": "none", "pad": 0.3 * scale},
     )  # fmt: skip
+
+
+def _beside(low: float, high: float, x: tuple[float, float]) -> tuple[float, float, str]:
+    """Where a bar's name stands: its place, the offset in points, and the alignment; on the bar if it takes all."""
+    if share(high, x) < 1 - BAR_NAME:
+        return high, 6, "left"
+    return (low, -6, "right") if share(low, x) > BAR_NAME else (at_share(0.5, x), 0, "center")
 
 
 def _name_lines(

@@ -52,11 +52,12 @@ if TYPE_CHECKING:
 
 MOST_LENGTHS = 3  # small multiples below each other
 PANEL_HEIGHT = 2.1  # inches
-LEFT, RIGHT = 0.62, 0.12  # inches: tick labels, and what the last of them needs at the right
+LEFT, RIGHT = 0.62, 0.22  # inches: tick labels, and what the last of them needs at the right
 TITLE, TICKS = 0.26, 0.44  # inches above and below a panel
 STRIP = 0.13  # of the panel's height: where the exact attention stands, for 0 is not on a logarithmic axis
 CLEAR = 2.0  # times the strip's upper edge that the lowest tick of an error is, or its label would touch the strip's
 TICK_ROOM = 0.52  # inches that the label of a tick needs
+LEAST_SPAN = 1000.0  # margins are a share of this span at least, so that one value alone gets ticks around it
 TAG_SIZE = 6.5  # points
 TAKES = (
     "Errors: relative RMS distance of the float64 oracle from the exact one's, at the gate's short length (64 or 129 "
@@ -161,7 +162,7 @@ def _softmax(run: Run, facet: Facet) -> dict[int, Row]:
 def _wide(values: Iterable[float], margin: float) -> tuple[float, float]:
     """Limits that leave a share free at both ends."""
     present = list(values)
-    room = max(max(present) / min(present), 10) ** margin
+    room = max(max(present) / min(present), LEAST_SPAN) ** margin
     return min(present) / room, max(present) * room
 
 

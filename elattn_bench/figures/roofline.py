@@ -152,7 +152,8 @@ class _Plan:
         rows = [row for line in lines.values() for row in line]
         places, heights = [intensity(row) for row in rows], [reached(row) for row in rows]
         x = (_leftmost(min(places), found), max(places) * 4)
-        highest = max([*heights, *(min(roof.at(x[1]) for roof in found),)])
+        levels = [roof.level for roof in found if roof.level]
+        highest = max([*heights, *levels] if levels else [*heights, *(roof.at(x[0]) for roof in found)])
         y = (min(heights) / 2, highest * 2)
         size = (width * 72, height * 72)
         empty = cls(x, y, size, ())

@@ -122,7 +122,7 @@ def _title_lines(title: str, look: Look) -> list[str]:
 
 def wrap(sentences: Iterable[str], look: Look) -> list[str]:
     """The sentences, as lines that fit into the sheet."""
-    text = " ".join(filter(None, sentences))
+    text = " ".join(filter(None, sentences)).replace(" %", "\u00a0%")  # no line begins with a unit
     return textwrap.wrap(text, int((sheet_width(look) - 2 * EDGE) / LETTER), break_on_hyphens=False)
 
 
