@@ -291,7 +291,7 @@ def _draw_crossing(
         format_estimate(found), (place, height), xycoords=edge, xytext=(offset * scale, 0), zorder=5,
         textcoords="offset points", va="center", ha=side, fontsize=6.5 * scale,
         color=letters(style.color, sheet.look),
-        bbox={"facecolor": sheet.look.ground, "edgecolor": "none", "pad": 0.3 * scale},
+        bbox={"facecolor": sheet.look.ground, "edgecolor": "none", "pad": 0.3 * scale} if side == "center" else None,
     )  # fmt: skip
 
 

@@ -46,7 +46,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "pareto": Kind(
         draw_pareto,
-        "an attention that approximates another, with its error; sweep with -i ea-series,element-wise",
+        "an approximation beside another order of it or the exact attention; sweep with -i ea-series,element-wise",
     ),
     "roofline": Kind(
         draw_roofline,

@@ -55,7 +55,7 @@ PANEL_HEIGHT = 2.1  # inches
 LEFT, RIGHT = 0.62, 0.22  # inches: tick labels, and what the last of them needs at the right
 TITLE, TICKS = 0.26, 0.44  # inches above and below a panel
 STRIP = 0.13  # of the panel's height: where the exact attention stands, for 0 is not on a logarithmic axis
-CLEAR = 2.0  # times the strip's upper edge that the lowest tick of an error is, or its label would touch the strip's
+CLEAR = 0.07  # of the panel's height, between the strip and the lowest label of an error
 TICK_ROOM = 0.52  # inches that the label of a tick needs
 LEAST_SPAN = 1000.0  # margins are a share of this span at least, so that one value alone gets ticks around it
 TAG_SIZE = 6.5  # points
@@ -92,7 +92,9 @@ def draw_pareto(run: Run, look: Look) -> Iterator[tuple[str, Figure]]:
     for exact, found in by_exact.items():
         rows = [point.row for trade in found for point in trade.approximations]
         for facet, _ in leading_facets(rows):
-            shown = [trade for trade in found if trade.facet == facet]
+            shown = [trade for trade in found if trade.facet == facet and len(trade.points) > 1]
+            if not shown:
+                continue
             yield f"pareto-{exact}-{file_part(facet.setting)}", _draw(run, look, facet, shown, styles)
 
 
@@ -237,7 +239,7 @@ def _draw_panel(sheet: Sheet, axes: Axes, scene: _Scene, trade: Trade, cost: Cos
     axes.set_ylim(*y)
     log_ticks(axes, "x", cost.ticks(*x), cost.tick, max(2, int(width / TICK_ROOM)))
     floor = at_share(STRIP, y)
-    errors = [tick for tick in latency_ticks(floor, y[1]) if tick > floor * CLEAR]
+    errors = [tick for tick in latency_ticks(floor, y[1]) if tick > at_share(STRIP + CLEAR, y)]
     set_ticks(
         axes,
         "y",
