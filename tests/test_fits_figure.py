@@ -14,9 +14,10 @@ from elattn_bench import figures
 from elattn_bench.cases import Case
 from elattn_bench.errors import UsageError
 from elattn_bench.figures import fits as figures_fits
+from elattn_bench.figures import style
 from elattn_bench.figures.fits import exponent_text
 from elattn_bench.figures.look import Look
-from elattn_bench.results import Outcome
+from elattn_bench.results import Measurement, Outcome
 from elattn_bench.rundir import Run
 from elattn_bench.verdicts.crossover import crossovers, format_estimate
 from elattn_bench.verdicts.scaling import scalings
@@ -78,7 +79,7 @@ def test_without_the_reference_there_are_curves_and_no_crossings(tmp_path: Path)
 def test_lines_that_never_or_always_win_are_named(tmp_path: Path) -> None:
     def law(case: Case) -> Outcome:
         base = made_up.quadratic(case)
-        assert not isinstance(base, made_up.Skipped)
+        assert isinstance(base, Measurement)
         factor = {"softmax/sdpa": 1.0, "linear/eager": 0.1, "efficient/eager": 10.0}[case.impl]
         return made_up.measured(base.latency_ms[5] * factor)
 
@@ -103,9 +104,9 @@ def test_texts_neither_overlap_nor_leave_the_figure(run: Run, crossing: Run, loo
             assert (overlaps(figure), overflows(figure)) == ([], [])
 
 
-def test_one_length_is_not_enough(tmp_path: Path) -> None:
-    run = made_up.write_run(tmp_path / "run", made_up.cases(["linear/eager"], [512]))
-    with pytest.raises(UsageError, match="measured at two lengths"):
+def test_lengths_too_few_for_a_curve_are_no_figure(tmp_path: Path) -> None:
+    run = made_up.write_run(tmp_path / "run", made_up.cases(["linear/eager"], [512, 1024]))
+    with pytest.raises(UsageError, match="measured at five lengths"):
         figures.plot(run, ["fits"], out_dir=tmp_path)
 
 
@@ -113,6 +114,6 @@ def test_one_length_is_not_enough(tmp_path: Path) -> None:
 def test_figures_of_the_same_run_are_the_same_bytes(wide_run: Run, tmp_path: Path, kind: str) -> None:
     for name in ("one", "two"):
         for stem, figure in figures.draw(wide_run, kind):
-            figures.kinds.style.save(figure, tmp_path / name / f"{stem}.svg")
+            style.save(figure, tmp_path / name / f"{stem}.svg")
     one, two = (sorted((tmp_path / name).glob("*.svg")) for name in ("one", "two"))
     assert [path.read_bytes() for path in one] == [path.read_bytes() for path in two]

@@ -115,7 +115,7 @@ def _heights(line: Scaling) -> list[float]:
 
 
 def draw_fits(run: Run, look: Look) -> Iterator[tuple[str, Figure]]:
-    """A figure per setting, of the facet with most rows, where a line was measured at two lengths."""
+    """A figure per setting, of the facet with most rows, where a curve could be fitted to a line at least."""
     measured = [row for row in run.rows if row.ok and row.latency_ms_p50]
     styles = assign_styles(map(Line.of, run.rows))
     samples = run.samples()
@@ -123,7 +123,7 @@ def draw_fits(run: Run, look: Look) -> Iterator[tuple[str, Figure]]:
         few = rows if len({row.label for row in rows}) <= MOST_LINES else one_order(rows)
         part = replace(run, rows=few)
         lines = [line for line in scalings(part, "latency", samples) if len(line.rows) > 1]
-        if lines:
+        if any(line.exponent for line in lines):
             fitted = {row.case_id for line in lines for row in line.rows}
             labels = {line.label for line in lines}
             left_out = [row for row in few if row.label in labels and row.case_id not in fitted]
