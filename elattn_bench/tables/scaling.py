@@ -82,7 +82,7 @@ def _predicted_cell(verdict: Verdict) -> str:
 
 
 def dependence_tables(verdicts: Sequence[Verdict]) -> list[Table]:
-    """Per setting with several sizes, where each line overtakes at each of them: how it depends on batch, heads, dim."""
+    """Per setting with several sizes, where each line overtakes at each: how it depends on batch, heads and dim."""
     settings: defaultdict[Setting, dict[tuple[str, Facet], Crossover]] = defaultdict(dict)
     for verdict in verdicts:
         if crossing := verdict.crossover.get("latency"):

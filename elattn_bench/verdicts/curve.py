@@ -18,6 +18,7 @@ SHARES = np.concatenate(
 )  # constant over growing part at the shortest length
 STEPS = 30  # of Gauss and Newton; ten do unless the constant is nearly all
 DAMPING = 1e-9  # of the diagonal: columns that hardly differ stay solvable
+GAIN = 1e-6  # of the squares: a step that gains less changes no digit that is shown
 LARGEST_SHARE = 1e6
 
 
@@ -57,27 +58,27 @@ class Curves:
         return np.asarray(np.exp(self.level) / self.shortest**self.exponent)
 
 
-def fit(lengths: Array, logs: Array, weights: Array) -> Curves:
-    """The curves of least weighted squares of the logarithms.
-
-    Searched on a grid, then by Gauss and Newton's method; constants are never negative.
+def fit(lengths: Array, logs: Array, weights: Array, start: Curves | None = None) -> Curves:
+    """The curves of least weighted squares of the logarithms; constants are never negative.
 
     Args:
         lengths: [n], ascending, at least four.
         logs: logarithms of the medians, [lines, n].
         weights: [lines, n].
+        start: where Gauss and Newton's method begins; None: at the best of a grid.
     """
     x = np.log(lengths / lengths[0])
-    exponent, share = _best_of_grid(x, logs, weights)
+    exponent, share = (start.exponent, start.share) if start else _best_of_grid(x, logs, weights)
     level = _level(x, exponent, share, logs, weights)
     for _ in range(STEPS):
         residuals = logs - _model(x, level, exponent, share)
         step = _step(x, exponent, share, residuals, weights)
         tried = _moved(level, exponent, share, step)
-        better = _loss(logs - _model(x, *tried), weights) < _loss(residuals, weights)
+        to_beat = _loss(residuals, weights) * (1 - GAIN)
+        better = _loss(logs - _model(x, *tried), weights) < to_beat
         # Where a whole step overshoots, a short one in the same direction does not.
         short = _moved(level, exponent, share, step * 0.2)
-        fine = ~better & (_loss(logs - _model(x, *short), weights) < _loss(residuals, weights))
+        fine = ~better & (_loss(logs - _model(x, *short), weights) < to_beat)
         if not (better | fine).any():
             break
         level, exponent, share = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,7 @@ class Medians:
     lengths: [n], ascending. logs: logarithms of the medians, [lines, n].
     errors: standard deviations of these, as samples show them, [lines, n]; drawn: draws of it, [lines, replicates, n].
     floor: standard deviation between cases of one law beyond what their samples show.
+    luck: uniform random numbers, [lines, replicates, n].
     """
 
     lengths: Array
@@ -30,6 +32,7 @@ class Medians:
     errors: Array
     drawn: Array
     floor: float
+    luck: Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +40,14 @@ class Fitted:
     """Curves of some lines.
 
     lengths: [n]. curves: the best of each, [lines]. replicates: what they might as well have been, [lines, replicates].
+    exponents: with their 95 % intervals.
     misfit: root mean square distance of the medians from the curve, in logarithms, [lines].
     """
 
     lengths: Array
     curves: Curves
     replicates: Curves
+    exponents: Sequence[Estimate]
     misfit: Array
 
     def level(self, line: int) -> Curves:
@@ -51,10 +56,6 @@ class Fitted:
         middle = float(curve.log_at(self.lengths).mean())
         nothing = np.zeros(1)
         return Curves(np.array([middle]), nothing, nothing, self.curves.shortest)
-
-    def exponent(self, line: int) -> Estimate:
-        """The exponent of a line, with its 95 % interval."""
-        return _estimate(self.curves.exponent[line], self.replicates.exponent[line])
 
 
 def fit(medians: Medians) -> Fitted:
@@ -67,13 +68,14 @@ def fit(medians: Medians) -> Fitted:
     equal = curve.fit(medians.lengths, medians.logs, np.ones_like(medians.logs))
     between, _ = _between(medians, equal)
     weights = 1 / (medians.errors**2 + between[:, None] ** 2)
-    curves = curve.fit(medians.lengths, medians.logs, weights)
+    curves = curve.fit(medians.lengths, medians.logs, weights, start=equal)
     between, freedom = _between(medians, curves)
     residuals = medians.logs - curves.log_at(medians.lengths)
-    widened = between * _student(freedom) / NORMAL_TAIL
-    replicated = medians.drawn + widened[:, None, None] * _resampled(residuals, medians.drawn.shape[1])
+    widened = _widened(between, medians, freedom)
+    replicated = medians.drawn + widened[:, None, None] * _resampled(residuals, medians)
     refitted = curve.refit(curves, medians.lengths, replicated, weights)
-    return Fitted(medians.lengths, curves, refitted, np.sqrt((residuals**2).mean(axis=1)))
+    exponents = _estimates(curves.exponent, refitted.exponent)
+    return Fitted(medians.lengths, curves, refitted, exponents, np.sqrt((residuals**2).mean(axis=1)))
 
 
 def slope(medians: Medians, first: int = 0) -> list[Estimate]:
@@ -91,13 +93,16 @@ def slope(medians: Medians, first: int = 0) -> list[Estimate]:
         left = len(x) - 2
         seen = np.sqrt((residuals**2).sum(axis=1) / left) * _student(np.array(float(left))) / NORMAL_TAIL
         between = np.maximum(between, seen)
-    noise = drawn + between[:, None, None] * _normal(drawn.shape)
-    return [_estimate(value, value + each) for value, each in zip(slopes, noise @ contrast, strict=True)]
+    replicated = drawn + between[:, None, None] * _normal(medians.luck[..., first:])
+    return _estimates(slopes, slopes[:, None] + replicated @ contrast)
 
 
-def _estimate(value: float, replicates: Array) -> Estimate:
-    low, high = np.quantile(replicates, TAILS)
-    return Estimate(float(value), min(float(low), float(value)), max(float(high), float(value)))
+def _estimates(values: Array, replicates: Array) -> list[Estimate]:
+    lows, highs = np.quantile(replicates, TAILS, axis=1)
+    return [
+        Estimate(float(value), min(float(low), float(value)), max(float(high), float(value)))
+        for value, low, high in zip(values, lows, highs, strict=True)
+    ]
 
 
 def _between(medians: Medians, curves: Curves) -> tuple[Array, Array]:
@@ -111,22 +116,29 @@ def _between(medians: Medians, curves: Curves) -> tuple[Array, Array]:
     return np.sqrt(between), np.minimum(freedom, 1e6)
 
 
+def _widened(between: Array, medians: Medians, freedom: Array) -> Array:
+    """The deviation between cases that makes the whole, with what samples show, as wide as Student's t asks for."""
+    within = (medians.errors**2).mean(axis=1)
+    whole = (between**2 + within) * (_student(freedom) / NORMAL_TAIL) ** 2
+    return np.asarray(np.sqrt(whole - within))
+
+
 def _student(freedom: Array) -> Array:
     from scipy.stats import t
 
     return np.asarray(t.ppf(TAILS[1], freedom))
 
 
-def _resampled(residuals: Array, count: int) -> Array:
-    """Residuals of each line at other lengths, signs drawn, of variance one: [lines, count, n]."""
-    generator = np.random.default_rng(1)
-    lines, lengths = residuals.shape
+def _resampled(residuals: Array, medians: Medians) -> Array:
+    """Residuals of each line at other lengths, signs drawn, of variance one: [lines, replicates, n]."""
     scale = np.sqrt((residuals**2).mean(axis=1, keepdims=True))
-    ones = np.where(scale > 0, residuals / np.where(scale > 0, scale, 1), 1.0)
-    chosen = generator.integers(0, lengths, size=(lines, count, lengths))
-    signs = generator.choice((-1.0, 1.0), size=chosen.shape)
-    return np.asarray(np.take_along_axis(ones[:, None, :], chosen, axis=2) * signs)
+    ones = np.divide(residuals, scale, out=np.ones_like(residuals), where=scale > 0)
+    faces = np.concatenate([ones, -ones], axis=1)
+    chosen = (medians.luck * faces.shape[1]).astype(np.intp)
+    return np.asarray(np.take_along_axis(faces[:, None, :], chosen, axis=2))
 
 
-def _normal(shape: tuple[int, ...]) -> Array:
-    return np.random.default_rng(2).standard_normal(shape)
+def _normal(luck: Array) -> Array:
+    from scipy.special import ndtri
+
+    return np.asarray(ndtri(np.clip(luck, 1e-12, 1 - 1e-12)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,48 +39,28 @@ def log_error(row: Row, metric: str) -> float:
     return math.log(high / low) / NORMAL_WIDTH
 
 
-def draw(rows: Sequence[Row], metric: str, samples: Samples, name: str) -> Array:
+def draw(rows: Sequence[Row], metric: str, samples: Samples, generator: np.random.Generator) -> Array:
     """Draws of the logarithm of each row's value, less that logarithm: [replicates, rows].
 
     Where a row has raw samples of one visit, from the bootstrap distribution of their median; else from the
     normal distribution that the row's interval, itself such a bootstrap, describes.
-
-    Args:
-        name: as ``draw_between`` takes it.
     """
-    generator = generator_of(name)
-    normal = generator.standard_normal((REPLICATES, len(rows)))
-    drawn = normal * np.array([log_error(row, metric) for row in rows])
-    if metric == "latency":
-        for index, row in enumerate(rows):
-            visits = samples.get(row.case_id, ())
-            if len(visits) == 1 and len(visits[0].latency_ms) >= FEWEST_SAMPLES:
-                drawn[:, index] = _bootstrap_of_median(visits[0].latency_ms, generator)
-    return np.asarray(drawn)
-
-
-def _bootstrap_of_median(samples: Sequence[float], generator: np.random.Generator) -> Array:
-    """Draws of log median less its own: the bootstrap's distribution in closed form (Maritz & Jarrett 1978).
-
-    The middle of n resampled values is the sample quantile at a place that is beta distributed.
-    """
-    ordered = np.sort(np.log(np.asarray(samples, dtype=np.float64)))
-    middle = (len(ordered) + 1) / 2
-    places = generator.beta(middle, middle, REPLICATES) * (len(ordered) - 1)
-    below = places.astype(np.intp)
-    drawn = ordered[below] + (places - below) * (
-        ordered[np.minimum(below + 1, len(ordered) - 1)] - ordered[below]
-    )
-    return np.asarray(drawn - np.median(ordered))
+    drawn = np.zeros((REPLICATES, len(rows)))
+    if metric != "latency":
+        return drawn
+    for index, row in enumerate(rows):
+        visits = samples.get(row.case_id, ())
+        if len(visits) == 1 and len(visits[0].latency_ms) >= FEWEST_SAMPLES:
+            drawn[:, index] = _bootstrap_of_median(visits[0].latency_ms)
+        else:
+            drawn[:, index] = log_error(row, metric) * _normal_quantiles()
+    return np.asarray(generator.permuted(drawn, axis=0))
 
 
 def draw_between(rows: Sequence[Row], metric: str, name: str) -> Array:
     """Draws of each row's logarithm less itself as another sweep might give it: [replicates, rows].
 
     What the row's interval says, and what cases of one machine differ by beyond their samples.
-
-    Args:
-        name: of the line; lines of different names get different draws.
     """
     spread = np.hypot([log_error(row, metric) for row in rows], FLOOR[metric])
     return np.asarray(generator_of(name).standard_normal((REPLICATES, len(rows))) * spread)
@@ -88,3 +69,34 @@ def draw_between(rows: Sequence[Row], metric: str, name: str) -> Array:
 def generator_of(name: str) -> np.random.Generator:
     """A generator that depends on the name alone: a line gets the same interval whatever else a run holds."""
     return np.random.default_rng(zlib.crc32(name.encode()))
+
+
+def _bootstrap_of_median(samples: Sequence[float]) -> Array:
+    """Quantiles of log median less its own, evenly spread: the bootstrap in closed form (Maritz & Jarrett 1978).
+
+    The middle of n resampled values is the sample quantile at a place that is beta distributed.
+    """
+    ordered = np.log(sorted(samples))
+    places = _middle_places(len(ordered))
+    quantiles = np.interp(places, np.arange(len(ordered)), ordered)
+    return np.asarray(quantiles - (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2)
+
+
+@lru_cache
+def _middle_places(count: int) -> Array:
+    """Where among so many ordered values the middle of as many resampled ones lies: quantiles, evenly spread."""
+    from scipy.stats import beta
+
+    middle = (count + 1) / 2
+    return np.asarray(beta.ppf(_even(), middle, middle) * (count - 1))
+
+
+@lru_cache
+def _normal_quantiles() -> Array:
+    from scipy.special import ndtri
+
+    return np.asarray(ndtri(_even()))
+
+
+def _even() -> Array:
+    return (np.arange(REPLICATES) + 0.5) / REPLICATES

@@ -214,14 +214,18 @@ def _judge_together(lines: Sequence[Line], metric: str, samples: noise.Samples) 
 
 
 def _medians(lines: Sequence[Line], metric: str, samples: noise.Samples) -> Medians:
+    generators = [noise.generator_of(f"{facet.text} {label} {metric}") for facet, label, _ in lines]
+    rows_of = [rows for _, _, rows in lines]
+    size = (noise.REPLICATES, len(rows_of[0]))
     return Medians(
-        np.array([row.seq_len for row in lines[0][2]], dtype=np.float64),
-        np.log([[noise.value_of(row, metric) or np.nan for row in rows] for _, _, rows in lines]),
-        np.array([[noise.log_error(row, metric) for row in rows] for _, _, rows in lines]),
+        np.array([row.seq_len for row in rows_of[0]], dtype=np.float64),
+        np.log([[noise.value_of(row, metric) or np.nan for row in rows] for rows in rows_of]),
+        np.array([[noise.log_error(row, metric) for row in rows] for rows in rows_of]),
         np.stack(
-            [noise.draw(rows, metric, samples, f"{facet.text} {label}") for facet, label, rows in lines]
+            [noise.draw(rows, metric, samples, each) for rows, each in zip(rows_of, generators, strict=True)]
         ),
         noise.FLOOR[metric],
+        np.stack([generator.random(size) for generator in generators]),
     )
 
 
@@ -231,7 +235,7 @@ def _judge_one(
     facet, label, rows = line
     flat = max(abs(whole.low), abs(whole.high)) <= FLAT
     # Of what does not grow, the exponent of the growing part is noise.
-    exponent = whole if flat else fitted.exponent(index)
+    exponent = whole if flat else fitted.exponents[index]
     curve = fitted.level(index) if flat else fitted.curves.of(index)
     verdict = shape_of(exponent)
     law = theory.growth(rows[-1], metric)
