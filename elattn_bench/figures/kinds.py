@@ -40,7 +40,10 @@ KINDS: Mapping[str, Kind] = {
     "decode": Kind(draw_decode, "cases measured in mode decode; sweep with --mode decode"),
     "order": Kind(partial(draw_grids, ORDER), "an attention measured in two orders; sweep with --order 2,6"),
     "dim": Kind(partial(draw_grids, DIM), "an attention measured in two dims; sweep with --dim 64,256"),
-    "fits": Kind(draw_fits, "an implementation measured at five lengths, to fit a curve; sweep with --seq-len 256:16k:x2"),
+    "fits": Kind(
+        draw_fits,
+        "an implementation measured at five lengths, to fit a curve; sweep with --seq-len 256:16k:x2",
+    ),
     "winners": Kind(
         draw_winners, "two lengths and two dims in one setting; sweep with --seq-len 1k,4k --dim 64,256"
     ),
