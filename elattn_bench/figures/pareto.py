@@ -55,9 +55,9 @@ PANEL_HEIGHT = 2.1  # inches
 LEFT, RIGHT = 0.62, 0.22  # inches: tick labels, and what the last of them needs at the right
 TITLE, TICKS = 0.26, 0.44  # inches above and below a panel
 STRIP = 0.13  # of the panel's height: where the exact attention stands, for 0 is not on a logarithmic axis
-CLEAR = 0.07  # of the panel's height, between the strip and the lowest label of an error
+CLEAR = 0.05  # of the panel's height, between the strip and the lowest label of an error
 TICK_ROOM = 0.52  # inches that the label of a tick needs
-LEAST_SPAN = 1000.0  # margins are a share of this span at least, so that one value alone gets ticks around it
+LEAST_SPAN = 200.0  # margins are a share of this span at least, so that one value alone gets ticks around it
 TAG_SIZE = 6.5  # points
 TAKES = (
     "Errors: relative RMS distance of the float64 oracle from the exact one's, at the gate's short length (64 or 129 "

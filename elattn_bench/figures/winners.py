@@ -88,7 +88,7 @@ def _sentences(maps: Sequence[WinnerMap]) -> list[str]:
         f"Numbers: the cost of {reference} over the winner's, or what became of it."
         if any(cell.reference for cell in cells)
         else "",
-        "Hatched, with ~: not clear, the second best is as good within its interval."
+        "Hatched, with ~: not clear, the second best is as good within its interval, or one of the two was disturbed."
         if any(not cell.clear for cell in cells)
         else "",
         "In brackets: nothing else was measured there." if any(not cell.rivals for cell in cells) else "",

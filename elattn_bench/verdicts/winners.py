@@ -26,7 +26,8 @@ DEFAULT_ORDER = 6  # the order that the papers recommend, and our default
 class Winner:
     """The cheapest of all that were measured at one length and dimension.
 
-    rivals: how many others were measured; clear: whether it beats every one of them beyond doubt.
+    rivals: how many others were measured; clear: whether it beats every one of them beyond doubt; of latencies,
+        both the winner's and the second best must be ``stable``.
     gain: how often its cost goes into the reference's; None where the reference has none.
     reference: what became of the reference: ``ok``, ``oom``, ``timeout``; empty where it was not tried.
     """
@@ -121,7 +122,8 @@ def _winner(rows: Sequence[Row], metric: str, reference: str) -> Winner | None:
     best, *others = measured
     base = next((row for row in rows if row.label == reference), None)
     gain = quotient(cost(base, metric), cost(best, metric)) if base else None
-    clear = all(_is_cheaper(best, other, metric) for other in others)
+    steady = metric == "memory" or all(row.stability == "stable" for row in measured[:2])
+    clear = steady and all(_is_cheaper(best, other, metric) for other in others)
     return Winner(best, len(others), clear, gain, short_status(base.status) if base else "")
 
 
