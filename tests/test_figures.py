@@ -354,7 +354,7 @@ class TestFiles:
             figures.plot(run, ["scaling"], out_dir=tmp_path / "file" / "plots")
 
     def test_importing_loads_neither_torch_nor_what_only_drawing_needs(self) -> None:
-        modules = "analysis, figures, tables.changes, tables.comparison, tables.listings, tables.render"
+        modules = "analysis, figures, verdicts.pareto, tables.changes, tables.comparison, tables.render"
         imports = "; ".join(f"import elattn_bench.{name}" for name in modules.split(", "))
         heavy = "[name for name in ('torch', 'matplotlib', 'rich', 'tabulate') if name in sys.modules]"
         code = f"import sys; {imports}; print({heavy})"

@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING
 from elattn_bench.errors import UsageError
 from elattn_bench.figures import files, style
 from elattn_bench.figures.files import FORMATS as FORMATS
+from elattn_bench.figures.fits import draw_fits
 from elattn_bench.figures.grid import DIM, LATENCY_GRID, MEMORY_GRID, ORDER, draw_grids
 from elattn_bench.figures.header import caption
 from elattn_bench.figures.look import README, Look
+from elattn_bench.figures.pareto import draw_pareto
+from elattn_bench.figures.roofline import draw_roofline
 from elattn_bench.figures.scaling import draw_decode, draw_scaling
+from elattn_bench.figures.winners import draw_winners
 from elattn_bench.names import check_names
 from elattn_bench.rundir import PLOTS, Run
 
@@ -37,6 +41,21 @@ KINDS: Mapping[str, Kind] = {
     "decode": Kind(draw_decode, "cases measured in mode decode; sweep with --mode decode"),
     "order": Kind(partial(draw_grids, ORDER), "an attention measured in two orders; sweep with --order 2,6"),
     "dim": Kind(partial(draw_grids, DIM), "an attention measured in two dims; sweep with --dim 64,256"),
+    "fits": Kind(
+        draw_fits,
+        "an implementation measured at five lengths, to fit a curve; sweep with --seq-len 256:16k:x2",
+    ),
+    "winners": Kind(
+        draw_winners, "two lengths and two dims in one setting; sweep with --seq-len 1k,4k --dim 64,256"
+    ),
+    "pareto": Kind(
+        draw_pareto,
+        "an approximation beside another order of it or the exact attention; sweep with -i ea-series,element-wise",
+    ),
+    "roofline": Kind(
+        draw_roofline,
+        "the device's ceilings, which runs of schema 1 lack, and a measured case whose work is known by formula",
+    ),
 }
 
 
