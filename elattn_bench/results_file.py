@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from elattn_bench.errors import RunDirError
-from elattn_bench.results import COLUMNS, LATER_COLUMNS, SCHEMA_VERSION, Row
+from elattn_bench.results import COLUMNS, LATER_COLUMNS, SCHEMA_VERSION, Row, rows_of
 
 
 def line_of(row: Row) -> str:
@@ -36,10 +37,21 @@ def read_rows(path: Path) -> tuple[list[Row], list[str]]:
     if not text.endswith("\n"):
         text = text[: text.rfind("\n") + 1]
         warnings.append(f"{path}: the last line is cut short and was left out; --resume measures it again")
-    reader = csv.DictReader(io.StringIO(text, newline=""))
+    reader = csv.reader(io.StringIO(text, newline=""))
+    header = next(reader, [])
     _check_schema(path, text)
-    _check_header(path, reader.fieldnames)
-    return [_parse_record(path, reader.line_num, record) for record in reader], warnings
+    _check_header(path, header)
+    records = [record for record in reader if record]
+    if all(len(record) == len(header) for record in records):
+        with contextlib.suppress(ValueError):
+            return rows_of(header, records), warnings
+    return _rows_one_by_one(path, text), warnings
+
+
+def _rows_one_by_one(path: Path, text: str) -> list[Row]:
+    """The rows of a text in which something is wrong, up to the line to name."""
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    return [_parse_record(path, reader.line_num, record) for record in reader]
 
 
 def _check_schema(path: Path, text: str) -> None:

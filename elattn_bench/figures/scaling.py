@@ -50,8 +50,8 @@ def draw_scaling(run: Run, look: Look) -> Iterator[tuple[str, Figure]]:
     facets = {facet: rows for facet, rows in by_facet(run.rows).items() if any(row.ok for row in rows)}
     if not facets:
         return
-    facet = max(facets, key=_interest)
-    rows = _one_order(facets[facet])
+    facet = max(facets, key=interest)
+    rows = one_order(facets[facet])
     yield "scaling", draw_figure(run, facet, rows, assign_styles(map(Line.of, run.rows)))
 
 
@@ -69,7 +69,7 @@ def _decode_stem(facet: Facet) -> str:
     return f"decode-{level}{facet.dtype}-batch{facet.batch}-heads{facet.heads}-dim{facet.dim}{cold}"
 
 
-def _interest(facet: Facet) -> tuple[bool, bool, bool, bool, int, int, int]:
+def interest(facet: Facet) -> tuple[bool, bool, bool, bool, int, int, int]:
     """op, forward, non-causal, float32 first; then the largest dim, the smallest batch, the fewest heads."""
     return (
         facet.level == "op", facet.mode == "forward", not facet.causal, facet.dtype == "float32",
@@ -77,7 +77,7 @@ def _interest(facet: Facet) -> tuple[bool, bool, bool, bool, int, int, int]:
     )  # fmt: skip
 
 
-def _one_order(rows: Sequence[Row]) -> list[Row]:
+def one_order(rows: Sequence[Row]) -> list[Row]:
     """Of every attention that has orders only the one nearest to the default among those measured."""
     orders: defaultdict[str, set[int]] = defaultdict(set)
     for row in rows:
