@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 from collections.abc import Iterable, Sequence
@@ -41,11 +40,10 @@ def read_rows(path: Path) -> tuple[list[Row], list[str]]:
     header = next(reader, [])
     _check_schema(path, text)
     _check_header(path, header)
-    records = [record for record in reader if record]
-    if all(len(record) == len(header) for record in records):
-        with contextlib.suppress(ValueError):
-            return rows_of(header, records), warnings
-    return _rows_one_by_one(path, text), warnings
+    try:
+        return list(rows_of(header, filter(None, reader))), warnings
+    except ValueError:
+        return _rows_one_by_one(path, text), warnings
 
 
 def _rows_one_by_one(path: Path, text: str) -> list[Row]:

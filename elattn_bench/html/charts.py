@@ -8,7 +8,8 @@ from typing import Any
 
 from elattn_bench.results import Row
 
-HEIGHT = 400  # pixels
+HEIGHT = 420  # pixels
+PADDING = 10  # pixels between the outermost points and the ends of the axes
 SCALES = ("log", "linear")
 _LENGTH = "datum.value >= 1024 && datum.value % 1024 == 0 ? datum.value / 1024 + 'k' : format(datum.value, ',')"
 # Labels at 1, 2 and 5 times a power of ten, and on linear axes at every tick.
@@ -24,7 +25,7 @@ _MEMORY = (
 )
 _TIMES = "format(datum.value, '.3~r') + 'x'"
 _PLAIN = "format(datum.value, '.3~s')"
-_TINY = "format(datum.value, '.0e')"
+_TINY = "datum.value == 0 ? '0' : format(datum.value, '.2~e')"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ QUANTITIES = (
     Choice("memory", "Peak memory above the inputs", "peak memory", _MEMORY, 2),
     Choice("tokens", "Tokens per second", "tokens per second", _PLAIN),
     Choice("speed_up", "Speed-up over the reference", "speed-up", _TIMES, low="speed_up_low", high="speed_up_high"),
-    Choice("error", "Relative RMS error against float64", "error against float64", _TINY),
+    Choice("error", "Relative RMS error against float64", "relative error", _TINY),
     Choice("approximation", "Relative RMS distance from the exact attention", "approximation error", _TINY),
     Choice("ceiling", "Share of what this device can do", "share of the ceiling", "format(datum.value, '.2~p')"),
 )
@@ -97,11 +98,11 @@ def _encoding(choice: Choice, channel: str, scale: str) -> dict[str, Any]:
     import altair as alt
 
     picky = scale == "log" and choice.base == 10
-    axis = alt.Axis(
-        labelExpr=f"{_ROUND} ? {choice.label} : ''" if picky else choice.label,
-        labelOverlap="greedy", grid=channel == "y", tickCount=8,
-    )  # fmt: skip
-    kind = alt.Scale(type="log", base=choice.base, nice=False) if scale == "log" else alt.Scale(type="linear", zero=True)
+    labels = f"{_ROUND} ? {choice.label} : ''" if picky else choice.label
+    lines = alt.condition(_ROUND, alt.value(1), alt.value(0)) if picky else alt.Undefined
+    axis = alt.Axis(labelExpr=labels, labelOverlap="greedy", grid=channel == "y", gridOpacity=lines, tickCount=8)
+    log = alt.Scale(type="log", base=choice.base, nice=False, padding=PADDING)
+    kind = log if scale == "log" else alt.Scale(type="linear", zero=True)
     make = alt.X if channel == "x" else alt.Y
     encoding: dict[str, Any] = make(f"{channel}:Q", title=choice.title, axis=axis, scale=kind).to_dict()
     return encoding
@@ -115,9 +116,9 @@ def _spec() -> dict[str, Any]:
         detail="line:N",
         color=alt.Color("color:N", scale=None),
     )
-    band = base.mark_area(opacity=0.16).encode(y2="high:Q")
-    line = base.mark_line(strokeWidth=2).encode(strokeDash=alt.StrokeDash("dashes:N", scale=None))
-    point = base.mark_point(size=52, strokeWidth=1.6).encode(
+    band = base.mark_area(opacity=0.16, aria=False).encode(y2="high:Q")
+    line = base.mark_line(strokeWidth=2.2, aria=False).encode(strokeDash=alt.StrokeDash("dashes:N", scale=None))
+    point = base.mark_point(size=56, strokeWidth=1.6, opacity=1).encode(
         shape=alt.Shape("shape:N", scale=None),
         fill=alt.Fill("fill:N", scale=None),
     )
@@ -129,7 +130,7 @@ def _spec() -> dict[str, Any]:
             ("stability", "stability"), ("samples", "samples"),
         )
     ]  # fmt: skip
-    target = base.mark_point(size=500, opacity=0, filled=True).encode(tooltip=tooltip)
+    target = base.mark_point(size=500, opacity=0, filled=True, aria=False).encode(tooltip=tooltip)
     chart = alt.layer(band, line, point, target).properties(width="container", height=HEIGHT).configure(**_LOOK)
     spec: dict[str, Any] = chart.to_dict()
     return spec

@@ -10,6 +10,7 @@ from elattn_bench.figures.style import DASHES, MARKERS, Line, assign_styles
 LIGHT_GROUND = "#FFFFFF"
 DARK_GROUND = "#14171C"
 GRAPHICS_CONTRAST = 3.0  # WCAG 2.2, success criterion 1.4.11: parts of a chart against what is beside them
+ON_DARK = 4.5  # thin lines look dimmer on a dark ground than the ratio says
 STEP = 0.04  # of the way to black or white, per try
 
 # Vega's shapes, and a letter that looks like each, for the list of lines.
@@ -42,12 +43,19 @@ def line_looks(lines: Iterable[Line]) -> list[LineLook]:
         style = styles[line.label]
         shape, letter = SHAPES[MARKERS.index(style.marker) % len(SHAPES)]
         dashes = DASH_PIXELS[DASHES.index(style.dashes) % len(DASH_PIXELS)]
-        light, dark = (readable(style.color, ground) for ground in (LIGHT_GROUND, DARK_GROUND))
+        light = readable(style.color, LIGHT_GROUND, GRAPHICS_CONTRAST)
+        dark = readable(on_dark(style.color), DARK_GROUND, ON_DARK)
         looks.append(LineLook(line.label, light, dark, shape, letter, dashes))
     return looks
 
 
-def readable(color: str, ground: str, least: float = GRAPHICS_CONTRAST) -> str:
+def on_dark(color: str) -> str:
+    """The colour for a dark ground: what is the blackest there becomes the whitest, hues stay."""
+    channels = _channels(color)
+    return _hex(255 - channel for channel in channels) if len(set(channels)) == 1 else color
+
+
+def readable(color: str, ground: str, least: float) -> str:
     """The colour, moved away from the ground until it has the contrast."""
     target = "#FFFFFF" if luminance(ground) < 0.18 else "#000000"  # 0.18: the middle of black and white
     share = 0.0
@@ -78,4 +86,8 @@ def _channels(color: str) -> tuple[int, int, int]:
 
 def _mix(color: str, towards: str, share: float) -> str:
     pairs = zip(_channels(color), _channels(towards), strict=True)
-    return "#" + "".join(f"{round(one + (other - one) * share):02X}" for one, other in pairs)
+    return _hex(round(one + (other - one) * share) for one, other in pairs)
+
+
+def _hex(channels: Iterable[int]) -> str:
+    return "#" + "".join(f"{channel:02X}" for channel in channels)

@@ -52,6 +52,7 @@ def _facts(run: Run, verdicts: Verdicts, reference: str) -> dict[str, Any]:
         "warnings": run.warnings,
         "looks": looks,
         "grounds": {"light": colours.LIGHT_GROUND, "dark": colours.DARK_GROUND},
+        "digits": data.DIGITS,
         "table_caption": table.caption(columns),
         **_chart_facts(rows, columns, looks, verdicts),
     }

@@ -31,13 +31,16 @@ const control = (name) => at(`held-${name}`);
 const heldNow = () => held.filter((name) => name !== at("x").value);
 const isDrawable = (row) => value(at("x").value, row) !== null;
 
-// Not every combination was measured: keep what was chosen last, and of the rest as much as there is.
+// Not every combination was measured: keep what was chosen last, and of the rest as much as there is. A new axis
+// starts where most of its values were measured.
 function settle(changed) {
   const names = heldNow();
+  const places = changed === "x" ? placesBy(names) : null;
   let [best, most] = [page.start, -1];
   for (let row = 0; row < count; row += 1) {
     if (!isDrawable(row)) continue;
     let score = value(at("y").value, row) === null ? 0 : 0.5;
+    score += places ? places.get(keyOf(names, row))?.size * names.length || 0 : 0;
     for (const name of names) {
       if (code(name, row) === Number(control(name).value)) score += name === changed ? names.length : 1;
     }
@@ -47,6 +50,17 @@ function settle(changed) {
     control(name).closest("label").hidden = !names.includes(name);
     if (names.includes(name)) control(name).value = code(name, best);
   }
+}
+
+const keyOf = (names, row) => names.map((name) => code(name, row)).join();
+function placesBy(names) {
+  const places = new Map();
+  for (let row = 0; row < count; row += 1) {
+    if (!isDrawable(row) || value(at("y").value, row) === null) continue;
+    const key = keyOf(names, row);
+    places.set(key, (places.get(key) ?? new Set()).add(code(at("x").value, row)));
+  }
+  return places;
 }
 
 // The rows of the chart by line, in the order of lines.

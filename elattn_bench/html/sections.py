@@ -48,13 +48,15 @@ class Verdicts:
 
     def lead(self) -> dict[str, list[Verdict]]:
         """By metric, the verdicts of the leading facet: what overtakes first, then how things grow."""
-        every = [verdict for verdict in (*self.crossovers, *self.scalings) if verdict.facet == self.leading]
+        leading = self.leading
+        every = [verdict for verdict in (*self.crossovers, *self.scalings) if verdict.facet == leading]
         grouped = {metric: [each for each in every if each.metric == metric] for metric in VERDICT_METRICS}
         return {metric: found for metric, found in grouped.items() if found}
 
     def rest(self) -> list[Verdict]:
         """The verdicts of all other facets."""
-        return [each for each in (*self.crossovers, *self.scalings) if each.facet != self.leading]
+        leading = self.leading
+        return [each for each in (*self.crossovers, *self.scalings) if each.facet != leading]
 
 
 def judge(run: Run, reference: str, *, required: bool) -> Verdicts:
