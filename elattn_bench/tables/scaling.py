@@ -1,0 +1,155 @@
+"""Tables of growth with length, and of where lines overtake the reference."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from elattn_bench.analysis import Facet, Setting
+from elattn_bench.tables.listings import NO_NUMBER
+from elattn_bench.tables.render import Column, Table
+from elattn_bench.units import format_length
+from elattn_bench.verdicts.crossover import Crossover, format_estimate, format_tokens
+from elattn_bench.verdicts.scaling import Scaling, format_exponent
+from elattn_bench.verdicts.sentences import Verdict
+
+SCALING_NOTE = (
+    "Exponent: p of a + c L^p, fitted to the medians, with its 95 % interval; slope: of the last three lengths alone. "
+    "A verdict is the only law that the interval does not reject; * where theory says otherwise."
+)
+CROSSOVER_NOTE = (
+    "Overtakes: the length, with its 95 % interval, from which on an impl needs less time than the reference; by "
+    "formula: where the cost formulas and this device's ceilings expect it, launching left out."
+)
+
+
+def scaling_tables(verdicts: Sequence[Verdict], metrics: Sequence[str]) -> list[Table]:
+    """Per facet with a fitted line and metric, how each line grows and where it overtakes."""
+    facets: defaultdict[Facet, list[Verdict]] = defaultdict(list)
+    for verdict in verdicts:
+        facets[verdict.facet].append(verdict)
+    return [
+        _scaling_table(facet, metric, lines)
+        for facet, lines in facets.items()
+        for metric in metrics
+        if any(metric in each.scaling and each.scaling[metric].exponent for each in lines)
+    ]
+
+
+def _scaling_table(facet: Facet, metric: str, lines: Sequence[Verdict]) -> Table:
+    known = [each for each in lines if metric in each.scaling]
+    reference = next((each.crossover[metric].reference for each in known if metric in each.crossover), None)
+    columns = [
+        Column("impl"), Column("lengths", "right"), Column("slope", "right"), Column("exponent", "right"),
+        Column("verdict"),
+    ]  # fmt: skip
+    rows = [_scaling_cells(each.scaling[metric]) for each in known]
+    if reference:
+        columns.append(Column("overtakes", "right"))
+        rows = [
+            [*cells, _crossing_cell(each.crossover.get(metric))]
+            for cells, each in zip(rows, known, strict=True)
+        ]
+        if metric == "latency":
+            columns.append(Column("by formula", "right"))
+            rows = [[*cells, _predicted_cell(each)] for cells, each in zip(rows, known, strict=True)]
+    quantity = known[0].scaling[metric].quantity.capitalize()
+    overtaking = f", and where it overtakes {reference}" if reference else ""
+    return Table(f"{quantity} against length{overtaking}: {facet.text}", columns, rows)
+
+
+def _scaling_cells(scaling: Scaling) -> list[str]:
+    lengths = "-".join(dict.fromkeys(format_length(end) for end in (scaling.lengths[0], scaling.lengths[-1])))
+    slope = f"{scaling.slope.value:.2f}" if scaling.slope else NO_NUMBER
+    if scaling.exponent is None:
+        return [scaling.label, lengths, slope, NO_NUMBER, "too few lengths"]
+    verdict = scaling.verdict + (" *" if scaling.disagrees else "")
+    return [scaling.label, lengths, slope, format_exponent(scaling.exponent), verdict]
+
+
+def _crossing_cell(crossing: Crossover | None) -> str:
+    if crossing is None:
+        return "reference"
+    if crossing.where == "at" and crossing.length:
+        return format_estimate(crossing.length)
+    return NO_NUMBER if crossing.where == "not comparable" else crossing.where
+
+
+def _predicted_cell(verdict: Verdict) -> str:
+    crossing = verdict.crossover.get("latency")
+    return format_tokens(crossing.predicted) if crossing and crossing.predicted else NO_NUMBER
+
+
+def dependence_tables(verdicts: Sequence[Verdict]) -> list[Table]:
+    """Per setting with several sizes, where each line overtakes at each: how it depends on batch, heads and dim."""
+    settings: defaultdict[Setting, dict[tuple[str, Facet], Crossover]] = defaultdict(dict)
+    for verdict in verdicts:
+        if crossing := verdict.crossover.get("latency"):
+            settings[verdict.facet.setting][verdict.label, verdict.facet] = crossing
+    return [
+        _dependence_table(setting, cells)
+        for setting, cells in settings.items()
+        if len({facet for _, facet in cells}) > 1
+    ]
+
+
+def _dependence_table(setting: Setting, cells: Mapping[tuple[str, Facet], Crossover]) -> Table:
+    facets = list(dict.fromkeys(facet for _, facet in cells))
+    labels = list(dict.fromkeys(label for label, _ in cells))
+    reference = next(iter(cells.values())).reference
+    columns = [Column("impl"), *(Column(sizes_of(facet, facets), "right") for facet in facets)]
+    rows = [[label, *(_dependence_cell(cells.get((label, facet))) for facet in facets)] for label in labels]
+    return Table(f"Where each overtakes {reference}: {setting.text}", columns, rows)
+
+
+def _dependence_cell(crossing: Crossover | None) -> str:
+    return _crossing_cell(crossing) if crossing else NO_NUMBER
+
+
+def sizes_of(facet: Facet, facets: Sequence[Facet]) -> str:
+    """The sizes in which the facets differ, short: ``B4 D512``."""
+    letters = {"batch": "B", "heads": "H", "dim": "D"}
+    varying = [axis for axis in letters if len({getattr(other, axis) for other in facets}) > 1]
+    return " ".join(f"{letters[axis]}{getattr(facet, axis)}" for axis in varying)
+
+
+def scaling_records(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
+    """One record per facet, line and metric, with full precision."""
+    return [
+        {
+            **verdict.facet._asdict(),
+            "impl": verdict.label,
+            "metric": metric,
+            "shortest": growth.lengths[0],
+            "longest": growth.lengths[-1],
+            **_estimate("slope", growth.slope),
+            **_estimate("exponent", growth.exponent),
+            "constant": growth.constant,
+            "factor": growth.factor,
+            "verdict": growth.verdict,
+            "theory": growth.theory,
+            "disagrees": growth.disagrees,
+            "reason": growth.reason or None,
+            **_crossing_record(verdict.crossover.get(metric)),
+        }
+        for verdict in verdicts
+        for metric, growth in verdict.scaling.items()
+    ]
+
+
+def _crossing_record(crossing: Crossover | None) -> dict[str, Any]:
+    return {
+        "reference": crossing.reference if crossing else None,
+        "overtakes": crossing.where if crossing else None,
+        **_estimate("crossover", crossing.length if crossing else None),
+        "crossover_predicted": crossing.predicted if crossing else None,
+        "crossover_reason": crossing.reason or None if crossing else None,
+    }
+
+
+def _estimate(name: str, estimate: Any) -> dict[str, float | None]:
+    parts = {"": "value", "_low": "low", "_high": "high"}
+    return {
+        f"{name}{suffix}": getattr(estimate, part) if estimate else None for suffix, part in parts.items()
+    }
