@@ -295,7 +295,11 @@ PlotDir = Annotated[
 ReportFile = Annotated[
     Path | None,
     Option(
-        "--output", "-o", metavar="FILE", help="Where the report goes; RUN/report.html if not given.", show_default=False
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Where the report goes; RUN/report.html if not given.",
+        show_default=False,
     ),
 ]
 ForceReport = Annotated[bool, Option("--force", help="Replace a file outside of the run's directory.")]

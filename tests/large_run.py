@@ -1,6 +1,6 @@
-"""A run directory of 100,000 rows with samples, for measuring how long analysis takes: ``python tests/large_run.py DIR``.
+"""A run directory of 100,000 rows with samples: ``python tests/large_run.py DIR``.
 
-Rows are made up, not measured: ten lines at ten lengths, in 1,000 combinations of settings and sizes.
+For measuring how long analysis and report take. Rows are made up, not measured: ten lines at ten lengths, in 1,000 combinations of settings and sizes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,11 @@ def write_large_run(path: Path, combinations: int = 1000) -> None:
     """The run on disk; of so many of the 1,000 combinations, 100 rows each."""
     draw = random.Random(0)
     path.mkdir(parents=True, exist_ok=True)
-    info = {"schema": SCHEMA_VERSION, "argv": ["sweep", "-i", "all"], "environment": {"cpu_model": "Made-up CPU"}}
+    info = {
+        "schema": SCHEMA_VERSION,
+        "argv": ["sweep", "-i", "all"],
+        "environment": {"cpu_model": "Made-up CPU"},
+    }
     (path / "run.json").write_text(json.dumps(info), encoding="utf-8")
     rows = []
     with (path / "samples.jsonl").open("w", encoding="utf-8") as stream:
@@ -43,7 +47,10 @@ def write_large_run(path: Path, combinations: int = 1000) -> None:
             samples = [latency * draw.lognormvariate(0, 0.02) for _ in range(SAMPLES)]
             rows.append(_row(case, samples))
             if rows[-1].ok:
-                stream.write(json.dumps({"case_id": case.case_id, "latency_ms": [float(f"{x:.7g}") for x in samples]}) + "\n")
+                stream.write(
+                    json.dumps({"case_id": case.case_id, "latency_ms": [float(f"{x:.7g}") for x in samples]})
+                    + "\n"
+                )
     (path / "results.csv").write_text(text_of(rows), encoding="utf-8")
 
 
@@ -63,11 +70,16 @@ def _cases(combinations: int) -> Iterator[tuple[Case, float]]:
 
 
 def _row(case: Case, samples: list[float]) -> Row:
-    known = {name: getattr(case, name) for name in ("attention", "backend", "level", "mode", "dtype", "device", "causal")}
+    known = {
+        name: getattr(case, name)
+        for name in ("attention", "backend", "level", "mode", "dtype", "device", "causal")
+    }
     sizes = {name: getattr(case, name) for name in ("batch", "heads", "seq_len", "dim", "order")}
     quarter, median, three_quarters = statistics.quantiles(samples, n=4)
     if median > TIMEOUT_MS:
-        return Row(SCHEMA_VERSION, case.case_id, "timeout", "took longer than 60 s (--timeout)", **known, **sizes)
+        return Row(
+            SCHEMA_VERSION, case.case_id, "timeout", "took longer than 60 s (--timeout)", **known, **sizes
+        )
     width = 1.57 * (three_quarters - quarter) / SAMPLES**0.5  # McGill, Tukey & Larsen 1978: notches
     tokens = case.batch * case.seq_len
     return Row(

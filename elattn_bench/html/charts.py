@@ -11,9 +11,13 @@ from elattn_bench.results import Row
 HEIGHT = 420  # pixels
 PADDING = 10  # pixels between the outermost points and the ends of the axes
 SCALES = ("log", "linear")
-_LENGTH = "datum.value >= 1024 && datum.value % 1024 == 0 ? datum.value / 1024 + 'k' : format(datum.value, ',')"
+_LENGTH = (
+    "datum.value >= 1024 && datum.value % 1024 == 0 ? datum.value / 1024 + 'k' : format(datum.value, ',')"
+)
 # Labels at 1, 2 and 5 times a power of ten, and on linear axes at every tick.
-_ROUND = "indexof([1, 2, 5], round(datum.value / pow(10, floor(log(datum.value) / LN10 + 1e-9)) * 1e6) / 1e6) >= 0"
+_ROUND = (
+    "indexof([1, 2, 5], round(datum.value / pow(10, floor(log(datum.value) / LN10 + 1e-9)) * 1e6) / 1e6) >= 0"
+)
 _TIME = (
     "datum.value == 0 ? '0' : datum.value < 0.9999 ? format(datum.value * 1000, '~r') + ' µs' : "
     "datum.value < 999.9 ? format(datum.value, '~r') + ' ms' : format(datum.value / 1000, '~r') + ' s'"
@@ -56,11 +60,21 @@ AXES = (
 QUANTITIES = (
     Choice("latency", "Latency, median", "latency", _TIME, low="latency_p25", high="latency_p75"),
     Choice("memory", "Peak memory above the inputs", "peak memory", _MEMORY, 2),
+    Choice("state", "State that a step carries on", "state", _MEMORY, 2),
     Choice("tokens", "Tokens per second", "tokens per second", _PLAIN),
-    Choice("speed_up", "Speed-up over the reference", "speed-up", _TIMES, low="speed_up_low", high="speed_up_high"),
+    Choice(
+        "speed_up",
+        "Speed-up over the reference",
+        "speed-up",
+        _TIMES,
+        low="speed_up_low",
+        high="speed_up_high",
+    ),
     Choice("error", "Relative RMS error against float64", "relative error", _TINY),
     Choice("approximation", "Relative RMS distance from the exact attention", "approximation error", _TINY),
-    Choice("ceiling", "Share of what this device can do", "share of the ceiling", "format(datum.value, '.2~p')"),
+    Choice(
+        "ceiling", "Share of what this device can do", "share of the ceiling", "format(datum.value, '.2~p')"
+    ),
 )
 
 
@@ -100,7 +114,9 @@ def _encoding(choice: Choice, channel: str, scale: str) -> dict[str, Any]:
     picky = scale == "log" and choice.base == 10
     labels = f"{_ROUND} ? {choice.label} : ''" if picky else choice.label
     lines = alt.condition(_ROUND, alt.value(1), alt.value(0)) if picky else alt.Undefined
-    axis = alt.Axis(labelExpr=labels, labelOverlap="greedy", grid=channel == "y", gridOpacity=lines, tickCount=8)
+    axis = alt.Axis(
+        labelExpr=labels, labelOverlap="greedy", grid=channel == "y", gridOpacity=lines, tickCount=8
+    )
     log = alt.Scale(type="log", base=choice.base, nice=False, padding=PADDING)
     kind = log if scale == "log" else alt.Scale(type="linear", zero=True)
     make = alt.X if channel == "x" else alt.Y
@@ -117,7 +133,9 @@ def _spec() -> dict[str, Any]:
         color=alt.Color("color:N", scale=None),
     )
     band = base.mark_area(opacity=0.16, aria=False).encode(y2="high:Q")
-    line = base.mark_line(strokeWidth=2.2, aria=False).encode(strokeDash=alt.StrokeDash("dashes:N", scale=None))
+    line = base.mark_line(strokeWidth=2.2, aria=False).encode(
+        strokeDash=alt.StrokeDash("dashes:N", scale=None)
+    )
     point = base.mark_point(size=56, strokeWidth=1.6, opacity=1).encode(
         shape=alt.Shape("shape:N", scale=None),
         fill=alt.Fill("fill:N", scale=None),
@@ -131,7 +149,9 @@ def _spec() -> dict[str, Any]:
         )
     ]  # fmt: skip
     target = base.mark_point(size=500, opacity=0, filled=True, aria=False).encode(tooltip=tooltip)
-    chart = alt.layer(band, line, point, target).properties(width="container", height=HEIGHT).configure(**_LOOK)
+    chart = (
+        alt.layer(band, line, point, target).properties(width="container", height=HEIGHT).configure(**_LOOK)
+    )
     spec: dict[str, Any] = chart.to_dict()
     return spec
 

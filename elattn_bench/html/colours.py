@@ -35,7 +35,7 @@ class LineLook:
 
 
 def line_looks(lines: Iterable[Line]) -> list[LineLook]:
-    """The looks of lines, in their order; the same colours as in the figures of ``plot``, as far as they can be seen."""
+    """The looks of lines, in their order; colours are those of ``plot``, as far as they can be seen."""
     ordered = sorted(lines)
     styles = assign_styles(ordered)
     looks = []

@@ -98,6 +98,7 @@ _NUMBERS: Mapping[str, Callable[[Row], float | None]] = {
     "latency_high": lambda row: row.latency_ms_ci_high,
     "tokens": lambda row: row.tokens_per_s,
     "memory": lambda row: _mebibytes(row.peak_memory_bytes),
+    "state": lambda row: _mebibytes(row.state_bytes) if row.mode == "decode" else None,
     "error": lambda row: row.rel_rms_error,
     "approximation": lambda row: row.approximation_error,
     "ceiling": lambda row: row.ceiling_fraction,
@@ -116,7 +117,9 @@ def _ratio(comparison: Comparison | None) -> tuple[float | None, float | None, f
 def _words(values: Iterable[Any], order: Iterable[Any] = ()) -> Column:
     """Words by number; sorted, nothing last, unless an order is given."""
     all_values = list(values)
-    words = list(order) or sorted(set(all_values), key=lambda word: (word is None, word if word is not None else 0))
+    words = list(order) or sorted(
+        set(all_values), key=lambda word: (word is None, word if word is not None else 0)
+    )
     codes = {word: code for code, word in enumerate(words)}
     return {"words": words, "codes": [codes[value] for value in all_values]}
 
@@ -134,9 +137,7 @@ def _rounded(value: float | None) -> float | int | None:
 
 def sorted_rows(run: Run) -> list[Row]:
     """The rows in the order in which people read them: by facet, then line, then length."""
-    return [
-        row for facet in by_facet(run.rows).values() for line in by_label(facet).values() for row in line
-    ]
+    return [row for facet in by_facet(run.rows).values() for line in by_label(facet).values() for row in line]
 
 
 def featured(rows: Sequence[Row]) -> list[str]:

@@ -71,7 +71,12 @@ def _chart_facts(
         "fixed": data.HELD,
         "table": table.shown(columns),
         "looks": [
-            {"color": f"var(--line-{number})", "shape": look.shape, "letter": look.letter, "dashes": look.dashes}
+            {
+                "color": f"var(--line-{number})",
+                "shape": look.shape,
+                "letter": look.letter,
+                "dashes": look.dashes,
+            }
             for number, look in enumerate(looks)
         ],
         "featured": data.featured(rows),

@@ -18,6 +18,7 @@ const length = (number) => (number >= 1024 && number % 1024 === 0 ? `${number / 
 const show = {
   latency: (ms) => scaled(ms, [[1000, "s"], [1, "ms"], [0.001, "µs"]]),
   memory: (mib) => scaled(mib, [[1024, "GiB"], [1, "MiB"], [1 / 1024, "KiB"], [1 / 1048576, "B"]]),
+  state: (mib) => show.memory(mib),
   tokens: (rate) => scaled(rate, [[1e9, "G/s"], [1e6, "M/s"], [1e3, "k/s"], [1, "/s"]]),
   speed_up: (ratio) => `${digits(ratio)}x`,
   ceiling: (share) => `${digits(100 * share)} %`,
@@ -187,8 +188,8 @@ async function loadTables() {
   followScheme();
   const text = DataTable.render.text();
   const common = { deferRender: true, pageLength: 25, order: [], autoWidth: false, ordering: { indicators: false } };
-  const asColumn = ({ title, kind }) => ({
-    title, render: text, defaultContent: "", className: kind === "number" ? "dt-right" : "dt-left",
+  const asColumn = ({ kind }) => ({
+    render: text, defaultContent: "", className: kind === "number" ? "dt-right" : "dt-left",
     type: kind === "number" ? "num" : "string",
     columnControl: ["order", [kind === "few" ? "searchList" : "search"]],
   });
@@ -197,9 +198,8 @@ async function loadTables() {
   const data = Array.from({ length: count }, (_, row) => readers.map((column) => cell(column, row)));
   new DataTable("#rows", { ...common, data, columns: page.table.map(asColumn) });
   at("more-verdicts")?.addEventListener("toggle", () => {
-    const kinds = [["where", "few"], ["of", "few"], ["line", "few"], ["verdict", "text"]];
-    const verdictColumns = kinds.map(([title, kind]) => asColumn({ title, kind }));
-    new DataTable("#verdicts", { ...common, data: page.verdicts, columns: verdictColumns });
+    const ofVerdicts = ["few", "few", "few", "text"].map((kind) => asColumn({ kind }));
+    new DataTable("#verdicts", { ...common, data: page.verdicts, columns: ofVerdicts });
   }, { once: true });
   for (const box of document.querySelectorAll(".dt-layout-table")) {
     Object.assign(box, { tabIndex: 0, role: "region", ariaLabel: "Table, scrolls sideways" });

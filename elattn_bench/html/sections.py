@@ -101,7 +101,9 @@ class Failure:
 def failures(rows: Iterable[Row]) -> list[Failure]:
     """What was not measured, a line and a kind of end at a time; the worst kind first."""
     groups: defaultdict[tuple[str, str], list[Row]] = defaultdict(list)
-    for row in sorted((row for row in rows if not row.ok), key=lambda row: (_rank(row.status), label_key(row))):
+    for row in sorted(
+        (row for row in rows if not row.ok), key=lambda row: (_rank(row.status), label_key(row))
+    ):
         groups[row.label, short_status(row.status)].append(row)
     return [
         Failure(line, status, len(group), _lengths(group), group[0].reason)

@@ -31,6 +31,7 @@ HEADINGS = (
     Heading("latency", "median, ms", "number"),
     Heading("speed_up", "speed-up", "number"),
     Heading("memory", "peak memory, MiB", "number"),
+    Heading("state", "state, MiB", "number"),
     Heading("level", "level", "few"),
     Heading("mode", "mode", "few"),
     Heading("mask", "mask", "few"),
