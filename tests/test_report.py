@@ -14,10 +14,11 @@ from hostile_run import HOSTILE, make_hostile
 from reading_html import Page
 
 from elattn_bench.analysis import Facet
+from elattn_bench.cases import Case
 from elattn_bench.commands.report import report
 from elattn_bench.errors import UsageError
 from elattn_bench.html import charts, colours, data, page, sections, table
-from elattn_bench.results import COLUMNS, Row, rows_of
+from elattn_bench.results import COLUMNS, Outcome, Row, rows_of
 from elattn_bench.rundir import REPORT, Run, check_vacant, read_run
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
@@ -257,7 +258,7 @@ def made_up_row() -> Row:
     )  # fmt: skip
 
 
-def _laws(*impls: str) -> list[tuple[made_up.Case, made_up.Outcome]]:
+def _laws(*impls: str) -> list[tuple[Case, Outcome]]:
     return [
         (case, made_up.LAWS[case.impl](case)) for case in made_up.cases(impls, (128, 256, 512, 1024, 2048))
     ]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hostile_run import HOSTILE, make_hostile
 
+from elattn_bench.analysis import Facet
 from elattn_bench.html import page, sections
 from elattn_bench.rundir import Run
 
@@ -42,7 +43,7 @@ def file(wide_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def write(run: Run, directory: Path) -> Path:
     verdicts = [
         sections.Verdict(facet, "latency", "linear/eager", f"linear/eager in {facet.text}")
-        for facet in dict.fromkeys(map(sections.Facet.of, run.rows))
+        for facet in dict.fromkeys(map(Facet.of, run.rows))
     ]
     target = directory / "report.html"
     target.write_text(page.render(run, sections.Verdicts([], verdicts), REFERENCE), encoding="utf-8")
@@ -183,7 +184,9 @@ def test_the_other_verdicts_open_as_a_table(opened: Opened) -> None:
 def test_the_page_never_scrolls_sideways(browser: Browser, file: Path, width: int) -> None:
     opened = Opened(browser, file, width=width)
     assert opened.page.evaluate("document.documentElement.scrollWidth") == width
-    assert (opened.page.locator("#chart svg").bounding_box() or {})["width"] <= width
+    box = opened.page.locator("#chart svg").bounding_box()
+    assert box is not None
+    assert box["width"] <= width
     opened.page.context.close()
 
 

@@ -108,7 +108,7 @@ def _encodings(choice: Choice, channel: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _encoding(choice: Choice, channel: str, scale: str) -> dict[str, Any]:
+def _encoding(choice: Choice, channel: str, scale: str) -> Any:
     import altair as alt
 
     picky = scale == "log" and choice.base == 10
@@ -120,7 +120,7 @@ def _encoding(choice: Choice, channel: str, scale: str) -> dict[str, Any]:
     log = alt.Scale(type="log", base=choice.base, nice=False, padding=PADDING)
     kind = log if scale == "log" else alt.Scale(type="linear", zero=True)
     make = alt.X if channel == "x" else alt.Y
-    encoding: dict[str, Any] = make(f"{channel}:Q", title=choice.title, axis=axis, scale=kind).to_dict()
+    encoding: Any = make(f"{channel}:Q", title=choice.title, axis=axis, scale=kind).to_dict()
     return encoding
 
 
