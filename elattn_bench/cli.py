@@ -80,11 +80,11 @@ def sweep(
 @app.command()
 def compare(
     run: options.Compared,
-    other_run: options.OtherCompared = None,
+    other_runs: options.OthersCompared = None,
     reference: options.Reference = None,
     metric: options.Metrics = None,
     threshold: options.Threshold = "5%",
-    fail_on: options.FailOnOption = None,
+    fail_on: options.FailOn = None,
     format: options.FormatOption = options.Format.TABLE,
     force: options.ForceCompare = False,
     live: live_options.Live = False,
@@ -108,7 +108,7 @@ def compare(
     seed: live_options.Seed = None,
     input_std: live_options.InputStd = None,
 ) -> None:
-    """Compare each implementation with the reference, two runs case by case, or two implementations live."""
+    """Compare each implementation with the reference, runs case by case, or two implementations live."""
     from elattn_bench.commands import compare as body
 
     axes = _given(
@@ -117,22 +117,23 @@ def compare(
         timeout=timeout, memory_limit=memory_limit, seed=seed, input_std=input_std,
     )  # fmt: skip
     of_runs = _given(reference=reference, metric=metric, force=force)
-    failure = fail_on.value if fail_on else None
+    others = other_runs or []
     if live:
         _refuse(
             of_runs, "is for runs; --live measures the latency of two impls, the second against the first"
         )
-        body.compare_live(run, other_run, axes, threshold, failure, format.value)
+        body.compare_live([run, *others], axes, threshold, fail_on, format.value)
         return
     _refuse(axes, "is for --live; a run has the cases that it was measured with")
-    if other_run is None:
-        body.compare(Path(run), reference, metric, threshold, failure, format.value)
+    if not others:
+        body.compare(Path(run), reference, metric, threshold, fail_on, format.value)
         return
     _refuse(
         _given(reference=reference, metric=metric),
-        "is for one run; two runs are compared case by case, in all they have",
+        "is for one run; several runs are compared case by case, in all they have",
     )
-    body.compare_runs(Path(run), Path(other_run), threshold, failure, format.value, force=force)
+    paths = [Path(other) for other in others]
+    body.compare_runs(Path(run), paths, threshold, fail_on, format.value, force=force)
 
 
 def _given(**values: object) -> dict[str, object]:

@@ -25,14 +25,6 @@ class Format(str, Enum):
     JSON = "json"
 
 
-class FailOn(str, Enum):
-    """What makes ``compare`` end with exit code 3."""
-
-    SLOWER = "slower"
-    MEMORY = "memory"
-    ERROR = "error"
-
-
 AXIS = "512 | 1k,2k,8k | 256:64k:x2 | 16:128:16; k = 1024"
 
 ConfigFile = Annotated[
@@ -255,11 +247,11 @@ RunPath = Annotated[Path, Argument(metavar="RUN", help="A run directory.", show_
 Compared = Annotated[
     str, Argument(metavar="RUN", help="A run directory; with --live, impl A.", show_default=False)
 ]
-OtherCompared = Annotated[
-    str | None,
+OthersCompared = Annotated[
+    list[str] | None,
     Argument(
         metavar="OTHER_RUN",
-        help="A second run, compared with the first case by case; with --live, impl B.",
+        help="Other runs, each compared with the first case by case; with --live, impl B.",
         show_default=False,
     ),
 ]
@@ -274,10 +266,13 @@ Metrics = Annotated[
     Option("--metric", metavar="NAMES", help="latency, memory, params.", show_default="all three"),
 ]
 Threshold = Annotated[
-    str, Option("--threshold", help="Smallest change that counts, for two runs and --fail-on.")
+    str, Option("--threshold", help="Smallest change that counts, between runs and for --fail-on.")
 ]
-FailOnOption = Annotated[
-    FailOn | None, Option("--fail-on", help="Exit with 3 when this was found.", case_sensitive=False)
+FailOn = Annotated[
+    str | None,
+    Option(
+        "--fail-on", metavar="NAMES", help="slower, memory, error: exit with 3 when one of these was found."
+    ),
 ]
 FormatOption = Annotated[
     Format, Option("--format", "-f", help="How to write the comparison.", case_sensitive=False)

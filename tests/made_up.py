@@ -100,3 +100,15 @@ def write_run(
         for made_up, outcome in outcomes.items():
             run_dir.append(made_up, outcome)
     return read_run(path)
+
+
+IMPLS = ("softmax/sdpa", "linear/eager", "efficient/eager")
+
+
+def run_of(path: Path, factor: float | Mapping[str, float], **environment: object) -> Run:
+    """Three impls at two lengths, a millisecond times the factor, or each impl times its own."""
+    factors = factor if isinstance(factor, Mapping) else dict.fromkeys(IMPLS, factor)
+    outcomes: dict[Case, Outcome] = {
+        case: measured(factors.get(case.impl, 1.0)) for case in cases(IMPLS, (128, 256))
+    }
+    return write_run(path, outcomes, {**ENVIRONMENT, **environment})

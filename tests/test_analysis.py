@@ -12,13 +12,13 @@ from elattn_bench.cases import Case
 from elattn_bench.errors import UsageError
 from elattn_bench.results import Measurement, Outcome
 from elattn_bench.rundir import Run
+from elattn_bench.verdicts.means import geometric_mean
 from elattn_bench.verdicts.reference import Comparison, compare_to_reference, faster_from
 from elattn_bench.verdicts.runs import (
     agreement,
     compare_runs,
     environment_differences,
     fails,
-    geometric_mean,
     judge,
 )
 

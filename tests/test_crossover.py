@@ -17,6 +17,7 @@ from elattn_bench.roofline import Ceilings
 from elattn_bench.rundir import Run
 from elattn_bench.verdicts import predicted
 from elattn_bench.verdicts.crossover import Crossover, crossovers, format_tokens
+from elattn_bench.verdicts.dependence import Dependence, dependences
 from elattn_bench.verdicts.sentences import verdicts
 
 RUN = Path("made-up")
@@ -168,3 +169,38 @@ def test_a_verdict_says_growth_crossing_and_memory_in_one_sentence() -> None:
     assert "peak memory grows as L^1.00" in line.sentence
     assert "overtakes" not in softmax.sentence
     assert line.prediction.startswith("By the cost formulas, linear/eager should overtake at L = ")
+
+
+class TestDependence:
+    def moved(self, axis: str, power: float, values: tuple[int, ...] = (64, 128, 256)) -> list[Dependence]:
+        """The dependences of a line whose crossover moves with a power of the axis."""
+        rows = []
+        for value in values:
+            factor = 10.0 * (value / values[0]) ** power
+            rows += rows_of("softmax/sdpa", exactly(2.0), **{axis: value})
+            rows += rows_of("linear/eager", exactly(1.0, factor=factor), **{axis: value})
+        return dependences(crossovers(Run(RUN, {}, rows), "softmax/sdpa", "latency", {}))
+
+    @pytest.mark.parametrize(("axis", "values"), [("dim", (64, 128, 256)), ("batch", (1, 2, 4, 8))])
+    def test_a_crossover_that_moves_is_found_with_its_power(self, axis: str, values: tuple[int, ...]) -> None:
+        (found,) = self.moved(axis, 0.5, values)
+        assert found.axis == axis
+        assert found.exponent.value == pytest.approx(0.5, abs=0.05)
+        assert not found.exponent.holds(0.0)
+        assert f"depends on {axis} ({axis}^0.5" in found.sentence
+
+    def test_one_that_stays_does_not_depend(self) -> None:
+        (found,) = self.moved("dim", 0.0)
+        assert found.exponent.holds(0.0)
+        assert "does not clearly depend on dim" in found.sentence
+
+    def test_orders_of_one_impl_belong_together(self) -> None:
+        rows = list(SOFTMAX)
+        for order in (2, 4, 8):
+            rows += rows_of("ea-series/eager", exactly(1.0, factor=5.0 * order), order=order)
+        (found,) = dependences(crossovers(Run(RUN, {}, rows), "softmax/sdpa", "latency", {}))
+        assert (found.axis, found.label) == ("order", "ea-series/eager")
+        assert found.exponent.holds(1.0)
+
+    def test_two_values_say_nothing(self) -> None:
+        assert self.moved("dim", 0.5, (64, 128)) == []

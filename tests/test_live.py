@@ -283,7 +283,7 @@ def test_fail_on_slower_ends_with_three_after_the_table(
     monkeypatch.setattr(runner, "Worker", Made(lambda case: 0.01, lambda a, b: paired(b_over_a)))
     ended = None
     try:
-        compare.compare_live("softmax", "linear", {"device": "cpu"}, "5%", "slower", "csv")
+        compare.compare_live(["softmax", "linear"], {"device": "cpu"}, "5%", "slower", "csv")
     except typer.Exit as end:
         ended = end.exit_code
     assert ended == code

@@ -127,17 +127,17 @@ class TestTwoRuns:
         assert row == [
             "linear/eager",
             "128",
+            "0.391x",
+            "[0.385, 0.396]",
+            "faster",
             "256 us",
             "100 us",
-            "0.391x",
-            "[0.383, 0.399]",
-            "faster",
             "0.0312x",
         ]
 
     def test_counts_mean_and_environments_are_told(self, report: Report) -> None:
         text = text_of(report, "table")
-        assert "45 cases: 41 only in A" in text
+        assert "Of 45 cases: 2 slower, 2 faster, 41 only in A." in text
         assert "geometric mean" in text
         assert [list(row) for row in report.tables[-1].rows] == [["threads", "2", "4"]]
 

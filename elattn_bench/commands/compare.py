@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from elattn_bench.commands import screen
 from elattn_bench.errors import UsageError
+
+if TYPE_CHECKING:
+    from elattn_bench.rundir import Run
+    from elattn_bench.verdicts.runs import Change
 
 COMPARISON_FAILED = 3  # exit code of DESIGN: what was asked for was done, and this was found
 
@@ -20,37 +24,62 @@ def compare(
     """One run against its reference."""
     from elattn_bench.tables import comparison, render
     from elattn_bench.verdicts import reference as of_run
+    from elattn_bench.verdicts import runs
 
-    share = screen.threshold(threshold)
+    share, kinds = screen.threshold(threshold), _kinds(fail_on)
     metrics = screen.names(metric) if metric else of_run.METRICS
     wanted = reference or of_run.DEFAULT_REFERENCE
     found = of_run.compare_to_reference(screen.read(path), wanted, metrics)
     render.show(comparison.comparison_report(found, metrics), format, screen.stdout())
-    _judge(found, fail_on, share)
+    _end([(kind, failure) for kind in kinds for failure in runs.fails(found, kind, share)])
 
 
 def compare_runs(
-    path: Path, other_path: Path, threshold: str, fail_on: str | None, format: str, *, force: bool
+    path: Path, other_paths: Sequence[Path], threshold: str, fail_on: str | None, format: str, *, force: bool
 ) -> None:
-    """Two runs, case by case."""
-    from elattn_bench.tables import changes, render
+    """Two runs case by case, or several against the first."""
     from elattn_bench.verdicts import runs
 
-    share = screen.threshold(threshold)
-    run, other = screen.read(path), screen.read(other_path)
-    if run.device_name != other.device_name and not force:
-        raise UsageError(
-            f"{path} was measured on {run.device_name}, {other_path} on {other.device_name}; "
-            "a difference would be the machines': compare them all the same with --force"
-        )
-    found = runs.compare_runs(run, other, share)
-    render.show(changes.change_report(found, run, other), format, screen.stdout())
-    _judge(found, fail_on, share)
+    share, kinds = screen.threshold(threshold), _kinds(fail_on)
+    run, *others = (screen.read(each) for each in (path, *other_paths))
+    if not force:
+        _refuse_other_devices(run, others)
+    compared = runs.compare_many(run, others, share)
+    _show_runs(compared, run, others, share, format)
+    found = [
+        (kind, f"{other.name}: {failure}" if len(others) > 1 else failure)
+        for other, changes in zip(others, compared, strict=True)
+        for kind in kinds
+        for failure in runs.fails(changes, kind, share)
+    ]
+    _end(found)
+
+
+def _refuse_other_devices(run: Run, others: Sequence[Run]) -> None:
+    for other in others:
+        if other.device_name != run.device_name:
+            raise UsageError(
+                f"{run.path} was measured on {run.device_name}, {other.path} on {other.device_name}; "
+                "a difference would be the machines': compare them all the same with --force"
+            )
+
+
+def _show_runs(
+    compared: Sequence[Sequence[Change]], run: Run, others: Sequence[Run], share: float, format: str
+) -> None:
+    from elattn_bench.tables import changes, comment, render, side_by_side
+
+    console = screen.stdout()
+    if len(others) > 1:
+        render.show(side_by_side.side_by_side_report(compared, run, others, share), format, console)
+    elif format == "markdown":
+        console.file.write(comment.comment(compared[0], run, others[0], share))
+    else:
+        render.show(changes.change_report(compared[0], run, others[0], share), format, console)
 
 
 def compare_live(
-    impl_a: str,
-    impl_b: str | None,
+    impls: Sequence[str],
     given: Mapping[str, Any],
     threshold: str,
     fail_on: str | None,
@@ -61,33 +90,46 @@ def compare_live(
     from elattn_bench.live_progress import LiveProgress
     from elattn_bench.tables import pairs, render
 
-    if impl_b is None:
-        raise UsageError(
-            f"compare --live {impl_a}: compares two impls; name the second, or the same once more"
-        )
-    live.check_failure(fail_on)
+    if len(impls) != 2:
+        hint = "name the second, or the same once more" if len(impls) < 2 else "name one in each place"
+        raise UsageError(f"compare --live {' '.join(impls)}: compares two impls; {hint}")
+    kinds = _kinds(fail_on)
+    for kind in kinds:
+        live.check_failure(kind)
     flags = {name: config.as_text(value) for name, value in given.items()}
-    comparison = live.plan(impl_a, impl_b, flags, screen.threshold(threshold))
+    comparison = live.plan(impls[0], impls[1], flags, screen.threshold(threshold))
     try:
         live.run(comparison, LiveProgress(comparison, screen.stderr()))
     finally:
         # After Ctrl-C too: what was measured is not lost.
         if comparison.results:
             render.show(pairs.live_report(comparison), format, screen.stdout())
-    if fail_on:
-        _end(live.fails(comparison.results, fail_on, comparison.threshold), fail_on)
+    _end(
+        [
+            (kind, failure)
+            for kind in kinds
+            for failure in live.fails(comparison.results, kind, comparison.threshold)
+        ]
+    )
 
 
-def _judge(found: Any, fail_on: str | None, threshold: float) -> None:
-    from elattn_bench.verdicts import runs
+def _kinds(fail_on: str | None) -> list[str]:
+    """What fails the comparison.
 
-    if fail_on:
-        _end(runs.fails(found, fail_on, threshold), fail_on)
+    Raises:
+        UsageError: a name is unknown; before anything is shown.
+    """
+    from elattn_bench.names import check_names
+    from elattn_bench.verdicts.runs import FAILURES
+
+    kinds = screen.names(fail_on) if fail_on is not None else []
+    check_names("fail-on", kinds, FAILURES)
+    return kinds
 
 
-def _end(failures: Sequence[str], fail_on: str) -> None:
-    """Say what was found, and end with its exit code if there is any."""
-    for failure in failures:
-        screen.say(f"--fail-on {fail_on}: {failure}")
+def _end(failures: Sequence[tuple[str, str]]) -> None:
+    """Say what was found, of each kind asked for, and end with its exit code if there is any."""
+    for kind, failure in failures:
+        screen.say(f"--fail-on {kind}: {failure}")
     if failures:
         raise typer.Exit(COMPARISON_FAILED)

@@ -1,100 +1,177 @@
-"""Tables of what changed between runs, as ``render.Report``."""
+"""Tables of what changed from one run to another, as ``render.Report``: the verdict, then the changed cases."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from elattn_bench.analysis import Setting, short_status
 from elattn_bench.results import Row
 from elattn_bench.rundir import Run
 from elattn_bench.tables.comparison import axes_of
+from elattn_bench.tables.headline import counts, headline, interval_text, mean_of, names
 from elattn_bench.tables.listings import NO_NUMBER, format_ratio, plain
 from elattn_bench.tables.render import Column, Report, Table
 from elattn_bench.units import format_length, format_ms, significant
 from elattn_bench.verdicts.runs import (
+    DEFAULT_THRESHOLD,
     Agreement,
     Change,
     agreement,
     environment_differences,
-    geometric_mean,
+    machine_drift,
+    scatter_between,
 )
 
+SIZES = ("batch", "heads", "dim")
 
-def change_report(changes: Sequence[Change], run: Run, other: Run) -> Report:
-    """Per setting one table of cases in A and B; below it the counts, the mean and what else differs."""
-    settings: defaultdict[Setting, list[Change]] = defaultdict(list)
-    for change in changes:
-        settings[Setting.of(change.row)].append(change)
-    names = f"A = {run.name}, B = {other.name}"
-    tables = [
-        _change_table(f"{names}: {setting.text}", settings[setting])
-        for setting in sorted(settings, key=lambda setting: setting.sort_key)
-    ]
-    tables += _environment_tables(run, other)
+
+def change_report(
+    changes: Sequence[Change], run: Run, other: Run, threshold: float = DEFAULT_THRESHOLD
+) -> Report:
+    """The verdict in a sentence, a table of the changed cases, what else differs; records hold every case."""
+    name_a, name_b = names((run, other))
+    news = changed(changes, threshold)
+    title = f"Changed cases, worse first: A = {name_a}, B = {name_b}"
+    mean, drift = mean_of(changes), max(machine_drift(run), machine_drift(other))
     about = {
-        "comparison": "runs", "a": run.name, "b": other.name,
-        "geometric_mean_latency_ratio": _mean_latency(changes), "agreement": agreement(changes).share,
+        "comparison": "runs", "a": run.name, "b": other.name, "threshold": threshold,
+        "verdict": headline(changes, "A", "B", threshold, drift), "verdicts": counts(changes),
+        "geometric_mean_latency_ratio": mean.value if mean else None,
+        "geometric_mean_low": mean.low if mean else None, "geometric_mean_high": mean.high if mean else None,
+        "agreement": agreement(changes).share, "scatter": scatter_between(changes),
+        "drift_a": machine_drift(run), "drift_b": machine_drift(other),
         "environment_differences": environment_differences(run, other),
     }  # fmt: skip
-    return Report(tables, [_change_record(change) for change in changes], _change_notes(changes), about)
+    return Report(
+        [*([change_table(title, news)] if news else []), *environment_tables(["A", "B"], run, other)],
+        [change_record(change) for change in changes],
+        change_notes(changes, (run, other), threshold),
+        about,
+        [headline(changes, f"A = {name_a}", f"B = {name_b}", threshold, drift)],
+    )
 
 
-def _change_table(title: str, changes: Sequence[Change]) -> Table:
-    sizes = [
-        axis for axis in ("batch", "heads", "dim") if len({getattr(item.row, axis) for item in changes}) > 1
-    ]
+def changed(changes: Iterable[Change], threshold: float) -> list[Change]:
+    """The cases with news, of time, memory or outcome: what got worse first, largest changes first."""
+    news = [(place, change) for change in changes if (place := _place(change, threshold))]
+    return [change for _, change in sorted(news, key=lambda each: each[0])]
+
+
+def _place(change: Change, threshold: float) -> tuple[int, float] | None:
+    """Where a change with news stands among the others; None without news."""
+    time = change.latency.value if change.latency else 1.0
+    if change.verdict == "slower":
+        return (0, -time)
+    if change.before and change.after and change.before.ok != change.after.ok:
+        return (1 if change.before.ok else 4, 0.0)
+    memory = change.memory or 1.0
+    if memory > 1 + threshold:
+        return (2, -memory)
+    if change.verdict == "faster":
+        return (3, time)
+    return (5, memory) if memory < 1 / (1 + threshold) else None
+
+
+def varying(rows: Sequence[Row]) -> dict[str, Callable[[Row], str]]:
+    """The fields of setting and sizes in which the rows differ, with how to write them; the others name no case."""
+    of_setting = {name: _setting_word(name) for name in Setting._fields}
+    of_sizes = {name: _size_word(name) for name in SIZES}
+    return {
+        name: word
+        for name, word in {**of_setting, **of_sizes}.items()
+        if len({word(row) for row in rows}) > 1
+    }
+
+
+def _setting_word(name: str) -> Callable[[Row], str]:
+    return lambda row: Setting.of(row).words[name]
+
+
+def _size_word(name: str) -> Callable[[Row], str]:
+    return lambda row: str(getattr(row, name))
+
+
+def change_table(title: str, changes: Sequence[Change]) -> Table:
+    """One row per case: latencies, ratio, interval, verdict and memory; what all cases share is in the title."""
+    rows = [item.row for item in changes]
+    words = varying(rows)
     columns = [
-        Column("impl"), *(Column(axis, "right") for axis in sizes), Column("L", "right"),
-        Column("A", "right"), Column("B", "right"), Column("B/A", "right"), Column("interval", "right"),
-        Column("verdict"), Column("memory", "right"),
+        Column("impl"), *(Column(name, "right" if name in SIZES else "left") for name in words),
+        Column("L", "right"), Column("B/A", "right"), Column("interval", "right"), Column("verdict"),
+        Column("A", "right"), Column("B", "right"), Column("memory", "right"),
     ]  # fmt: skip
-    rows = [
-        [item.row.label, *(str(getattr(item.row, axis)) for axis in sizes), *_change_cells(item)]
+    cells = [
+        [item.row.label, *(word(item.row) for word in words.values()), *_change_cells(item)]
         for item in changes
     ]
     strong = frozenset(
-        (i, len(columns) - 2) for i, item in enumerate(changes) if item.verdict in ("faster", "slower")
+        (i, len(columns) - 4) for i, item in enumerate(changes) if item.verdict in ("faster", "slower")
     )
-    return Table(title, columns, rows, pinned=2 + len(sizes), strong=strong)
+    return Table(f"{title}{_shared(rows, words)}", columns, cells, pinned=2 + len(words), strong=strong)
+
+
+def _shared(rows: Sequence[Row], words: Iterable[str]) -> str:
+    """What all the rows share of their setting: ``: op, float32, non-causal``."""
+    if not rows:
+        return ""
+    fixed = {name: word for name, word in Setting.of(rows[0]).words.items() if name not in words}
+    if rows[0].cache == "hot":
+        fixed.pop("cache", None)
+    return f": {', '.join(fixed.values())}" if fixed else ""
 
 
 def _change_cells(item: Change) -> list[str]:
     ratio = item.latency
-    interval = f"[{significant(ratio.low, 3)}, {significant(ratio.high, 3)}]" if ratio else NO_NUMBER
+    # Ratio and verdict first: where the table is split, its first part says what matters.
     return [
-        format_length(item.row.seq_len), _latency_cell(item.before), _latency_cell(item.after),
-        format_ratio(ratio.value if ratio else None), interval, item.verdict, format_ratio(item.memory),
+        format_length(item.row.seq_len), format_ratio(ratio.value if ratio else None), interval_text(ratio),
+        verdict_text(item), latency_cell(item.before), latency_cell(item.after), format_ratio(item.memory),
     ]  # fmt: skip
 
 
-def _latency_cell(row: Row | None) -> str:
+def verdict_text(item: Change) -> str:
+    """The verdict, with the reason where it is unclear."""
+    return f"{item.verdict} ({item.reason})" if item.reason else item.verdict
+
+
+def latency_cell(row: Row | None) -> str:
+    """The median latency, or why there is none."""
     if row is None:
         return NO_NUMBER
     return format_ms(row.latency_ms_p50) if row.ok else short_status(row.status)
 
 
-def _environment_tables(run: Run, other: Run) -> list[Table]:
-    differences = environment_differences(run, other)
+def environment_tables(letters: Sequence[str], *runs: Run) -> list[Table]:
+    """What the environments differ in, a column per run; no table where they agree."""
+    differences = environment_differences(*runs)
     if not differences:
         return []
-    rows = [[key, plain(a), plain(b)] for key, (a, b) in differences.items()]
-    columns = [Column("differs in"), Column("A", wraps=True), Column("B", wraps=True)]
+    rows = [[key, *map(plain, values)] for key, values in differences.items()]
+    columns = [Column("differs in"), *(Column(letter, wraps=True) for letter in letters)]
     return [Table("Environments", columns, rows)]
 
 
-def _change_notes(changes: Sequence[Change]) -> list[str]:
-    counts = Counter(change.verdict for change in changes)
-    counted = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
-    mean = _mean_latency(changes)
-    notes = [f"{len(changes)} cases: {counted}."] if changes else ["There are no cases to compare."]
-    if mean is None:
-        return [*notes, "No case is measured in both runs."]
+def change_notes(changes: Sequence[Change], runs: Sequence[Run], threshold: float) -> list[str]:
+    """What the verdicts mean, what the machine did meanwhile, and where the other cases are."""
+    low, high = (significant(value, 3) for value in (1 / (1 + threshold), 1 + threshold))
+    drift = max(map(machine_drift, runs))
+    meaning = (
+        f"Slower: the whole 95 % interval lies above {high}x, faster: below {low}x (threshold {100 * threshold:g} %), "
+        "both rows are stable, and p corrected for all cases is at most 0.05; same: all of it lies between."
+    )
+    drifted = f"The control case drifted by {drift:.0%} within a run: a smaller change may be the machine's (drift)."
+    scattered = scatter_between(changes)
+    unchanged = (
+        f"Unchanged cases scatter by {scattered:.1%} from run to run (standard deviation), which their intervals do "
+        "not know and their p-values do."
+    )
     return [
-        *notes,
-        f"B takes {format_ratio(mean)} the time of A (geometric mean over the cases measured in both).",
+        meaning,
+        *([unchanged] if scattered else []),
+        *([drifted] if drift > threshold else []),
         _agreement_note(agreement(changes)),
+        "All cases, with p-values: --format csv or json.",
     ]
 
 
@@ -107,11 +184,8 @@ def _agreement_note(found: Agreement) -> str:
     )
 
 
-def _mean_latency(changes: Iterable[Change]) -> float | None:
-    return geometric_mean(change.latency.value for change in changes if change.latency)
-
-
-def _change_record(item: Change) -> dict[str, Any]:
+def change_record(item: Change) -> dict[str, Any]:
+    """The case for programs: its axes, both rows, ratios, p-values, verdict and reason."""
     before, after, ratio = item.before, item.after, item.latency
     return {
         **axes_of(item.row),
@@ -122,7 +196,10 @@ def _change_record(item: Change) -> dict[str, Any]:
         "latency_ratio": ratio.value if ratio else None,
         "latency_ratio_low": ratio.low if ratio else None,
         "latency_ratio_high": ratio.high if ratio else None,
+        "p_value": item.p_value,
+        "p_corrected": item.p_corrected,
         "memory_ratio": item.memory,
         "params_ratio": item.params,
         "verdict": item.verdict,
+        "reason": item.reason or None,
     }

@@ -48,12 +48,14 @@ class Report:
 
     records: one per case, with full precision; tidy, so every record has the same keys.
     notes: sentences below the tables.
+    lead: sentences above them: the verdict, where there is one.
     """
 
     tables: Sequence[Table] = ()
     records: Sequence[Mapping[str, Any]] = ()
     notes: Sequence[str] = ()
     about: Mapping[str, Any] = field(default_factory=dict)
+    lead: Sequence[str] = ()
 
 
 def show(report: Report, format: str, console: Console) -> None:
@@ -71,6 +73,9 @@ def show(report: Report, format: str, console: Console) -> None:
 
 
 def _show_tables(report: Report, console: Console) -> None:
+    for sentence in report.lead:
+        console.print(sentence, style="bold", markup=False, highlight=False)
+        console.print()
     for table in report.tables:
         for part in fit(table, console.width):
             console.print(part.title, style="bold", markup=False, highlight=False)
@@ -138,11 +143,13 @@ def _columns_of(table: Table, indices: Sequence[int], title: str) -> Table:
 
 
 def _markdown(report: Report) -> str:
-    tables = [f"**{escape_markdown(table.title)}**\n\n{_markdown_table(table)}\n" for table in report.tables]
-    return "\n".join([*tables, *(f"{escape_markdown(note)}\n" for note in report.notes)])
+    tables = [f"**{escape_markdown(table.title)}**\n\n{markdown_table(table)}\n" for table in report.tables]
+    lead, notes = ([f"{escape_markdown(each)}\n" for each in some] for some in (report.lead, report.notes))
+    return "\n".join([*lead, *tables, *notes])
 
 
-def _markdown_table(table: Table) -> str:
+def markdown_table(table: Table) -> str:
+    """The table without its title, as Markdown."""
     return _tabulate(table, "pipe", escape_markdown)
 
 
@@ -161,7 +168,8 @@ def _latex(report: Report) -> str:
         "\\end{table}\n"
         for table in report.tables
     )
-    return "\n".join([*tables, *(f"% {note}\n" for note in report.notes)])
+    lead, notes = ([f"% {each}\n" for each in some] for some in (report.lead, report.notes))
+    return "\n".join([*lead, *tables, *notes])
 
 
 _LATEX = {
@@ -201,7 +209,7 @@ def _csv_value(value: object) -> object:
 
 
 def _json(report: Report) -> str:
-    return to_json({**report.about, "records": list(report.records), "notes": list(report.notes)})
+    return to_json({**report.about, "records": list(report.records), "notes": [*report.lead, *report.notes]})
 
 
 def to_json(document: Any) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from elattn_bench.analysis import Ratio, by_facet, by_label, latency_ratio, quotient
@@ -13,6 +13,15 @@ from elattn_bench.names import check_names
 from elattn_bench.results import Row
 from elattn_bench.rundir import Run
 from elattn_bench.verdicts.reference import Comparison
+from elattn_bench.verdicts.significance import (
+    SIGNIFICANT,
+    corrected,
+    p_values,
+    ratio_of_medians,
+    scatter,
+    scatter_p,
+)
+from elattn_bench.visits import Visit
 
 DEFAULT_THRESHOLD = 0.05  # a change below 5 % is within what two runs of one machine differ by
 FAILURES = ("slower", "memory", "error")
@@ -25,6 +34,10 @@ class Change:
     """One case in two runs, A and B.
 
     latency, memory, params: B over A; above 1, B is slower or needs more. None where not measured.
+    p_value, p_corrected: that A and B are equally fast, by their samples and by what unchanged cases scatter
+        (``significance``), alone and among all cases compared; None where a run has no raw samples.
+    reason: of an ``unclear`` verdict: ``noisy`` or ``throttled``, a row is not stable; ``interval``, it reaches over
+        the threshold; ``p``, chance could do as much; ``drift``, so could the machine.
     """
 
     case_id: str
@@ -34,6 +47,9 @@ class Change:
     memory: float | None
     params: float | None
     verdict: Verdict
+    p_value: float | None = None
+    p_corrected: float | None = None
+    reason: str = ""
 
     @property
     def row(self) -> Row:
@@ -45,25 +61,123 @@ class Change:
 
 def compare_runs(run: Run, other: Run, threshold: float = DEFAULT_THRESHOLD) -> list[Change]:
     """Every case of either run, matched by its id; sorted by facet, line and length."""
+    (changes,) = compare_many(run, [other], threshold)
+    return changes
+
+
+def compare_many(run: Run, others: Sequence[Run], threshold: float = DEFAULT_THRESHOLD) -> list[list[Change]]:
+    """What ``compare_runs`` says of the run and each of the others, with p-values corrected for all together."""
+    samples = run.samples()
+    matched = [_matched(run, samples, other) for other in others]
+    together = iter(corrected([change.p_value for changes in matched for change in changes]))
+    compared = [[replace(change, p_corrected=next(together)) for change in changes] for changes in matched]
+    return [
+        [_judged(change, threshold, max(machine_drift(run), machine_drift(other))) for change in changes]
+        for other, changes in zip(others, compared, strict=True)
+    ]
+
+
+def _matched(run: Run, samples: Mapping[str, Sequence[Visit]], other: Run) -> list[Change]:
+    """The cases of both, with ratios and p-values, not yet judged."""
     before = {row.case_id: row for row in run.rows}
     after = {row.case_id: row for row in other.rows}
-    facets = by_facet({**before, **after}.values())
-    rows = [row for facet_rows in facets.values() for line in by_label(facet_rows).values() for row in line]
-    return [_change(row.case_id, before.get(row.case_id), after.get(row.case_id), threshold) for row in rows]
+    rows = sorted_rows({**before, **after}.values())
+    tests = _tests(before, after, samples, other.samples())
+    ids = (row.case_id for row in rows)
+    changes = [
+        _change(case_id, before.get(case_id), after.get(case_id), tests.get(case_id)) for case_id in ids
+    ]
+    scattered = scatter_between(changes)
+    return [_despite_scatter(change, scattered) for change in changes]
 
 
-def _change(case_id: str, before: Row | None, after: Row | None, threshold: float) -> Change:
+def scatter_between(changes: Iterable[Change]) -> float:
+    """By how much the runs differ in stable cases that did not change; see ``significance.scatter``."""
+    return scatter([change.latency for change in changes if change.latency and not _unstable(change)])
+
+
+def _despite_scatter(change: Change, scattered: float) -> Change:
+    """The change with the larger p: samples know nothing of the scatter, nor it of their number."""
+    if change.p_value is None or change.latency is None:
+        return change
+    return replace(change, p_value=max(change.p_value, scatter_p(change.latency, scattered)))
+
+
+def sorted_rows(rows: Iterable[Row]) -> list[Row]:
+    """The rows by facet, line and length: the order of every list of cases."""
+    facets = by_facet(rows).values()
+    return [row for facet_rows in facets for line in by_label(facet_rows).values() for row in line]
+
+
+def _tests(
+    before: Mapping[str, Row],
+    after: Mapping[str, Row],
+    samples: Mapping[str, Sequence[Visit]],
+    other_samples: Mapping[str, Sequence[Visit]],
+) -> dict[str, float]:
+    """p-values by case id, of the cases measured in both whose samples both have."""
+    ids = [
+        case_id
+        for case_id, row in before.items()
+        if row.ok
+        and case_id in after
+        and after[case_id].ok
+        and samples.get(case_id)
+        and other_samples.get(case_id)
+    ]
+    found = p_values([(samples[case_id], other_samples[case_id]) for case_id in ids])
+    return dict(zip(ids, found, strict=True))
+
+
+def _change(case_id: str, before: Row | None, after: Row | None, p_value: float | None) -> Change:
     if before is None or after is None:
         return Change(
             case_id, before, after, None, None, None, "only in B" if before is None else "only in A"
         )
-    latency = latency_ratio(after, before)
+    # Without samples nothing guards against a lucky interval: take the widest that the two medians allow.
+    latency = latency_ratio(after, before) if p_value is None else ratio_of_medians(after, before)
     memory = quotient(after.peak_memory_bytes, before.peak_memory_bytes)
     params = quotient(after.params, before.params)
-    verdict = judge(latency, threshold)
-    if latency is not None and not before.stability == after.stability == "stable":
-        verdict = "unclear"  # a neighbour does not slow every case alike: a narrow interval proves nothing
-    return Change(case_id, before, after, latency, memory, params, verdict)
+    return Change(case_id, before, after, latency, memory, params, "not measured", p_value)
+
+
+def _judged(change: Change, threshold: float, drift: float) -> Change:
+    if change.latency is None:
+        return change
+    verdict = judge(change.latency, threshold)
+    reason = _doubt(change, verdict, judge(change.latency, max(threshold, drift)))
+    return replace(change, verdict="unclear" if reason else verdict, reason=reason)
+
+
+def _doubt(change: Change, verdict: Verdict, despite_drift: Verdict) -> str:
+    """Why nothing is sure; empty where the verdict holds.
+
+    Args:
+        despite_drift: the verdict were the threshold what the machine drifted by.
+    """
+    if unstable := _unstable(change):
+        return unstable  # a neighbour does not slow every case alike: a narrow interval proves nothing
+    if verdict in ("unclear", "same"):
+        return "interval" if verdict == "unclear" else ""
+    if change.p_corrected is not None and change.p_corrected > SIGNIFICANT:
+        return "p"
+    return "" if despite_drift == verdict else "drift"
+
+
+def _unstable(change: Change) -> str:
+    """``throttled`` or ``noisy`` where a row is; empty where both are stable."""
+    words = {row.stability or "noisy" for row in (change.before, change.after) if row} - {"stable"}
+    return "" if not words else "throttled" if "throttled" in words else "noisy"
+
+
+def machine_drift(run: Run) -> float:
+    """How far the run's control case strayed within a session, the slowest visit over the fastest; 0 if unknown.
+
+    The same work at another time: a case that changed by less may owe it to the time. Between two runs the
+    control case is no measure, for a change of the code may be what slowed it.
+    """
+    sessions = run.info.get("control", {}).get("sessions", [])
+    return max((session.get("drift") or 0.0 for session in sessions), default=0.0)
 
 
 def judge(latency: Ratio | None, threshold: float) -> Verdict:
@@ -81,12 +195,6 @@ def judge(latency: Ratio | None, threshold: float) -> Verdict:
     if latency.high < faster_below:
         return "faster"
     return "same" if latency.low >= faster_below and latency.high <= slower_above else "unclear"
-
-
-def geometric_mean(values: Iterable[float]) -> float | None:
-    """The geometric mean, the fair mean of ratios (Fleming & Wallace 1986); None of nothing."""
-    logs = [math.log(value) for value in values]
-    return math.exp(math.fsum(logs) / len(logs)) if logs else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,23 +215,19 @@ class Agreement:
 
 def agreement(changes: Iterable[Change]) -> Agreement:
     """The agreement of two runs: what a benchmark's intervals are worth."""
-    ratios = [
-        change.latency
-        for change in changes
-        if change.latency
-        and change.before
-        and change.after
-        and change.before.stability == change.after.stability == "stable"
-    ]
-    # Two intervals overlap just where that of their ratio holds 1.
+    both = [(change.before, change.after) for change in changes if change.before and change.after]
+    stable = [(a, b) for a, b in both if a.stability == b.stability == "stable"]
+    # Two intervals overlap just where the widest that their ratio may have holds 1.
+    ratios = [ratio for a, b in stable if (ratio := latency_ratio(b, a))]
     return Agreement(len(ratios), sum(ratio.low <= 1 <= ratio.high for ratio in ratios))
 
 
-def environment_differences(run: Run, other: Run) -> dict[str, tuple[Any, Any]]:
-    """What the two runs' environments differ in: key -> (A's value, B's value); None where one lacks it."""
-    a, b = (item.info.get("environment", {}) for item in (run, other))
-    lasting = [key for key in {**a, **b} if key not in PASSING]
-    return {key: (a.get(key), b.get(key)) for key in lasting if a.get(key) != b.get(key)}
+def environment_differences(run: Run, *others: Run) -> dict[str, tuple[Any, ...]]:
+    """What the runs' environments differ in: key -> (A's value, B's value, ...); None where one lacks it."""
+    environments = [item.info.get("environment", {}) for item in (run, *others)]
+    lasting = [key for key in dict.fromkeys(itertools.chain(*environments)) if key not in PASSING]
+    values = {key: tuple(environment.get(key) for environment in environments) for key in lasting}
+    return {key: each for key, each in values.items() if any(value != each[0] for value in each)}
 
 
 def fails(
@@ -147,8 +251,8 @@ def fails(
 
 def _slower(item: Comparison | Change, threshold: float) -> str:
     ratio = item.latency if isinstance(item, Change) else item.speed_up and item.speed_up.inverse
-    unclear = isinstance(item, Change) and item.verdict == "unclear"
-    if not ratio or unclear or judge(ratio, threshold) != "slower":
+    doubtful = isinstance(item, Change) and item.verdict != "slower"
+    if not ratio or doubtful or judge(ratio, threshold) != "slower":
         return ""
     return f"takes {ratio.value:.3g}x as long, interval [{ratio.low:.3g}, {ratio.high:.3g}]"
 

@@ -1,0 +1,163 @@
+"""How sure a difference between two medians is: the ratio's interval, a test, its correction for many. No torch."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elattn_bench.analysis import Ratio
+from elattn_bench.results import Row
+from elattn_bench.signed_rank import TAIL_SD
+from elattn_bench.visits import Visit
+
+SIGNIFICANT = 0.05  # the share of false discoveries among all that are called faster or slower
+FEWEST_RANKS = 20  # values a side for a rank test: of n values each, no p lies below 2 / C(2n, n)
+TRIMMED = 0.2  # of either end, Yuen's and Wilcox's usual share: an outlier or two decide nothing
+FEWEST_CASES = 12  # to see a scatter; that of fewer is mostly chance
+MOST_SCATTER = 0.10  # as a share; on a shared machine, runs of the same code scattered by 3 to 8 %
+MIDDLE_HALF = 0.674490  # standard deviations on either side of the mean that hold half of a normal law
+
+Visits: TypeAlias = Sequence[Visit]
+
+
+def ratio_of_medians(above: Row, below: Row) -> Ratio | None:
+    """Median latency of ``above`` over that of ``below`` with its 95 % interval; None where either is missing.
+
+    The intervals of the two medians, bootstrapped from their samples with visits respected (``stats``), make
+    that of the difference of their logarithms: each end is as far from the centre as the two distances that
+    could bring it there, added as squares (Zou & Donner 2008, MOVER: no law of the noise, no symmetry). It is
+    what a bootstrap of both sides gives, without drawing again.
+    """
+    if not above.latency_ms_p50 or not below.latency_ms_p50:
+        return None
+    down_above, up_above = _log_distances(above)
+    down_below, up_below = _log_distances(below)
+    centre = above.latency_ms_p50 / below.latency_ms_p50
+    low, high = math.hypot(down_above, up_below), math.hypot(up_above, down_below)
+    return Ratio(centre, centre * math.exp(-low), centre * math.exp(high))
+
+
+def _log_distances(row: Row) -> tuple[float, float]:
+    """From the median down to the low end of its interval and up to the high one, as logarithms."""
+    median = row.latency_ms_p50 or math.nan
+    low, high = row.latency_ms_ci_low or median, row.latency_ms_ci_high or median
+    return max(0.0, math.log(median / low)), max(0.0, math.log(high / median))
+
+
+def p_values(pairs: Sequence[tuple[Visits, Visits]]) -> list[float]:
+    """For each pair of measurements: how often chance alone would set equally fast ones as far apart; two-sided.
+
+    What is compared are samples or, where both sides have several visits, the visits' medians: samples of one
+    visit resemble each other. Twenty values a side or more: Mann-Whitney U (Mann & Whitney 1947). Fewer: Yuen's
+    trimmed t-test of the logarithms (Yuen 1974), for ranks of few values cannot be surer than their number of
+    orders, and then no correction for many cases would leave anything.
+    """
+    values = [(_values(a, b), _values(b, a)) for a, b in pairs]
+    few = [place for place, each in enumerate(values) if min(map(len, each)) < FEWEST_RANKS]
+    found = {
+        place: mann_whitney(*each) for place, each in enumerate(values) if min(map(len, each)) >= FEWEST_RANKS
+    }
+    for places, a, b in _groups({place: values[place] for place in few}):
+        found |= zip(places, map(float, _trimmed_means(a, b)), strict=True)
+    return [found[place] for place in range(len(pairs))]
+
+
+def _values(visits: Visits, others: Visits) -> NDArray[np.float64]:
+    """Logarithms of what is compared of the first side."""
+    if len(visits) > 1 and len(others) > 1:
+        values = np.array([float(np.median(visit.latency_ms)) for visit in visits])
+    else:
+        values = np.concatenate([np.asarray(visit.latency_ms, dtype=np.float64) for visit in visits])
+    logs: NDArray[np.float64] = np.log(values)
+    return logs
+
+
+def mann_whitney(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Two-sided p of Mann-Whitney's U by the normal law, corrected for ties and continuity (Lehmann 1975).
+
+    As scipy's, which takes a millisecond a call and would need minutes for the cases of a large run.
+    """
+    ordered, total, count = np.sort(b), len(a) + len(b), len(a) * len(b)
+    u = (np.searchsorted(ordered, a, "left") + np.searchsorted(ordered, a, "right")).sum() / 2
+    ties = np.unique(np.concatenate([a, b]), return_counts=True)[1].astype(np.float64)
+    variance = count / 12 * (total + 1 - float((ties**3 - ties).sum()) / (total * (total - 1)))
+    if variance <= 0:
+        return 1.0
+    return math.erfc(max(0.0, abs(u - count / 2) - 0.5) / math.sqrt(2 * variance))
+
+
+def _groups(
+    pairs: Mapping[int, tuple[NDArray[np.float64], NDArray[np.float64]]],
+) -> list[tuple[list[int], NDArray[np.float64], NDArray[np.float64]]]:
+    """Pairs of equal sizes as two matrices, with their places: one call of scipy per size, not per case."""
+    places: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+    for place, (a, b) in pairs.items():
+        places[len(a), len(b)].append(place)
+    return [
+        (
+            group,
+            np.stack([pairs[place][0] for place in group]),
+            np.stack([pairs[place][1] for place in group]),
+        )
+        for group in places.values()
+    ]
+
+
+def _trimmed_means(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    from scipy.stats import ttest_ind
+
+    if min(a.shape[1], b.shape[1]) < 2:
+        return np.ones(len(a))
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore", RuntimeWarning)  # of values without spread, which are seen to below
+        found = ttest_ind(a, b, axis=1, equal_var=False, trim=TRIMMED).pvalue
+    # Values without any spread have no p: they are either equal or surely not.
+    sure = np.where(np.median(a, axis=1) == np.median(b, axis=1), 1.0, 0.0)
+    return np.where(np.isfinite(found), found, sure)
+
+
+def scatter(ratios: Sequence[Ratio]) -> float:
+    """By how much two runs differ where nothing changed, beyond the cases' own intervals: a standard deviation of logs.
+
+    Two runs find other clocks, neighbours and places in memory, which no sample of either shows; cases together do. The
+    scatter is that of the half of all cases that lie closest together (the shorth; Rousseeuw & Leroy 1988), so that
+    changes of fewer than half do not count, taken as a normal law's middle half: an empirical null (Efron 2004).
+    0 for fewer than twelve cases; never above 10 %, for what scatters more is the code that changed.
+    """
+    if len(ratios) < FEWEST_CASES:
+        return 0.0
+    logs = np.sort(np.log([ratio.value for ratio in ratios]))
+    half = len(logs) // 2 + 1
+    shortest = float(np.min(logs[half - 1 :] - logs[: len(logs) - half + 1])) / 2 / MIDDLE_HALF
+    own = float(np.median([_own_sd(ratio) for ratio in ratios]))
+    return min(math.sqrt(max(0.0, shortest**2 - own**2)), MOST_SCATTER)
+
+
+def scatter_p(ratio: Ratio, scattered: float) -> float:
+    """How often a case that did not change would differ as much or more, for such a scatter; two-sided."""
+    distance, sd = abs(math.log(ratio.value)), math.hypot(_own_sd(ratio), scattered)
+    return math.erfc(distance / sd / math.sqrt(2)) if sd else float(distance == 0)
+
+
+def _own_sd(ratio: Ratio) -> float:
+    return math.log(ratio.high / ratio.low) / 2 / TAIL_SD
+
+
+def corrected(found: Sequence[float | None]) -> list[float | None]:
+    """The p-values corrected for being many: of those at most 0.05, 5 % are expected to be false alarms.
+
+    Benjamini & Hochberg 1995. None stays None: a case without a test is not among the many.
+    """
+    from scipy.stats import false_discovery_control
+
+    known = [p for p in found if p is not None]
+    if not known:
+        return list(found)
+    adjusted = iter(false_discovery_control(known, method="bh"))
+    return [None if p is None else float(next(adjusted)) for p in found]
