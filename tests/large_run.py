@@ -1,6 +1,7 @@
 """A run directory of 100,000 rows with samples: ``python tests/large_run.py DIR``.
 
-For measuring how long analysis and report take. Rows are made up, not measured: ten lines at ten lengths, in 1,000 combinations of settings and sizes.
+For measuring how long analysis and report take. Rows are made up, not measured: ten lines at ten lengths, in 1,000
+combinations of settings and sizes.
 """
 
 from __future__ import annotations

@@ -132,9 +132,10 @@ async function draw() {
   const visible = groups.filter(([line]) => !unticked.has(line));
   const lines = visible.map(pointsOf).filter((points) => points.length);
   describe(visible, lines);
-  const result = await vegaEmbed(at("chart"), specOf(lines), { actions: false, renderer: "svg", ast: true });
-  view?.finalize();
-  view = result.view;
+  const last = view;
+  if (lines.length) ({ view } = await vegaEmbed(at("chart"), specOf(lines), { actions: false, renderer: "svg", ast: true }));
+  else at("chart").replaceChildren();
+  if (last !== view) last?.finalize();
   document.documentElement.dataset.chart = String(Number(document.documentElement.dataset.chart ?? 0) + 1);
 }
 function specOf(lines) {
@@ -154,7 +155,7 @@ function describe(visible, lines) {
   const [x, y] = [chart.x[at("x").value], chart.y[at("y").value]];
   const title = `${y.words} against ${x.words}`;
   at("chart-title").textContent = title[0].toUpperCase() + title.slice(1);
-  at("chart-setting").textContent = visible.length ? settingOf(visible[0][1][0]) : "No line is chosen.";
+  at("chart-setting").textContent = lines.length ? settingOf(visible[0][1][0]) : "Nothing to draw: no line is ticked, or none was measured here.";
   const sentences = lines.map((points) => {
     const item = document.createElement("li");
     const ends = points.length > 1 ? [points[0], points.at(-1)] : points;
