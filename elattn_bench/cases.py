@@ -169,6 +169,8 @@ class Labelled:
     @property
     def label(self) -> str:
         """The impl with its order and the knobs that were asked for: the name of a line in a figure."""
+        if self.order is None and not self.hyperparameters:
+            return self.impl  # asked for several times per row of a run, which may have 100,000
         order = "" if self.order is None else f"t={self.order}"
         return " ".join(filter(None, (self.impl, order, text_of(self.hyperparameters, " "))))
 

@@ -83,6 +83,8 @@ def compare(
     other_runs: options.OthersCompared = None,
     reference: options.Reference = None,
     metric: options.Metrics = None,
+    where: options.Where = None,
+    absolute: options.Absolute = False,
     threshold: options.Threshold = "5%",
     fail_on: options.FailOn = None,
     format: options.FormatOption = options.Format.TABLE,
@@ -116,7 +118,8 @@ def compare(
         level=level, cache=cache, device=device, threads=threads, quick=quick, rigorous=rigorous,
         timeout=timeout, memory_limit=memory_limit, seed=seed, input_std=input_std,
     )  # fmt: skip
-    of_runs = _given(reference=reference, metric=metric, force=force)
+    of_one_run = _given(reference=reference, metric=metric, where=where, absolute=absolute)
+    of_runs = {**of_one_run, **_given(force=force)}
     others = other_runs or []
     if live:
         _refuse(
@@ -125,11 +128,18 @@ def compare(
         body.compare_live([run, *others], axes, threshold, fail_on, format.value)
         return
     _refuse(axes, "is for --live; a run has the cases that it was measured with")
+    if not others and absolute:
+        _refuse(
+            _given(reference=reference, fail_on=fail_on),
+            "compares with a reference; --absolute shows each impl for itself",
+        )
+        body.absolute(Path(run), metric, format.value, where or ())
+        return
     if not others:
-        body.compare(Path(run), reference, metric, threshold, fail_on, format.value)
+        body.compare(Path(run), reference, metric, threshold, fail_on, format.value, where or ())
         return
     _refuse(
-        _given(reference=reference, metric=metric),
+        of_one_run,
         "is for one run; several runs are compared case by case, in all they have",
     )
     paths = [Path(other) for other in others]
@@ -156,11 +166,31 @@ def plot(
     kind: options.Kinds = None,
     format: options.ImageFormats = "png",
     output: options.PlotDir = None,
+    style: options.FigureStyle = "paper",
+    size: options.FigureSize = None,
+    title: options.FigureTitle = None,
 ) -> None:
     """Draw latency and memory against sequence length, order and dimension."""
     from elattn_bench.commands import plot as body
 
-    body.plot(run, kind, format, output)
+    body.plot(run, kind, format, output, style, size, title)
+
+
+@app.command()
+def history(
+    directory: options.HistoryDir,
+    metric: options.HistoryMetric = "latency",
+    threshold: options.Threshold = "5%",
+    fail_on: options.FailOn = None,
+    format: options.FormatOption = options.Format.TABLE,
+    figure: options.FigureFormats = "png",
+    output: options.HistoryPlotDir = None,
+    force: options.ForceHistory = False,
+) -> None:
+    """Show what became of each case over many runs of one machine: steps, drifts, and which run brought them."""
+    from elattn_bench.commands import history as body
+
+    body.history(directory, metric, threshold, fail_on, format.value, figure, output, force=force)
 
 
 @app.command()

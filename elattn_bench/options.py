@@ -265,6 +265,19 @@ Metrics = Annotated[
     str | None,
     Option("--metric", metavar="NAMES", help="latency, memory, params.", show_default="all three"),
 ]
+Absolute = Annotated[
+    bool,
+    Option("--absolute", help="Latencies with their uncertainty, bytes and parameters; no reference."),
+]
+Where = Annotated[
+    list[str] | None,
+    Option(
+        "--where",
+        metavar="AXIS=VALUES",
+        help="These cases alone: level=op, dim=64,512, seq-len=1k:8k:x2, latents=64. Repeatable.",
+        show_default="all of the run",
+    ),
+]
 Threshold = Annotated[
     str, Option("--threshold", help="Smallest change that counts, between runs and for --fail-on.")
 ]
@@ -298,3 +311,30 @@ ReportFile = Annotated[
     ),
 ]
 ForceReport = Annotated[bool, Option("--force", help="Replace a file outside of the run's directory.")]
+HistoryDir = Annotated[
+    Path,
+    Argument(
+        metavar="DIR", help="A directory of run directories, one or two levels deep.", show_default=False
+    ),
+]
+HistoryMetric = Annotated[str, Option("--metric", metavar="NAME", help="latency or memory.")]
+FigureFormats = Annotated[str, Option("--figure", metavar="NAMES", help="png, svg, pdf; comma-separated.")]
+HistoryPlotDir = Annotated[
+    Path | None,
+    Option("--output", "-o", metavar="DIR", help="Where the figure goes; DIR/plots if not given."),
+]
+ForceHistory = Annotated[bool, Option("--force", help="Take runs of different machines all the same.")]
+FigureStyle = Annotated[
+    str, Option("--style", help="paper, slides (large letters) or dark (light letters on a dark ground).")
+]
+FigureSize = Annotated[
+    str | None,
+    Option(
+        "--size",
+        help="readme (8 in), single (a column, 3.35 in), double (two, 6.9 in), slide (13.33 x 7.5 in).",
+        show_default="slide of slides, else readme",
+    ),
+]
+FigureTitle = Annotated[
+    str | None, Option("--title", metavar="TEXT", help="Above every figure, instead of its own; '' for none.")
+]

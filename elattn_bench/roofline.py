@@ -110,7 +110,7 @@ class Ceilings:
         roofs = [
             _at_rate(max(0, cost.bytes - found), self.dram_bytes_per_s, "memory bandwidth", "B/s"),
             _at_rate(cost.bytes, self.cache_bytes_per_s, "cache bandwidth", "B/s"),
-            _at_rate(cost.flops, self._matmul_rate(dtype), "matmul rate", "FLOP/s"),
+            _at_rate(cost.flops, self.matmul_rate(dtype), "matmul rate", "FLOP/s"),
         ]
         highest = max(filter(None, roofs), key=lambda roof: roof.seconds, default=None)
         return replace(highest, others_share=self.others_share) if highest else None
@@ -137,7 +137,8 @@ class Ceilings:
         copying = self.copy_bytes_per_s.get(place)
         return f" (copying {format_rate(copying, 'B/s')})" if copying else ""
 
-    def _matmul_rate(self, dtype: str) -> float | None:
+    def matmul_rate(self, dtype: str) -> float | None:
+        """The highest rate at which work of that dtype may have been multiplied; None where nobody measured it."""
         # A dtype that nobody measured stays unknown: a wider one's rate may be far below it.
         if dtype not in self.matmul_flops_per_s:
             return None

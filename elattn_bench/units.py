@@ -12,6 +12,8 @@ Joules: TypeAlias = float
 Bytes: TypeAlias = int
 
 KIBI = 1024
+WITHOUT_INTERVAL = 3  # significant digits of a number whose uncertainty nobody knows
+TIME_UNITS = {"us": 1e3, "ms": 1.0, "s": 1e-3}  # how many of each make a millisecond
 _BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -56,8 +58,74 @@ def significant(value: float, digits: int) -> str:
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
     # The exponent after rounding: 0.9999 has three digits as 1.00, not as 1.000.
-    exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])
-    return f"{value:.{max(0, digits - 1 - exponent)}f}"
+    return f"{value:.{max(0, digits - 1 - _exponent(value, digits))}f}"
+
+
+def _exponent(value: float, digits: int = 1) -> int:
+    """The power of ten of the first digit, once rounded to so many."""
+    return int(f"{value:.{digits - 1}e}".partition("e")[2])
+
+
+def supported_decimals(value: float, low: float | None, high: float | None) -> int | None:
+    """How many decimals of the value its interval supports; negative for tens, hundreds; None without interval.
+
+    The uncertainty is the larger side of the interval, rounded to one significant digit, to two where the first
+    is a 1 (Taylor 1997, An Introduction to Error Analysis, section 2.2; the Particle Data Group keeps two up to
+    354 of 1000, GUM 7.2.6 asks for at most two). The value ends at the same decimal, but keeps one digit.
+    """
+    if low is None or high is None:
+        return None
+    uncertainty = max(high - value, value - low)
+    if not 0 < uncertainty < math.inf:
+        return None
+    leading, _, exponent = f"{uncertainty:.1e}".partition("e")
+    decimals = int(leading.startswith("1")) - int(exponent)
+    return max(decimals, -_exponent(value)) if value else decimals
+
+
+def rounded_to(value: float, low: float | None, high: float | None) -> str:
+    """The value with the digits that its interval supports; with three where there is no interval."""
+    decimals = supported_decimals(value, low, high)
+    return significant(value, WITHOUT_INTERVAL) if decimals is None else _rounded(value, decimals)
+
+
+def with_uncertainty(value: float, low: float | None, high: float | None) -> str:
+    """``12.35 ± 0.04``: the value, and how far the further end of its interval lies; without interval ``12.3``.
+
+    ± and not brackets behind the digits: those are for a standard deviation (GUM 7.2.2 and 7.2.4).
+    """
+    decimals = supported_decimals(value, low, high)
+    if decimals is None or low is None or high is None:
+        return significant(value, WITHOUT_INTERVAL)
+    return f"{_rounded(value, decimals)} ± {_rounded(max(high - value, value - low), decimals)}"
+
+
+def format_latency(
+    milliseconds: Milliseconds | None, low: Milliseconds | None = None, high: Milliseconds | None = None
+) -> str:
+    """A latency for people, in us, ms or s, with the digits that its interval supports; ``-`` for none."""
+    if milliseconds is None:
+        return "-"
+    numbers = [
+        (rounded_to(*scaled(factor, milliseconds, low, high)), unit) for unit, factor in TIME_UNITS.items()
+    ]
+    # Judged once it is rounded: 999.7 us with two digits would be 1000 us.
+    return " ".join(next((each for each in numbers if float(each[0]) < 1000), numbers[-1]))
+
+
+def scaled(
+    factor: float, value: float, low: float | None, high: float | None
+) -> tuple[float, float | None, float | None]:
+    """The value and its interval in another unit."""
+    return (
+        factor * value,
+        None if low is None else factor * low,
+        None if high is None else factor * high,
+    )
+
+
+def _rounded(value: float, decimals: int) -> str:
+    return f"{round(value, decimals):.{max(0, decimals)}f}"
 
 
 def parse_memory_limit(text: str, total: Bytes) -> Bytes:

@@ -13,7 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from elattn_bench.results import LATER_COLUMNS
+
 ROOT = Path(__file__).parent.parent
+COMMITTED = sorted(path.parent for path in (ROOT / "docs/results").glob("*/results.csv"))
 INSTALLED = Path(sys.executable).with_name("elattn-bench")
 # The entry point where the package is installed beside this Python, else the plain checkout.
 COMMAND = [str(INSTALLED)] if INSTALLED.exists() else [sys.executable, "-m", "elattn_bench"]
@@ -110,9 +113,11 @@ def test_decoding_is_swept_compared_and_drawn(tmp_path: Path) -> None:
         assert short[column] == long[column] != ""
     tokens = float(short["tokens_per_s"]) * float(short["latency_ms_p50"]) / 1e3
     assert tokens == pytest.approx(1, rel=1e-5)
-    assert "Speed-up over softmax/sdpa: op, decode" in elattn("compare", run).stdout
-    assert "Speed-up over linear/eager: op, decode" in elattn("compare", run, "--reference", "linear").stdout
-    assert len(elattn("plot", run).stdout.splitlines()) == 4
+    for reference, words in (("softmax/sdpa", []), ("linear/eager", ["--reference", "linear"])):
+        told = " ".join(elattn("compare", run, *words).stdout.split())
+        assert f"Speed-up over {reference}: op, decode" in told
+    names = [Path(line).name.partition("-")[0] for line in elattn("plot", run).stdout.splitlines()]
+    assert sorted(names) == ["decode", "latency", "memory", "roofline", "scaling.png"]
 
 
 def test_plot_draws_every_format_and_names_the_files(run_dir: Path) -> None:
@@ -294,15 +299,67 @@ def test_help_answers_without_torch_or_matplotlib() -> None:
     assert "heavy: []" in done.stdout, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("words", [["list"], ["compare", "RUN", "--reference", "softmax"], ["plot", "RUN"]])
-def test_reading_commands_work_without_torch(run_dir: Path, words: list[str]) -> None:
-    words = [str(run_dir) if word == "RUN" else word for word in words]
+def without_torch(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    """The command on a machine where ``import torch`` fails."""
     code = (
         "import sys; sys.modules['torch'] = None; sys.argv = ['elattn-bench', *sys.argv[1:]]\n"
         "from elattn_bench.cli import main\nmain()"
     )
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=120)
+    command = [sys.executable, "-c", code, *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("words", [["list"], ["compare", "RUN", "--reference", "softmax"], ["plot", "RUN"]])
+def test_reading_commands_work_without_torch(run_dir: Path, words: list[str]) -> None:
+    done = without_torch(*(run_dir if word == "RUN" else word for word in words))
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("format", ["table", "markdown", "latex", "csv", "json"])
+def test_every_format_works_without_torch(run_dir: Path, format: str) -> None:
+    for words in (["--reference", "softmax"], ["--absolute"], ["--absolute", "--where", "seq-len=32"]):
+        done = without_torch("compare", run_dir, *words, "--format", format)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.name)
+def test_committed_runs_of_every_schema_are_read_without_torch(path: Path) -> None:
+    for words in ([path, "--absolute"], [path, path]):
+        done = without_torch("compare", *words, "--format", "json")
+        assert done.returncode == 0, done.stderr
+        assert len(json.loads(done.stdout)["records"]) == len(rows(path))
+
+
+def test_an_older_schema_without_samples_is_read_without_torch(run_dir: Path, tmp_path: Path) -> None:
+    """Schema 1 had fewer columns; and samples.jsonl may be lost."""
+    with (tmp_path / "results.csv").open("w", newline="") as stream:
+        columns = [column for column in rows(run_dir)[0] if column not in LATER_COLUMNS]
+        writer = csv.DictWriter(stream, columns, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows({**row, "schema": "1"} for row in rows(run_dir))
+    done = without_torch("compare", tmp_path, "--absolute", "--format", "csv")
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1 + len(rows(run_dir))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["RUN", "--absolute", "--reference", "softmax"], "--absolute shows each impl for itself"),
+        (["RUN", "--absolute", "--fail-on", "slower"], "--absolute shows each impl for itself"),
+        (["RUN", "--absolute", "--metric", "speed"], "latency"),
+        (["RUN", "--where", "seq-len=33"], "this run has 32, 64"),
+        (["RUN", "RUN", "--absolute"], "is for one run"),
+        (["softmax", "linear", "--live", "--where", "dim=64"], "is for runs"),
+    ],
+)
+def test_what_absolute_and_where_do_not_go_with_is_refused(
+    run_dir: Path, words: list[str], message: str
+) -> None:
+    done = elattn("compare", *(run_dir if word == "RUN" else word for word in words))
+    assert done.returncode == 2, done.stderr
+    assert message in " ".join(done.stderr.split())
 
 
 def test_the_module_runs_from_a_plain_checkout() -> None:

@@ -241,7 +241,7 @@ def test_the_table_fits_eighty_columns_and_ends_with_what_its_words_mean(finishe
 def test_every_format_holds_every_pair(finished: LiveComparison) -> None:
     assert len(finished.pairs) == 8
     assert shown(finished, "markdown").count("| slower") == 8
-    assert shown(finished, "latex").count(r"slower    \\") == 8
+    assert shown(finished, "latex").count(r"slower \\") == 8
     rows = list(csv.DictReader(io.StringIO(shown(finished, "csv"))))
     assert {(row["order_a"], row["order_b"]) for row in rows} == {("", "2"), ("", "6")}
     assert all(float(row["latency_ratio_low"]) < float(row["latency_ratio"]) for row in rows)

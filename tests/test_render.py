@@ -50,7 +50,7 @@ class TestComparison:
 
     def test_the_reference_s_row_holds_its_own_values(self, report: Report) -> None:
         (row,) = (row for row in report.tables[0].rows if row[0] == "softmax/sdpa")
-        assert (row[1], row[-2], row[-1]) == ("16.4 us", "oom", "reference")
+        assert (row[1], row[-2], row[-1]) == ("16.38 us", "oom", "reference")
 
     def test_columns_are_the_lengths(self, report: Report) -> None:
         titles = [column.title for column in report.tables[0].columns]
@@ -175,10 +175,8 @@ class TestFormats:
     def test_latex_escapes_every_special_character(self) -> None:
         table = Table(AWKWARD, [Column("impl_1"), Column("n", "right")], [[AWKWARD, "1"]])
         text = text_of(Report([table], notes=["100% sure"]), "latex")
-        caption, row = (
-            text.splitlines()[2],
-            next(line for line in text.splitlines() if line.endswith("1 \\\\")),
-        )
+        marks = (r"\caption", r"1 \\")
+        caption, row = (next(line for line in text.splitlines() if mark in line) for mark in marks)
         for line in (caption, row):
             assert r"a\_b \& 50\% of \#1" in line
             assert r"\$y\$" in line

@@ -95,7 +95,7 @@ def test_compare_shows_the_shares_once_and_tells_them_to_programs(run: Run) -> N
     report = comparison_report(compare_to_reference(run))
     (table,) = (table for table in report.tables if table.title.startswith("Share of a block"))
     assert table.title == "Share of a block: forward, float32, non-causal, batch 1, heads 8, dim 64"
-    assert table.rows[0] == ["softmax/sdpa", "128", "1.00 ms", "2.00 ms", "8.00 ms", "12 %", "25 %"]
+    assert table.rows[0] == ["softmax/sdpa", "128", "1.000 ms", "2.00 ms", "8.00 ms", "12 %", "25 %"]
     assert sum("Share of a block" in note for note in report.notes) == 1
     out = io.StringIO()
     show(report, "json", Console(file=out))

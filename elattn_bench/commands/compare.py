@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from elattn_bench.commands import screen
 from elattn_bench.errors import UsageError
 
@@ -15,23 +13,47 @@ if TYPE_CHECKING:
     from elattn_bench.rundir import Run
     from elattn_bench.verdicts.runs import Change
 
-COMPARISON_FAILED = 3  # exit code of DESIGN: what was asked for was done, and this was found
-
 
 def compare(
-    path: Path, reference: str | None, metric: str | None, threshold: str, fail_on: str | None, format: str
+    path: Path,
+    reference: str | None,
+    metric: str | None,
+    threshold: str,
+    fail_on: str | None,
+    format: str,
+    where: Sequence[str] = (),
 ) -> None:
     """One run against its reference."""
-    from elattn_bench.tables import comparison, render
+    from elattn_bench import where as conditions
+    from elattn_bench.tables import comparison, conclusions, render
     from elattn_bench.verdicts import reference as of_run
-    from elattn_bench.verdicts import runs
+    from elattn_bench.verdicts import runs, sentences
+    from elattn_bench.verdicts.nouns import VERDICT_METRICS
 
-    share, kinds = screen.threshold(threshold), _kinds(fail_on)
+    share, kinds = screen.threshold(threshold), screen.failure_kinds(fail_on)
     metrics = screen.names(metric) if metric else of_run.METRICS
     wanted = reference or of_run.DEFAULT_REFERENCE
-    found = of_run.compare_to_reference(screen.read(path), wanted, metrics)
-    render.show(comparison.comparison_report(found, metrics), format, screen.stdout())
-    _end([(kind, failure) for kind in kinds for failure in runs.fails(found, kind, share)])
+    run = conditions.filtered(screen.read(path), where)
+    found = of_run.compare_to_reference(run, wanted, metrics)
+    growing = [metric for metric in metrics if metric in VERDICT_METRICS]
+    report = comparison.comparison_report(found, metrics)
+    judged = sentences.verdicts(run, wanted, growing)
+    render.show(conclusions.with_conclusions(report, judged, growing), format, screen.stdout())
+    screen.end([(kind, failure) for kind in kinds for failure in runs.fails(found, kind, share)])
+
+
+def absolute(path: Path, metric: str | None, format: str, where: Sequence[str] = ()) -> None:
+    """One run for itself."""
+    from elattn_bench import where as conditions
+    from elattn_bench.names import check_names
+    from elattn_bench.tables import comparison, render
+    from elattn_bench.verdicts import reference as of_run
+
+    metrics = screen.names(metric) if metric else of_run.METRICS
+    check_names("metric", metrics, of_run.METRICS)
+    run = conditions.filtered(screen.read(path), where)
+    report = comparison.absolute_report(of_run.without_reference(run), metrics)
+    render.show(report, format, screen.stdout())
 
 
 def compare_runs(
@@ -40,7 +62,7 @@ def compare_runs(
     """Two runs case by case, or several against the first."""
     from elattn_bench.verdicts import runs
 
-    share, kinds = screen.threshold(threshold), _kinds(fail_on)
+    share, kinds = screen.threshold(threshold), screen.failure_kinds(fail_on)
     run, *others = (screen.read(each) for each in (path, *other_paths))
     if not force:
         _refuse_other_devices(run, others)
@@ -52,7 +74,7 @@ def compare_runs(
         for kind in kinds
         for failure in runs.fails(changes, kind, share)
     ]
-    _end(found)
+    screen.end(found)
 
 
 def _refuse_other_devices(run: Run, others: Sequence[Run]) -> None:
@@ -93,7 +115,7 @@ def compare_live(
     if len(impls) != 2:
         hint = "name the second, or the same once more" if len(impls) < 2 else "name one in each place"
         raise UsageError(f"compare --live {' '.join(impls)}: compares two impls; {hint}")
-    kinds = _kinds(fail_on)
+    kinds = screen.failure_kinds(fail_on)
     for kind in kinds:
         live.check_failure(kind)
     flags = {name: config.as_text(value) for name, value in given.items()}
@@ -104,32 +126,10 @@ def compare_live(
         # After Ctrl-C too: what was measured is not lost.
         if comparison.results:
             render.show(pairs.live_report(comparison), format, screen.stdout())
-    _end(
+    screen.end(
         [
             (kind, failure)
             for kind in kinds
             for failure in live.fails(comparison.results, kind, comparison.threshold)
         ]
     )
-
-
-def _kinds(fail_on: str | None) -> list[str]:
-    """What fails the comparison.
-
-    Raises:
-        UsageError: a name is unknown; before anything is shown.
-    """
-    from elattn_bench.names import check_names
-    from elattn_bench.verdicts.runs import FAILURES
-
-    kinds = screen.names(fail_on) if fail_on is not None else []
-    check_names("fail-on", kinds, FAILURES)
-    return kinds
-
-
-def _end(failures: Sequence[tuple[str, str]]) -> None:
-    """Say what was found, of each kind asked for, and end with its exit code if there is any."""
-    for kind, failure in failures:
-        screen.say(f"--fail-on {kind}: {failure}")
-    if failures:
-        raise typer.Exit(COMPARISON_FAILED)

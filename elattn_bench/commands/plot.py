@@ -9,13 +9,24 @@ import typer
 from elattn_bench.commands import screen
 
 
-def plot(path: Path, kind: str | None, format: str, output: Path | None) -> None:
+def plot(
+    path: Path,
+    kind: str | None,
+    format: str,
+    output: Path | None,
+    style: str,
+    size: str | None,
+    title: str | None,
+) -> None:
     """The figures of a run."""
     from elattn_bench import figures
+    from elattn_bench.figures.look import find_look
     from elattn_bench.rundir import PLOTS
 
+    look = find_look(style, size, title)
     kinds = screen.names(kind) if kind else None
-    drawn = figures.plot(screen.read(path), kinds, screen.names(format), output or path / PLOTS)
+    target = output or path / PLOTS
+    drawn = figures.plot(screen.read(path), kinds, screen.names(format), target, look, screen.say)
     for figure in drawn:
         typer.echo(figure)
     if not drawn:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
 from rich.console import Console
 
 from elattn_bench.errors import UsageError
 
 if TYPE_CHECKING:
     from elattn_bench.rundir import Run
+
+COMPARISON_FAILED = 3  # exit code of DESIGN: what was asked for was done, and this was found
 
 
 def read(path: Path) -> Run:
@@ -64,3 +68,25 @@ def stderr() -> Console:
 def say(sentence: str) -> None:
     """One sentence to the user, whatever it holds."""
     stderr().print(sentence, highlight=False, soft_wrap=True, markup=False)
+
+
+def failure_kinds(fail_on: str | None) -> list[str]:
+    """What ``--fail-on`` names: what ends the command with exit code 3.
+
+    Raises:
+        UsageError: a name is unknown; before anything is shown.
+    """
+    from elattn_bench.names import check_names
+    from elattn_bench.verdicts.runs import FAILURES
+
+    kinds = names(fail_on) if fail_on is not None else []
+    check_names("fail-on", kinds, FAILURES)
+    return kinds
+
+
+def end(failures: Sequence[tuple[str, str]]) -> None:
+    """Say what was found, of each kind asked for, and end with its exit code if there is any."""
+    for kind, failure in failures:
+        say(f"--fail-on {kind}: {failure}")
+    if failures:
+        raise typer.Exit(COMPARISON_FAILED)

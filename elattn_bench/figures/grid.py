@@ -16,8 +16,10 @@ from elattn_bench.figures.header import (
     same_state_legend,
     unsupported_legend,
 )
-from elattn_bench.figures.legend import draw_legend, legend_height
+from elattn_bench.figures.layout import GAP, LEFT, MOST_COLUMNS, TICKS, Layout, panels_abreast
+from elattn_bench.figures.legend import draw_legend
 from elattn_bench.figures.look import Look
+from elattn_bench.figures.names import ends_of, name_lines, names_width
 from elattn_bench.figures.panel import (
     DIMS,
     LATENCY,
@@ -26,6 +28,7 @@ from elattn_bench.figures.panel import (
     ORDERS,
     STATE,
     Across,
+    Limits,
     Quantity,
     Series,
     across_in,
@@ -35,7 +38,7 @@ from elattn_bench.figures.panel import (
     quantity_in,
     series_of,
 )
-from elattn_bench.figures.style import GREY, WIDTH, Style, assign_styles, evenly
+from elattn_bench.figures.style import Style, assign_styles, evenly
 from elattn_bench.results import Row
 from elattn_bench.rundir import Run
 from elattn_bench.units import format_length
@@ -44,13 +47,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST_COLUMNS = 4  # panels side by side that stay readable at README width
 MOST_ROWS = 3
 MOST_LENGTHS = 4  # lines of one impl where orders vary along them
-PANEL_HEIGHTS = (3.7, 2.7, 2.2, 2.0)  # inches, for 1, 2, 3 and 4 panels side by side
-LEFT = 0.82  # inches: tick labels and the axis label
-GAP = 0.14  # inches between panels
-TICKS = 0.46  # inches: tick labels and the axis label below the panels
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +83,17 @@ def draw_grids(grid: Grid, run: Run, look: Look) -> Iterator[tuple[str, Figure]]
     if grid.across is ORDERS:
         lengths = evenly({row.seq_len for row in usable}, MOST_LENGTHS)
         usable = [row for row in usable if row.seq_len in lengths]
-    styles = assign_styles(map(grid.across.line, usable))
+    styles = assign_styles(map(grid.across.line, usable), look)
     for setting, rows in by_setting(usable).items():
         heads = sorted({row.heads for row in rows})
         for count in heads:
             suffix = f"-heads{count}" if len(heads) > 1 else ""
             stem = f"{grid.stem}-{file_part(setting)}{suffix}"
-            for page in make_pages(grid.in_mode(setting.mode), setting, select(rows, heads=count)):
+            for page in make_pages(grid.in_mode(setting.mode), setting, select(rows, heads=count), look):
                 if has_data(page):
                     batch = f"-batch{page.rows[0]}" if page.is_one_of_many else ""
-                    yield f"{stem}{batch}", draw_page(page, run, styles)
+                    for end, figure in draw_page(page, run, styles, look):
+                        yield f"{stem}{batch}{end}", figure
 
 
 def file_part(setting: Setting) -> str:
@@ -136,15 +135,20 @@ def make_page(grid: Grid, setting: Setting, rows: Sequence[Row]) -> Page:
     return Page(grid, setting, rows[0].heads, shown_rows, shown_columns, panels, notes)
 
 
-def make_pages(grid: Grid, setting: Setting, rows: Sequence[Row]) -> Iterator[Page]:
-    """One page; of more attentions than a panel can hold a page per batch, with a row for every family."""
-    if not is_crowded(rows):
+def make_pages(grid: Grid, setting: Setting, rows: Sequence[Row], look: Look) -> Iterator[Page]:
+    """One page; a page per batch where the look has no room for rows of batches.
+
+    Of more attentions than a panel can hold a page per batch too, with a row for every family.
+    """
+    crowded = is_crowded(rows)
+    columns = min(MOST_COLUMNS, len({getattr(row, grid.columns) for row in rows}))
+    if not (crowded or look.height or columns > panels_abreast(look)):
         yield make_page(grid, setting, rows)
         return
     batches = sorted({row.batch for row in rows})
     for batch in batches:
         page = make_page(grid, setting, select(rows, batch=batch))
-        yield replace(page, by_family=True, is_one_of_many=len(batches) > 1)
+        yield replace(page, by_family=crowded, is_one_of_many=len(batches) > 1)
 
 
 def _left_out(choices: Mapping[str, tuple[Collection[int], Collection[int]]]) -> list[str]:
@@ -169,88 +173,68 @@ def has_data(page: Page) -> bool:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """Where things stand on a page, in inches from its upper left."""
-
-    top: float
-    left: float
-    right: float
-    panel_width: float
-    panel_height: float
-    rows: int
-    columns: int
-    legend_height: float
-
-    @classmethod
-    def of(cls, page: Page, labels: Sequence[str], header: float) -> Layout:
-        """The layout that gives the panels all the width, and the legend the rows below that it needs."""
-        rows, columns = len(page.rows), len(page.columns)
-        right = 0.32 if rows > 1 else 0.14
-        top = header + (0.3 if columns > 1 else 0.14)
-        width = (WIDTH - LEFT - right - GAP * (columns - 1)) / columns
-        return cls(top, LEFT, right, width, PANEL_HEIGHTS[columns - 1], rows, columns, legend_height(labels))
-
-    @property
-    def bottom(self) -> float:
-        """Where the lowest panels end."""
-        return self.top + self.rows * self.panel_height + (self.rows - 1) * GAP
-
-    @property
-    def height(self) -> float:
-        """Of the whole page."""
-        return self.bottom + TICKS + self.legend_height
-
-    @property
-    def cells(self) -> list[tuple[int, int]]:
-        """Row and column of every panel, in reading order."""
-        return [(row, column) for row in range(self.rows) for column in range(self.columns)]
-
-    def place(self, row: int, column: int) -> tuple[float, float, float, float]:
-        """Left, bottom, width and height of a panel, as shares of the page."""
-        left = self.left + column * (self.panel_width + GAP)
-        lower = self.top + row * (self.panel_height + GAP) + self.panel_height
-        return (
-            left / WIDTH, 1 - lower / self.height, self.panel_width / WIDTH, self.panel_height / self.height
-        )  # fmt: skip
+def draw_page(page: Page, run: Run, styles: Mapping[str, Style], look: Look) -> Iterator[tuple[str, Figure]]:
+    """The figure, or those that the page needs in this look, each with the end of its file's stem."""
+    if page.by_family:
+        header = _header_lines(page, run, look)
+        yield from draw_families(run, page.grid.title, header, _columns(page), styles, look)
+        return
+    yield "", _draw_panels(page, run, styles, look)
 
 
-def draw_page(page: Page, run: Run, styles: Mapping[str, Style]) -> Figure:
-    """The figure: header, panels with shared axes, legend outside of the data."""
+def _draw_panels(page: Page, run: Run, styles: Mapping[str, Style], look: Look) -> Figure:
+    """Header, panels with shared axes, names beside the last of each row or a legend below."""
     from matplotlib.figure import Figure
 
-    if page.by_family:
-        return _draw_families(page, run, styles)
-    labels = _labels(page)
-    layout = Layout.of(page, labels, header_height(_header_lines(page, run)))
-    figure = Figure(figsize=(WIDTH, layout.height))
+    header, labels, grid = _header_lines(page, run, look), _labels(page), page.grid
+    layout = _layout(page, labels, header_height(header, look), look)
+    figure = Figure(figsize=(look.width, layout.height * look.scale))
     panels = list(page.panels.values())
-    grid = page.grid
     limits = find_limits(panels, grid.quantity, grid.across, layout.panel_height * 72)
-    for (row, column), (batch, value) in zip(layout.cells, page.panels, strict=True):
-        axes = figure.add_axes(layout.place(row, column))
-        draw_panel(axes, page.panels[batch, value], grid.quantity, grid.across, styles, limits)
+    for cell, panel in zip(layout.cells, panels, strict=True):
+        axes = figure.add_axes(layout.place(*cell))
+        draw_panel(axes, panel, grid.quantity, grid.across, styles, limits, look)
         label_axes(axes, panels, grid.quantity, grid.across, limits, layout.panel_width)
-        axes.tick_params(labelbottom=row == len(page.rows) - 1, labelleft=column == 0)
-        _name_panel(axes, page, row, column)
+        axes.tick_params(labelbottom=layout.is_lowest(*cell), labelleft=cell[1] == 0)
+        if layout.names is not None and layout.is_last(*cell):
+            name_lines(axes, panel, grid.quantity, grid.across, styles, limits, layout.panel_height, look)
+    _name_panels(figure.axes, page, layout, labels, look)
     _name_axes(figure, page, layout)
-    draw_header(figure, grid.title, _header_lines(page, run))
-    draw_legend(figure, labels, styles)
+    draw_header(figure, grid.title, header, look)
+    if layout.names is None:
+        draw_legend(figure, labels, styles, look)
     return figure
 
 
-def _draw_families(page: Page, run: Run, styles: Mapping[str, Style]) -> Figure:
+def _layout(page: Page, labels: Sequence[str], header: float, look: Look) -> Layout:
+    """Names beside the last panel of each row, where every line ends in one of them."""
+    rows, columns = len(page.rows), len(page.columns)
+    abreast = min(columns, panels_abreast(look))
+    panels = list(page.panels.values())
+    last = [*panels[abreast - 1 :: abreast], panels[-1]]
+    nameable = set().union(*(_ends(panel, page.grid) for panel in last)) == set(labels)
+    return Layout.of(rows, columns, labels, header, look, nameable=nameable)
+
+
+def _ends(panel: Sequence[Series], grid: Grid) -> set[str]:
+    """The lines that end in the panel, measured or not."""
+    anywhere = Limits((1, 2), (1, 2), None, 0, 2)
+    return {series.line.label for series, _, _ in ends_of(panel, grid.quantity, grid.across, anywhere)}
+
+
+def _columns(page: Page) -> list[Column]:
     (batch,) = page.rows
-    columns = [
+    grid = page.grid
+    return [
         Column(
-            _column_name(page, value) if len(page.columns) > 1 else page.grid.quantity.label,
-            page.grid.quantity,
-            page.grid.across,
+            _column_name(page, value) if len(page.columns) > 1 else grid.quantity.label,
+            grid.quantity,
+            grid.across,
             page.panels[batch, value],
+            f"{grid.columns.replace('seq_len', 'length')}{value}",
         )
         for value in page.columns
     ]
-    return draw_families(run, page.grid.title, _header_lines(page, run), columns, styles)
 
 
 def _labels(page: Page) -> list[str]:
@@ -263,7 +247,7 @@ def _labels(page: Page) -> list[str]:
     return [line.label for line in sorted(drawn)]
 
 
-def _header_lines(page: Page, run: Run) -> list[str]:
+def _header_lines(page: Page, run: Run, look: Look) -> list[str]:
     sizes = [f"heads {page.heads}"]
     if len(page.rows) == 1:
         sizes.append(f"batch {page.rows[0]}")
@@ -272,7 +256,7 @@ def _header_lines(page: Page, run: Run) -> list[str]:
     rows = _rows(page)
     states = same_state_legend(rows) if page.grid.quantity is STATE else ""
     remarks = [page.grid.quantity.caption, mark_legend(rows), unsupported_legend(rows), states, *page.notes]
-    return describe(run, page.setting, sizes, remarks)
+    return describe(run, page.setting, sizes, remarks, look)
 
 
 def _rows(page: Page) -> list[Row]:
@@ -283,24 +267,30 @@ def _column_name(page: Page, value: int) -> str:
     return f"dim {value}" if page.grid.columns == "dim" else f"L = {format_length(value)}"
 
 
-def _name_panel(axes: Axes, page: Page, row: int, column: int) -> None:
-    if len(page.columns) > 1 and row == 0:
-        axes.set_title(_column_name(page, page.columns[column]), pad=4)
-    if len(page.rows) > 1 and column == len(page.columns) - 1:
-        axes.annotate(
-            f"batch {page.rows[row]}", (1, 0.5), xycoords="axes fraction", xytext=(5, 0),
-            textcoords="offset points", rotation=270, va="center", fontsize=8,
-        )  # fmt: skip
-    if not page.panels[page.rows[row], page.columns[column]]:
-        axes.text(0.5, 0.5, "not in this run", transform=axes.transAxes, ha="center", color=GREY)
+def _name_panels(
+    panels: Sequence[Axes], page: Page, layout: Layout, labels: Sequence[str], look: Look
+) -> None:
+    """What the columns show above them, and what the rows show at their right."""
+    keys = list(page.panels)
+    for axes, cell, (batch, value) in zip(panels, layout.cells, keys, strict=True):
+        if len(page.columns) > 1 and (layout.is_wrapped or cell[0] == 0):
+            axes.set_title(_column_name(page, value), pad=4 * look.scale)
+        if len(page.rows) > 1 and layout.is_last(*cell):
+            place = 5.0 if layout.names is None else names_width(labels) * 72
+            axes.annotate(
+                f"batch {batch}", (1, 0.5), xycoords="axes fraction", xytext=(place * look.scale, 0),
+                textcoords="offset points", rotation=270, va="center", fontsize=look.points(8),
+            )  # fmt: skip
+        if not page.panels[batch, value]:
+            axes.text(0.5, 0.5, "not in this run", transform=axes.transAxes, ha="center", color=look.muted)
 
 
 def _name_axes(figure: Figure, page: Page, layout: Layout) -> None:
     """One label per axis for all panels."""
     middle = (layout.top + layout.bottom) / 2
-    centre = layout.left + (WIDTH - layout.left - layout.right) / 2
+    centre = LEFT + (layout.columns * layout.panel_width + (layout.columns - 1) * GAP) / 2
     figure.text(
-        0.12 / WIDTH,
+        0.12 / layout.room,
         1 - middle / layout.height,
         page.grid.quantity.label,
         rotation=90,
@@ -308,4 +298,5 @@ def _name_axes(figure: Figure, page: Page, layout: Layout) -> None:
         ha="left",
     )
     lower = layout.bottom + TICKS - 0.06
-    figure.text(centre / WIDTH, 1 - lower / layout.height, page.grid.across.label, ha="center", va="bottom")
+    label = page.grid.across.label
+    figure.text(centre / layout.room, 1 - lower / layout.height, label, ha="center", va="bottom")

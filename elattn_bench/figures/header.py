@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from elattn_bench.analysis import Setting, short_status
-from elattn_bench.figures.style import GREY
+from elattn_bench.figures.look import README, Look
 from elattn_bench.results import Row
 from elattn_bench.rundir import Run
 
@@ -18,18 +19,23 @@ if TYPE_CHECKING:
 EDGE = 0.1  # inches between the figure's edge and its text
 TITLE = 0.24  # inches: the title's line
 LINE = 0.15  # inches: a line below it
-LETTERS = 128  # that fit into a line
+LETTERS = 16.5  # of a line that fit into an inch
+TITLE_LETTERS = 10.0  # of a title
 
 
-def describe(run: Run, setting: Setting, sizes: Sequence[str], remarks: Sequence[str]) -> list[str]:
+def describe(
+    run: Run, setting: Setting, sizes: Sequence[str], remarks: Sequence[str], look: Look = README
+) -> list[str]:
     """The lines below a title: device and run, then what is held fixed and how to read the figure."""
     environment = run.info.get("environment", {})
     threads = environment.get("threads") if run.rows[0].device == "cpu" else None
     device = f"{run.device_name}, {threads} threads" if threads else run.device_name
     fixed = ", ".join([f"{setting.level} level", *setting.text.split(", ")[1:], *sizes])
-    text = " ".join([f"{fixed}.", *filter(None, remarks)])
-    wrapped = textwrap.wrap(text, LETTERS, break_on_hyphens=False)  # names hold hyphens
-    return [*textwrap.wrap(f"{device}; run {run.name}", LETTERS), *wrapped]
+    letters = int(LETTERS * (look.room - 2 * EDGE)) if look.remarks != "none" else sys.maxsize
+    source = device if look.remarks == "few" else f"{device}; run {run.name}"
+    text = " ".join([f"{fixed}.", *filter(None, [] if look.remarks == "few" else remarks)])
+    wrapped = textwrap.wrap(text, letters, break_on_hyphens=False)  # names hold hyphens
+    return [*textwrap.wrap(source, letters), *wrapped]
 
 
 def mark_legend(rows: Iterable[Row]) -> str:
@@ -61,17 +67,44 @@ def same_state_legend(rows: Iterable[Row]) -> str:
     return f"States of one size: {'; '.join(groups)}." if groups else ""
 
 
-def header_height(lines: Sequence[str]) -> float:
-    """The height of title and lines, in inches."""
-    return EDGE + TITLE + LINE * len(lines)
+def header_height(lines: Sequence[str], look: Look = README) -> float:
+    """The height of title and lines, in inches at scale 1."""
+    titles = max(1, len(_title_lines(look.title, look))) if _has_title(look) else 0
+    return EDGE + TITLE * titles + (LINE * len(lines) if look.remarks != "none" else 0)
 
 
-def draw_header(figure: Figure, title: str, lines: Sequence[str]) -> None:
-    """Write the title and the lines at the upper left."""
-    width, height = figure.get_size_inches()
-    left = EDGE / width
-    figure.text(left, 1 - EDGE / height, title, fontsize=10, fontweight="bold", va="top")
-    for number, line in enumerate(lines):
-        top = EDGE + TITLE + LINE * number
-        # Names may hold anything, so no mathematics is read into them.
-        figure.text(left, 1 - top / height, line, fontsize=7.5, color=GREY, va="top", parse_math=False)
+def draw_header(figure: Figure, title: str, lines: Sequence[str], look: Look = README) -> None:
+    """Write the title and the lines at the upper left; or keep them as the figure's caption."""
+    if look.remarks == "none":
+        sentences = [look.title or title, *lines]
+        figure.set_label(" ".join(f"{sentence.rstrip('.')}." for sentence in sentences))
+    top = EDGE
+    for line in _title_lines(title if look.title is None else look.title, look) if _has_title(look) else []:
+        _write(figure, look, top, line, 10, fontweight="bold")
+        top += TITLE
+    for line in lines if look.remarks != "none" else []:
+        _write(figure, look, top, line, 7.5, color=look.muted)
+        top += LINE
+
+
+def caption(figure: Figure) -> str:
+    """What a figure for print leaves to the paper's caption; empty if it says all itself."""
+    return str(figure.get_label() or "")
+
+
+def _has_title(look: Look) -> bool:
+    """Whether a title stands above the panels: in print only one that was asked for."""
+    return look.title != "" and (look.title is not None or look.remarks != "none")
+
+
+def _title_lines(title: str | None, look: Look) -> list[str]:
+    return textwrap.wrap(title or "", int(TITLE_LETTERS * (look.room - 2 * EDGE)))
+
+
+def _write(figure: Figure, look: Look, top: float, text: str, size: float, **how: Any) -> None:
+    """A line of text, so many inches (at scale 1) below the upper edge."""
+    width, height = figure.get_size_inches() / look.scale
+    # Names may hold anything, so no mathematics is read into them.
+    figure.text(
+        EDGE / width, 1 - top / height, text, fontsize=look.points(size), va="top", parse_math=False, **how
+    )

@@ -9,11 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from elattn_bench.errors import UsageError
-from elattn_bench.figures import style
+from elattn_bench.figures import files, style
+from elattn_bench.figures.files import FORMATS as FORMATS
+from elattn_bench.figures.fits import draw_fits
 from elattn_bench.figures.grid import DIM, LATENCY_GRID, MEMORY_GRID, ORDER, draw_grids
+from elattn_bench.figures.header import caption
 from elattn_bench.figures.look import README, Look
+from elattn_bench.figures.pareto import draw_pareto
+from elattn_bench.figures.roofline import draw_roofline
 from elattn_bench.figures.scaling import draw_decode, draw_scaling
-from elattn_bench.figures.style import FORMATS as FORMATS
+from elattn_bench.figures.winners import draw_winners
 from elattn_bench.names import check_names
 from elattn_bench.rundir import PLOTS, Run
 
@@ -36,6 +41,21 @@ KINDS: Mapping[str, Kind] = {
     "decode": Kind(draw_decode, "cases measured in mode decode; sweep with --mode decode"),
     "order": Kind(partial(draw_grids, ORDER), "an attention measured in two orders; sweep with --order 2,6"),
     "dim": Kind(partial(draw_grids, DIM), "an attention measured in two dims; sweep with --dim 64,256"),
+    "fits": Kind(
+        draw_fits,
+        "an implementation measured at five lengths, to fit a curve; sweep with --seq-len 256:16k:x2",
+    ),
+    "winners": Kind(
+        draw_winners, "two lengths and two dims in one setting; sweep with --seq-len 1k,4k --dim 64,256"
+    ),
+    "pareto": Kind(
+        draw_pareto,
+        "an approximation beside another order of it or the exact attention; sweep with -i ea-series,element-wise",
+    ),
+    "roofline": Kind(
+        draw_roofline,
+        "the device's ceilings, which runs of schema 1 lack, and a measured case whose work is known by formula",
+    ),
 }
 
 
@@ -45,6 +65,7 @@ def plot(
     formats: Sequence[str] = ("png",),
     out_dir: Path | None = None,
     look: Look = README,
+    say: Callable[[str], object] | None = None,
 ) -> list[Path]:
     """Draw figures of the run, and return the files written.
 
@@ -54,6 +75,7 @@ def plot(
         formats: out of ``png``, ``svg``, ``pdf``.
         out_dir: where to; None: ``plots`` in the run's directory.
         look: where the figures are meant to be seen.
+        say: is told the caption of every figure that leaves it to the paper.
 
     Raises:
         UsageError: a kind or format is unknown, or the run has no data for a kind asked for.
@@ -68,7 +90,9 @@ def plot(
         for stem, figure in draw(run, kind, look):
             for suffix in formats:
                 written.append(target / f"{stem}.{suffix}")
-                style.save(figure, written[-1])
+                files.save(figure, written[-1], look)
+            if say and caption(figure):
+                say(f"{stem}: {caption(figure)}")
         if kinds and len(written) == count:
             raise UsageError(
                 f"--kind {kind}: run {run.name} has nothing to draw: it needs {KINDS[kind].needs}"
@@ -78,5 +102,5 @@ def plot(
 
 def draw(run: Run, kind: str, look: Look = README) -> Iterator[tuple[str, Figure]]:
     """The figures of one kind, each with the stem of its file name; none where the run lacks the data."""
-    with style.house_style():
+    with style.house_style(look):
         yield from KINDS[kind].draw(run, look)

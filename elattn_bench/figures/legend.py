@@ -6,39 +6,44 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from elattn_bench.figures.style import WIDTH, Style
+from elattn_bench.figures.look import README, Look
+from elattn_bench.figures.style import Style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ROW = 0.17  # inches: a row of the legend
 LETTER = 0.063  # inches: mean width of a letter in the legend
-HANDLE = 0.62  # inches: sample of the line, and the space around it
+HANDLE = 0.42  # inches: sample of the line, and the space beside it
+SPACING = 0.13  # inches: between columns
 
 
-def legend_columns(labels: Sequence[str]) -> int:
+def legend_columns(labels: Sequence[str], look: Look = README) -> int:
     """How many columns fit into the figure's width."""
-    return max(1, min(len(labels), int((WIDTH - 0.2) / (max(map(len, labels)) * LETTER + HANDLE))))
+    widest = max(map(len, labels)) * LETTER + HANDLE + SPACING
+    return max(1, min(len(labels), int((look.room - 0.2 + SPACING) / widest)))
 
 
-def legend_height(labels: Sequence[str]) -> float:
-    """The legend's height in inches."""
-    return ROW * math.ceil(len(labels) / legend_columns(labels)) + 0.12
+def legend_height(labels: Sequence[str], look: Look = README) -> float:
+    """The legend's height, in inches at scale 1."""
+    return ROW * math.ceil(len(labels) / legend_columns(labels, look)) + 0.12
 
 
-def draw_legend(figure: Figure, labels: Sequence[str], styles: Mapping[str, Style]) -> None:
+def draw_legend(
+    figure: Figure, labels: Sequence[str], styles: Mapping[str, Style], look: Look = README
+) -> None:
     """One legend for all panels, at the lower edge of the figure."""
     from matplotlib.lines import Line2D
 
     handles = [
         Line2D(
             [], [], color=styles[label].color, marker=styles[label].marker, linestyle=styles[label].dashes,
-            markeredgecolor="white", markeredgewidth=0.4, label=label,
+            markeredgecolor=look.ground, markeredgewidth=0.4 * look.scale, label=label,
         )
         for label in labels
     ]  # fmt: skip
     figure.legend(
-        handles=handles, loc="lower center", ncols=legend_columns(labels), handlelength=3, borderpad=0.3,
+        handles=handles, loc="lower center", ncols=legend_columns(labels, look), handlelength=3, borderpad=0.3,
         bbox_to_anchor=(0.5, 0.0), columnspacing=1.2,
     )  # fmt: skip
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from elattn_bench.figures.legend import spread_out
+from elattn_bench.figures.look import README, Look
+from elattn_bench.figures.palette import ink
 from elattn_bench.figures.panel import Across, Limits, Quantity, Series, failures
-from elattn_bench.figures.style import Style, ink
+from elattn_bench.figures.style import Style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,17 +19,22 @@ if TYPE_CHECKING:
 LETTER = 0.057  # inches: mean width of a letter in a name
 NAME_OFFSET = 10.0  # points between the panel's right edge and the names
 NAME_POINTS = 9.0  # height of a name
-LEADER = {"arrowstyle": "-", "linewidth": 0.5, "alpha": 0.6, "shrinkA": 1, "shrinkB": 3, "relpos": (0, 0.5)}
+LEADER = {"linewidth": 0.5, "shrinkA": 1.0, "shrinkB": 3.0}  # points, from the line's end to its name
 
 
 def names_width(labels: Sequence[str]) -> float:
-    """Inches that the names need to the right of a panel."""
+    """Inches at scale 1 that the names need to the right of a panel."""
     return max(map(len, labels)) * LETTER + NAME_OFFSET / 72 + 0.1
 
 
 def fit(labels: Sequence[str], height: float) -> bool:
     """Whether so many names stand below each other in a panel of that height, in inches."""
-    return (len(labels) - 1) * NAME_POINTS <= height * 72
+    return (len(labels) - 1) * NAME_POINTS <= _room(height)
+
+
+def _room(height: float) -> float:
+    """Points between the lowest and the highest name's middle: none reaches up to the panel's title."""
+    return height * 72 - NAME_POINTS / 2
 
 
 def name_lines(
@@ -38,27 +45,42 @@ def name_lines(
     styles: Mapping[str, Style],
     limits: Limits,
     height: float,
+    look: Look = README,
 ) -> None:
     """Each name beside the end of its line, or beside its failures; moved apart where they would overlap.
 
     Args:
         panel: its lines.
-        height: of the panel, in inches.
+        height: of the panel, in inches at scale 1.
     """
     from matplotlib.transforms import offset_copy
 
-    ends = [end for end in (_end(series, panel, quantity, across, limits) for series in panel) if end]
+    ends = ends_of(panel, quantity, across, limits)
     room = height * 72
-    places = spread_out([share * room for _, _, share in ends], NAME_POINTS, room) or []
-    edge = offset_copy(axes.transAxes, cast("Figure", axes.figure), x=NAME_OFFSET, units="points")
+    places = spread_out([share * room for _, _, share in ends], NAME_POINTS, _room(height)) or []
+    edge = offset_copy(
+        axes.transAxes, cast("Figure", axes.figure), x=NAME_OFFSET * look.scale, units="points"
+    )
     for (series, end, share), spot in zip(ends, places, strict=True):
-        color = ink(styles[series.line.label].color)
+        color = ink(styles[series.line.label].color, look)
         x = math.log(end / limits.x[0]) / math.log(limits.x[1] / limits.x[0])
         axes.annotate(
             series.line.label, (x, share), xytext=(1, spot / room), xycoords="axes fraction",
-            textcoords=edge, va="center", fontsize=7.5, color=color, annotation_clip=False,
-            arrowprops={**LEADER, "color": color},
+            textcoords=edge, va="center", fontsize=look.points(7.5), color=color, annotation_clip=False,
+            arrowprops=_leader(color, look),
         )  # fmt: skip
+
+
+def ends_of(
+    panel: Sequence[Series], quantity: Quantity, across: Across, limits: Limits
+) -> list[tuple[Series, int, float]]:
+    """The lines that have an end, each with its place and its height as a share of the panel's."""
+    return [end for end in (_end(series, panel, quantity, across, limits) for series in panel) if end]
+
+
+def _leader(color: str, look: Look) -> dict[str, Any]:
+    sizes = {name: size * look.scale for name, size in LEADER.items()}
+    return {"arrowstyle": "-", "alpha": 0.6, "relpos": (0, 0.5), "color": color, **sizes}
 
 
 def _end(

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from elattn_bench.analysis import short_status
+from elattn_bench.figures.look import README, Look
+from elattn_bench.figures.palette import ink
 from elattn_bench.figures.style import (
-    GREY,
     Line,
     Style,
-    ink,
     latency_tick,
     latency_ticks,
     length_ticks,
@@ -142,12 +142,14 @@ class Limits:
 
     guide: None where all stands at one place, so that nothing can rise.
     lane: height of one failure lane, as a share of the panel's height.
+    roof: where the lanes begin; there are no values above.
     """
 
     x: tuple[float, float]
     y: tuple[float, float]
     guide: Guide | None
     lane: float
+    roof: float
 
 
 def find_limits(
@@ -156,7 +158,7 @@ def find_limits(
     """Limits that leave room for the failure lanes on top, and for the guides where they need least of it.
 
     Args:
-        height: of a panel, in points.
+        height: of a panel, in points at scale 1.
     """
     every = [series for panel in panels for series in panel]
     lines = [line for line in (_points(series, quantity, across) for series in every) if line]
@@ -174,7 +176,8 @@ def find_limits(
     lane = min(LANE_POINTS / height, MOST_LANES / (lanes + 0.7))
     share = 1 - (lane * (lanes + 0.7) if lanes else 0)
     margin = max((right / left) ** 0.04, 1.1)
-    return Limits((left / margin, right * margin), (low, low * (high / low) ** (1 / share)), guide, lane)
+    x, y = (left / margin, right * margin), (low, low * (high / low) ** (1 / share))
+    return Limits(x, y, guide, lane, high)
 
 
 Point: TypeAlias = tuple[float, float, float]
@@ -227,27 +230,31 @@ def draw_panel(
     across: Across,
     styles: Mapping[str, Style],
     limits: Limits,
+    look: Look = README,
 ) -> None:
     """Draw the lines, the guides and the failures of one panel."""
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_xlim(*limits.x)
     axes.set_ylim(*limits.y)
-    if limits.guide:
-        _draw_guides(axes, across, limits.guide)
+    if limits.guide and panel:
+        _draw_guides(axes, across, limits.guide, look)
     for series in panel:
-        _draw_series(axes, series, quantity, across, styles[series.line.label])
+        _draw_series(axes, series, quantity, across, styles[series.line.label], look)
     failing = [series for series in panel if failures(series)]
     for lane, series in enumerate(failing):
-        _draw_failures(axes, series, across, styles[series.line.label], 1 - limits.lane * (lane + 0.5))
+        height = 1 - limits.lane * (lane + 0.5)
+        _draw_failures(axes, series, across, styles[series.line.label], height, look)
 
 
-def _draw_series(axes: Axes, series: Series, quantity: Quantity, across: Across, style: Style) -> None:
+def _draw_series(
+    axes: Axes, series: Series, quantity: Quantity, across: Across, style: Style, look: Look
+) -> None:
     places = [across.of(row) for row in series.rows]
     values = [(quantity.value(row) if row.ok else None) or math.nan for row in series.rows]
     axes.plot(
         places, values, color=style.color, marker=style.marker, linestyle=style.dashes,
-        label=series.line.label, markeredgecolor="white", markeredgewidth=0.4, zorder=3,
+        label=series.line.label, markeredgecolor=look.ground, markeredgewidth=0.4 * look.scale, zorder=3,
     )  # fmt: skip
     bands = [(quantity.band(row) if row.ok else None) or (math.nan, math.nan) for row in series.rows]
     if not all(math.isnan(low) for low, _ in bands):
@@ -255,49 +262,66 @@ def _draw_series(axes: Axes, series: Series, quantity: Quantity, across: Across,
         axes.fill_between(places, low, high, color=style.color, alpha=0.18, linewidth=0, zorder=2)
 
 
-def _draw_guides(axes: Axes, across: Across, guide: Guide) -> None:
+def _draw_guides(axes: Axes, across: Across, guide: Guide, look: Look) -> None:
     reach = guide.right / guide.left
     for slope, name in across.guides:
         top = guide.base * reach**slope
         axes.plot(
             [guide.left, guide.right],
             [guide.base, top],
-            color=GREY,
-            linewidth=0.8,
+            color=look.muted,
+            linewidth=0.8 * look.scale,
             linestyle=(0, (2, 1.5)),
             zorder=1,
         )
         axes.annotate(
-            name, (guide.right, top), xytext=(2, 0), textcoords="offset points",
-            color=GREY, fontsize=6.5, va="top" if slope == 1 else "bottom",
+            name, (guide.right, top), xytext=(2 * look.scale, 0), textcoords="offset points",
+            color=look.muted, fontsize=look.points(6.5), va="top" if slope == 1 else "bottom",
         )  # fmt: skip
 
 
-def _draw_failures(axes: Axes, series: Series, across: Across, style: Style, height: float) -> None:
+def _draw_failures(
+    axes: Axes, series: Series, across: Across, style: Style, height: float, look: Look
+) -> None:
     """Open markers in a lane at the top edge, at the lengths where it happened; crossed for a time-out."""
     lost = failures(series)
-    edge = axes.get_xaxis_transform()
+    edge, size = axes.get_xaxis_transform(), look.scale * look.stroke
     for row in lost:
-        look: dict[str, Any] = {"color": style.color, "linestyle": "none", "transform": edge, "zorder": 4}
+        how: dict[str, Any] = {"color": style.color, "linestyle": "none", "transform": edge, "zorder": 4}
         axes.plot(
-            [across.of(row)], [height], marker=style.marker, markersize=4, markerfacecolor="white", **look
+            [across.of(row)],
+            [height],
+            marker=style.marker,
+            markersize=4 * size,
+            markerfacecolor=look.ground,
+            **how,
         )
         if short_status(row.status) == "timeout":
-            axes.plot([across.of(row)], [height], marker="x", markersize=6, markeredgewidth=0.8, **look)
-    _name_failures(axes, series, across, style, height)
+            axes.plot(
+                [across.of(row)], [height], marker="x", markersize=6 * size, markeredgewidth=0.8 * size, **how
+            )
+    _name_failures(axes, series, across, style, height, look)
 
 
-def _name_failures(axes: Axes, series: Series, across: Across, style: Style, height: float) -> None:
-    """Say what the marks mean, to the left of the first; to its right where there is no room."""
-    lost = failures(series)
-    words = " / ".join(dict.fromkeys(FAILURE_TEXT[short_status(row.status)] for row in lost))
+def _name_failures(
+    axes: Axes, series: Series, across: Across, style: Style, height: float, look: Look
+) -> None:
+    """Say what the marks mean: to the left of the first, else to the right of the last.
+
+    Where there is no room on either side, and they are several, the words would hide a mark, and are left out.
+    """
+    lost = [across.of(row) for row in failures(series)]
     places = [across.of(row) for row in series.rows]
-    fits = places.index(across.of(lost[0])) > len(places) / 3
+    fits = places.index(lost[0]) > len(places) / 3
+    if not fits and len(lost) > 1 and lost[-1] == places[-1]:
+        return
+    statuses = dict.fromkeys(short_status(row.status) for row in failures(series))
     axes.annotate(
-        words, (across.of(lost[0]), height), xycoords=axes.get_xaxis_transform(),
-        xytext=(-5 if fits else 5, 0), textcoords="offset points", ha="right" if fits else "left",
-        va="center", fontsize=6, color=ink(style.color), zorder=5,
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.3},
+        " / ".join(FAILURE_TEXT[status] for status in statuses), (lost[0] if fits else lost[-1], height),
+        xycoords=axes.get_xaxis_transform(), xytext=((-5 if fits else 5) * look.scale, 0),
+        textcoords="offset points", ha="right" if fits else "left", va="center", zorder=5,
+        fontsize=look.points(6), color=ink(style.color, look),
+        bbox={"facecolor": look.ground, "edgecolor": "none", "pad": 0.3},
     )  # fmt: skip
 
 
@@ -309,10 +333,10 @@ def label_axes(
     limits: Limits,
     width: float,
 ) -> None:
-    """Ticks in the quantity's own units, as many as fit into ``width`` inches."""
+    """Ticks in the quantity's own units, as many as fit into ``width`` inches at scale 1."""
     places = sorted({across.of(row) for panel in panels for series in panel for row in series.rows})
     most = max(2, int(width / TICK_WIDTH))
     ticks = thin(places, most) if across.axis == "order" else length_ticks(places, most)
     set_ticks(axes, "x", ticks, [format_length(tick) for tick in ticks])
-    heights = quantity.ticks(*limits.y)
+    heights = quantity.ticks(limits.y[0], limits.roof)
     set_ticks(axes, "y", heights, [quantity.tick_label(height) for height in heights])

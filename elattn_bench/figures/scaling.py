@@ -16,13 +16,16 @@ from elattn_bench.figures.header import (
     same_state_legend,
     unsupported_legend,
 )
-from elattn_bench.figures.legend import draw_legend, legend_height
+from elattn_bench.figures.legend import draw_legend
 from elattn_bench.figures.look import Look
-from elattn_bench.figures.names import fit, name_lines, names_width
+from elattn_bench.figures.names import name_lines
 from elattn_bench.figures.panel import (
     LATENCY,
     LENGTHS,
     MEMORY,
+    Across,
+    Quantity,
+    Series,
     across_in,
     draw_panel,
     find_limits,
@@ -30,7 +33,8 @@ from elattn_bench.figures.panel import (
     quantity_in,
     series_of,
 )
-from elattn_bench.figures.style import WIDTH, Line, Style, assign_styles
+from elattn_bench.figures.places import Places
+from elattn_bench.figures.style import Line, Style, assign_styles
 from elattn_bench.results import Row
 from elattn_bench.rundir import Run
 
@@ -38,11 +42,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DEFAULT_ORDER = 6  # the order that the papers recommend, and our default
-PANEL_HEIGHT = 3.1  # inches
-LEFT = 0.62  # inches: tick labels
-PANEL_TITLE = 0.3  # inches
-WIDEST_NAMES = 0.45  # of a panel's place: wider ones, of lines with knobs, would leave no room for the lines
-TICKS = 0.48  # inches: tick labels and the axis label below
 
 
 def draw_scaling(run: Run, look: Look) -> Iterator[tuple[str, Figure]]:
@@ -51,16 +50,19 @@ def draw_scaling(run: Run, look: Look) -> Iterator[tuple[str, Figure]]:
     if not facets:
         return
     facet = max(facets, key=interest)
-    rows = one_order(facets[facet])
-    yield "scaling", draw_figure(run, facet, rows, assign_styles(map(Line.of, run.rows)))
+    rows = _one_order(facets[facet])
+    styles = assign_styles(map(Line.of, run.rows), look)
+    for end, figure in draw_facet(run, facet, rows, styles, look):
+        yield f"scaling{end}", figure
 
 
 def draw_decode(run: Run, look: Look) -> Iterator[tuple[str, Figure]]:
     """Of mode decode, a figure per batch and other sizes: latency per token and the state, all orders."""
-    styles = assign_styles(map(Line.of, run.rows))
+    styles = assign_styles(map(Line.of, run.rows), look)
     for facet, rows in by_facet(run.rows).items():
         if facet.mode == "decode" and any(row.ok for row in rows):
-            yield _decode_stem(facet), draw_figure(run, facet, rows, styles)
+            for end, figure in draw_facet(run, facet, rows, styles, look):
+                yield f"{_decode_stem(facet)}{end}", figure
 
 
 def _decode_stem(facet: Facet) -> str:
@@ -77,7 +79,7 @@ def interest(facet: Facet) -> tuple[bool, bool, bool, bool, int, int, int]:
     )  # fmt: skip
 
 
-def one_order(rows: Sequence[Row]) -> list[Row]:
+def _one_order(rows: Sequence[Row]) -> list[Row]:
     """Of every attention that has orders only the one nearest to the default among those measured."""
     orders: defaultdict[str, set[int]] = defaultdict(set)
     for row in rows:
@@ -90,45 +92,62 @@ def one_order(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.order in (None, nearest.get(row.attention, row.order))]
 
 
-def draw_figure(run: Run, facet: Facet, rows: Sequence[Row], styles: Mapping[str, Style]) -> Figure:
-    """Two panels, or one where memory was not measured."""
-    from matplotlib.figure import Figure
-
+def draw_facet(
+    run: Run, facet: Facet, rows: Sequence[Row], styles: Mapping[str, Style], look: Look
+) -> Iterator[tuple[str, Figure]]:
+    """Latency and memory where they were measured; several figures where the look has no room for one."""
     across = across_in(facet.mode, LENGTHS)
     panel = series_of(rows, across)
-    labels = [series.line.label for series in panel]
     shown = [quantity_in(facet.mode, item) for item in (LATENCY, MEMORY)]
     quantities = [item for item in shown if any(row.ok and item.value(row) for row in rows)]
+    title = " and ".join(quantity.title.lower() for quantity in quantities)
+    title = f"{title.capitalize()} against {across.name}"
+    header = _header_lines(run, facet, rows, look)
+    if is_crowded(rows):
+        columns = [
+            Column(quantity.label, quantity, across, panel, quantity.title.lower()) for quantity in quantities
+        ]
+        yield from draw_families(run, title, header, columns, styles, look)
+        return
+    yield "", _draw_quantities(title, header, panel, quantities, across, styles, look)
+
+
+def _draw_quantities(
+    title: str,
+    header: Sequence[str],
+    panel: Sequence[Series],
+    quantities: Sequence[Quantity],
+    across: Across,
+    styles: Mapping[str, Style],
+    look: Look,
+) -> Figure:
+    """A panel for each quantity, its lines named."""
+    from matplotlib.figure import Figure
+
+    labels = [series.line.label for series in panel]
+    places = Places.of(len(quantities), labels, header_height(header, look), look)
+    figure = Figure(figsize=(look.width, places.height * look.scale))
+    for index, quantity in enumerate(quantities):
+        axes = figure.add_axes(places.of_panel(index))
+        limits = find_limits([panel], quantity, across, places.panel_height * 72)
+        draw_panel(axes, panel, quantity, across, styles, limits, look)
+        label_axes(axes, [panel], quantity, across, limits, places.panel_width)
+        axes.set_title(quantity.label, loc="left", pad=5 * look.scale, fontweight="bold")
+        if places.is_lowest(index):
+            axes.set_xlabel(across.label)
+        if places.is_named(index):
+            name_lines(axes, panel, quantity, across, styles, limits, places.panel_height, look)
+    draw_header(figure, title, header, look)
+    if places.names is None:
+        draw_legend(figure, labels, styles, look)
+    return figure
+
+
+def _header_lines(run: Run, facet: Facet, rows: Sequence[Row], look: Look) -> list[str]:
     remarks = [LATENCY.caption, mark_legend(rows), unsupported_legend(rows)]
     if facet.mode == "decode":
         remarks.append(same_state_legend(rows))
-    lines = describe(run, facet.setting, _sizes(facet), remarks)
-    title = " and ".join(quantity.title.lower() for quantity in quantities)
-    title = f"{title.capitalize()} against {across.name}"
-    if is_crowded(rows):
-        columns = [Column(quantity.label, quantity, across, panel) for quantity in quantities]
-        return draw_families(run, title, lines, columns, styles)
-    pitch = WIDTH / len(quantities)
-    named = fit(labels, PANEL_HEIGHT) and names_width(labels) <= WIDEST_NAMES * pitch
-    below = TICKS + (0 if named else legend_height(labels))
-    names = names_width(labels) if named else 0.1
-    height = header_height(lines) + PANEL_TITLE + PANEL_HEIGHT + below
-    figure = Figure(figsize=(WIDTH, height))
-    width = pitch - LEFT - names
-    for index, quantity in enumerate(quantities):
-        place = ((index * pitch + LEFT) / WIDTH, below / height, width / WIDTH, PANEL_HEIGHT / height)
-        axes = figure.add_axes(place)
-        limits = find_limits([panel], quantity, across, PANEL_HEIGHT * 72)
-        draw_panel(axes, panel, quantity, across, styles, limits)
-        label_axes(axes, [panel], quantity, across, limits, width)
-        axes.set_title(quantity.label, loc="left", pad=5, fontweight="bold")
-        axes.set_xlabel(across.label)
-        if named:
-            name_lines(axes, panel, quantity, across, styles, limits, PANEL_HEIGHT)
-    draw_header(figure, title, lines)
-    if not named:
-        draw_legend(figure, labels, styles)
-    return figure
+    return describe(run, facet.setting, _sizes(facet), remarks, look)
 
 
 def _sizes(facet: Facet) -> list[str]:

@@ -1,4 +1,4 @@
-"""How figures look: colours, markers, ticks, and files that are the same bytes every time."""
+"""How figures look: colours, markers, dashes and ticks."""
 
 from __future__ import annotations
 
@@ -7,66 +7,68 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attention_impls import registry
-from elattn_bench.errors import RunDirError
+from elattn_bench.figures.look import README, Look
+from elattn_bench.figures.palette import ink as ink
+from elattn_bench.figures.palette import shade as shade
 from elattn_bench.knobs import SortKey, sort_key, text_of
 from elattn_bench.results import Row
 from elattn_bench.units import format_bytes, format_length
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-FORMATS = ("png", "svg", "pdf")
-WIDTH = 8.0  # inches: 800 pixels at the 100 dpi of a README, text at its true size
-DPI = 200
-GREY = "#767676"  # the lightest grey that WCAG allows for text on white (contrast 4.5)
-
-# Okabe & Ito (2008), "Color Universal Design": told apart with any colour vision. Black is for softmax,
-# yellow is left out: it vanishes on white.
-BLACK = "#000000"
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6B4C2A")
+GREY = README.muted
+COLORS = README.colors
+BLACK = README.ink
+_TICK = {"size": 3.5, "width": 0.8, "pad": 3.5}  # points, at scale 1: matplotlib's own
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*", "d", "8", "H")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.2, 1.2, 1.2)), (0, (8, 2, 2, 2)))
-LIGHTEST = 0.35  # share of white in the lightest variant of a colour
-INK = 0.3  # share of black in letters of a line's colour
-DARKEST = 0.35  # share of black in the darkest
 
-_RC = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters on every machine
-    "font.size": 8,
-    "axes.titlesize": 8,
-    "axes.labelsize": 8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#444444",
-    "axes.linewidth": 0.7,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#E6E6E6",
-    "grid.linewidth": 0.6,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "xtick.color": "#444444",
-    "ytick.color": "#444444",
-    "lines.linewidth": 1.4,
-    "lines.markersize": 4,
-    "legend.frameon": False,
-    "legend.fontsize": 7.5,
-    "svg.hashsalt": "elattn-bench",
-    "savefig.dpi": DPI,
-}
+
+def _settings(look: Look) -> dict[str, Any]:
+    """What the look means to matplotlib."""
+    return {
+        "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters on every machine
+        "font.size": look.points(8),
+        "axes.titlesize": look.points(8),
+        "axes.labelsize": look.points(8),
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.facecolor": look.ground,
+        "axes.edgecolor": look.edge,
+        "axes.labelcolor": look.ink,
+        "axes.linewidth": 0.7 * look.scale,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "figure.facecolor": look.ground,
+        "grid.color": look.grid,
+        "grid.linewidth": 0.6 * look.scale,
+        "text.color": look.ink,
+        "xtick.labelsize": look.points(7),
+        "ytick.labelsize": look.points(7),
+        "xtick.color": look.edge,
+        "ytick.color": look.edge,
+        **{f"{axis}tick.major.{part}": size * look.scale for axis in "xy" for part, size in _TICK.items()},
+        "lines.linewidth": 1.4 * look.scale * look.stroke,
+        "lines.markersize": 4 * look.scale * look.stroke,
+        "legend.frameon": False,
+        "legend.fontsize": look.points(7.5),
+        "pdf.fonttype": 42,  # TrueType, embedded: IEEE and others refuse Type 3
+        "svg.fonttype": "path",  # letters as outlines: the same on every machine, whatever fonts it has
+        "svg.hashsalt": "elattn-bench",
+        "savefig.dpi": look.dpi,
+    }
 
 
 @contextmanager
-def house_style() -> Iterator[None]:
+def house_style(look: Look = README) -> Iterator[None]:
     """Draw and save inside of it: our style on matplotlib's defaults, whatever the user has configured."""
     import matplotlib.style
 
-    with matplotlib.style.context(["default", _RC]):
+    with matplotlib.style.context(["default", _settings(look)]):
         yield
 
 
@@ -103,58 +105,41 @@ class Line:
         return cls(row.attention != "softmax", row.attention, variant, label)
 
 
-def assign_styles(lines: Iterable[Line]) -> dict[str, Style]:
+def assign_styles(lines: Iterable[Line], look: Look = README) -> dict[str, Style]:
     """A style for each label. It follows from the sorted names, so one run gives one assignment.
 
-    An attention is a colour; its variants go from light to dark and have their own dashes; every line
-    has its own marker, as far as there are markers.
+    An attention is a colour; its variants go from faint to strong and have their own dashes; every line
+    has its own marker, as far as there are markers. In a look that is ``dashed``, attentions differ in
+    dashes too.
     """
     ordered = sorted(set(lines))
     families: defaultdict[str, list[Line]] = defaultdict(list)
     for line in ordered:
         families[line.attention].append(line)
-    colors = _family_colors(list(families))
+    colors = _family_colors(list(families), look)
+    turns = {attention: turn if look.dashed else 0 for turn, attention in enumerate(families)}
     styles = {}
     for index, line in enumerate(ordered):
         family = families[line.attention]
         position = family.index(line)
-        color = shade(colors[line.attention], position, len(family))
-        dashes = DASHES[(len(family) - 1 - position) % len(DASHES)]
+        color = shade(colors[line.attention], position, len(family), look)
+        dashes = DASHES[(turns[line.attention] + len(family) - 1 - position) % len(DASHES)]
         styles[line.label] = Style(color, MARKERS[index % len(MARKERS)], dashes)
     return styles
 
 
-def _family_colors(attentions: Sequence[str]) -> dict[str, str]:
+def _family_colors(attentions: Sequence[str], look: Look) -> dict[str, str]:
     others = [attention for attention in attentions if attention != "softmax"]
-    if len(others) <= len(COLORS):
-        return {"softmax": BLACK, **dict(zip(others, COLORS, strict=False))}
+    if len(others) <= len(look.colors):
+        return {"softmax": look.ink, **dict(zip(others, look.colors, strict=False))}
     # Too many for one panel: figures then show a family at a time, and within one colours differ.
-    colors = {"softmax": BLACK}
+    colors = {"softmax": look.ink}
     families: defaultdict[str, int] = defaultdict(int)
     for name in others:
         family = registry.family(name)
-        colors[name] = COLORS[families[family] % len(COLORS)]
+        colors[name] = look.colors[families[family] % len(look.colors)]
         families[family] += 1
     return colors
-
-
-def ink(color: str) -> str:
-    """The color, dark enough for letters on white."""
-    return _mix(color, 0.0, INK)
-
-
-def shade(color: str, position: int, count: int) -> str:
-    """The color's variant number ``position`` of ``count``: from lightened to darkened; one alone is pure."""
-    darkest = 0.0 if count < 3 or color == BLACK else DARKEST
-    share = 0.0 if count == 1 else LIGHTEST - (LIGHTEST + darkest) * position / (count - 1)
-    return _mix(color, 1.0, share) if share > 0 else _mix(color, 0.0, -share)
-
-
-def _mix(color: str, towards: float, share: float) -> str:
-    from matplotlib.colors import to_hex, to_rgb
-
-    red, green, blue = (channel * (1 - share) + towards * share for channel in to_rgb(color))
-    return to_hex((red, green, blue))
 
 
 def length_ticks(values: Iterable[int], most: int) -> list[int]:
@@ -224,27 +209,3 @@ def set_ticks(axes: Axes, axis: str, ticks: Sequence[float], labels: Sequence[st
     chosen.set_major_locator(FixedLocator(list(ticks)))
     chosen.set_major_formatter(FixedFormatter(list(labels)))
     chosen.set_minor_locator(NullLocator())
-
-
-# No dates and no versions: the same run gives the same bytes.
-_METADATA: dict[str, dict[str, str | None]] = {
-    "png": {"Software": None},
-    "svg": {"Date": None, "Creator": None},
-    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
-}
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write the figure; the suffix is the format.
-
-    Raises:
-        RunDirError: the disk refuses.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with house_style():
-            figure.savefig(path, metadata=_METADATA[path.suffix[1:]])
-    except OSError as error:
-        raise RunDirError(
-            f"{path}: cannot be written ({error.strerror or error}); choose another directory with -o"
-        ) from None

@@ -69,16 +69,17 @@ def judge(run: Run, reference: str, *, required: bool) -> Verdicts:
         UsageError: it is, and the run does not have it.
     """
     samples = run.samples()
+    found = {metric: scaling.scalings(run, metric, samples) for metric in VERDICT_METRICS}
     grown = [
-        Verdict(found.facet, metric, found.label, found.sentence)
-        for metric in VERDICT_METRICS
-        for found in scaling.scalings(run, metric, samples)
+        Verdict(each.facet, metric, each.label, each.sentence)
+        for metric, scalings in found.items()
+        for each in scalings
     ]
     try:
         crossed = [
-            Verdict(found.facet, metric, found.label, found.sentence)
-            for metric in VERDICT_METRICS
-            for found in crossover.crossovers(run, reference, metric, samples)
+            Verdict(each.facet, metric, each.label, each.sentence)
+            for metric, scalings in found.items()
+            for each in crossover.from_scalings(run, scalings, reference)
         ]
     except UsageError as error:
         if required:

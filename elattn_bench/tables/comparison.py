@@ -1,17 +1,25 @@
-"""What goes into each table: the comparisons, the summary, the lists, as ``render.Report``."""
+"""What goes into the tables of one run, against its reference or for itself, as ``render.Report``."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from elattn_bench.analysis import Facet, Setting, by_label, shares
+from elattn_bench.analysis import Facet, Share, shares
 from elattn_bench.results import Row
-from elattn_bench.tables.listings import NO_NUMBER, format_ratio
-from elattn_bench.tables.render import Column, Report, Table
+from elattn_bench.tables.by_length import (
+    Lines,
+    by_facet_and_line,
+    latency_table,
+    memory_ratio_tables,
+    memory_tables,
+    reference_label,
+    speed_up_table,
+)
+from elattn_bench.tables.overview import MOST_FACETS, how_to_see_one, overview_tables, too_many
+from elattn_bench.tables.parameters import params_ratio_tables, params_tables
+from elattn_bench.tables.render import Report, Table
 from elattn_bench.tables.shares import SHARE_NOTE, share_records, share_tables
-from elattn_bench.units import format_bytes, format_length, format_ms
 from elattn_bench.verdicts.reference import METRICS, Comparison, faster_from
 
 CASE_AXES = (
@@ -21,22 +29,20 @@ CASE_AXES = (
 
 
 def comparison_report(comparisons: Sequence[Comparison], metrics: Sequence[str] = METRICS) -> Report:
-    """Per facet one table of speed-ups and one of memory; per level one of parameters; shares of blocks."""
-    lines = _lines(comparisons)
+    """Per facet one table of speed-ups and one of memory; per level one of parameters; shares of blocks.
+
+    Of more facets than people look through, the overview alone.
+    """
+    lines = by_facet_and_line(comparisons)
     parts = shares(item.row for item in comparisons) if "latency" in metrics else []
-    tables = []
-    for facet, facet_lines in lines.items():
-        reference = _reference_label(facet_lines)
-        if "latency" in metrics and reference:
-            tables.append(_speed_up_table(facet, reference, facet_lines))
-        if "memory" in metrics and reference:
-            tables += _memory_tables(facet, reference, facet_lines)
+    tables = _few(lines, lambda facet: _facet_tables(facet, lines[facet], metrics))
     if "latency" in metrics:
-        tables += _overview_tables(lines)
+        tables += overview_tables(lines)
     if "params" in metrics:
-        tables += _params_tables(comparisons)
-    tables += share_tables(parts)
-    notes = [*_unsupported_notes(lines), *_notes(tables), *([SHARE_NOTE] if parts else [])]
+        tables += params_ratio_tables(comparisons)
+    tables += _share_tables(parts)
+    said = _notes(tables) if tables or not too_many(lines) else []
+    notes = [*_unsupported_notes(lines), *said, *_share_notes(parts), *_left_out(lines)]
     about = {
         "comparison": "reference",
         "faster_from": _faster_from_records(lines),
@@ -45,20 +51,49 @@ def comparison_report(comparisons: Sequence[Comparison], metrics: Sequence[str] 
     return Report(tables, [_comparison_record(item, metrics) for item in comparisons], notes, about)
 
 
-Lines = Mapping[str, Sequence[Comparison]]
+def absolute_report(comparisons: Sequence[Comparison], metrics: Sequence[str] = METRICS) -> Report:
+    """Per facet one table of latencies with their uncertainty and one of memory; per level one of parameters.
+
+    Args:
+        comparisons: as ``reference.without_reference`` makes them.
+    """
+    lines = by_facet_and_line(comparisons)
+    tables = _few(lines, lambda facet: _absolute_tables(facet, lines[facet], metrics))
+    if "params" in metrics:
+        tables += params_tables(comparisons)
+    records = [_absolute_record(item.row, metrics) for item in comparisons]
+    return Report(tables, records, [*_absolute_notes(metrics), *_left_out(lines)], {"comparison": "absolute"})
 
 
-def _lines(comparisons: Iterable[Comparison]) -> dict[Facet, dict[str, list[Comparison]]]:
-    lines: defaultdict[Facet, defaultdict[str, list[Comparison]]] = defaultdict(lambda: defaultdict(list))
-    for item in comparisons:
-        lines[Facet.of(item.row)][item.row.label].append(item)
-    return {facet: dict(facet_lines) for facet, facet_lines in lines.items()}
+def _few(lines: Mapping[Facet, Lines], tables: Callable[[Facet], list[Table]]) -> list[Table]:
+    """The tables of every facet, or none of so many that nobody would look through them."""
+    return [] if too_many(lines) else [table for facet in lines for table in tables(facet)]
 
 
-def _reference_label(lines: Lines) -> str | None:
-    """The line that is the reference; None where it cannot run at any size."""
-    references = [item.reference for line in lines.values() for item in line if item.reference]
-    return next((row.label for row in references if row.status != "unsupported"), None)
+def _left_out(lines: Mapping[Facet, Lines]) -> list[str]:
+    return [how_to_see_one(lines)] if too_many(lines) else []
+
+
+def _facet_tables(facet: Facet, lines: Lines, metrics: Sequence[str]) -> list[Table]:
+    reference = reference_label(lines)
+    if reference is None:
+        return []
+    tables = [speed_up_table(facet, reference, lines)] if "latency" in metrics else []
+    return [*tables, *(memory_ratio_tables(facet, reference, lines) if "memory" in metrics else ())]
+
+
+def _absolute_tables(facet: Facet, lines: Lines, metrics: Sequence[str]) -> list[Table]:
+    tables = [latency_table(facet, lines)] if "latency" in metrics else []
+    return [*tables, *(memory_tables(facet, lines) if "memory" in metrics else ())]
+
+
+def _share_tables(parts: Sequence[Share]) -> list[Table]:
+    tables = share_tables(parts)
+    return tables if len(tables) <= MOST_FACETS else []
+
+
+def _share_notes(parts: Sequence[Share]) -> list[str]:
+    return [SHARE_NOTE] if _share_tables(parts) else []
 
 
 def _unsupported_notes(lines: Mapping[Facet, Lines]) -> list[str]:
@@ -66,130 +101,45 @@ def _unsupported_notes(lines: Mapping[Facet, Lines]) -> list[str]:
     sentences = [
         f"{facet.setting.text}: {row.label} is unsupported ({row.reason}); name another with --reference."
         for facet, facet_lines in lines.items()
-        if _reference_label(facet_lines) is None
+        if reference_label(facet_lines) is None
         for line in facet_lines.values()
         for row in [item.reference for item in line if item.reference]
     ]
     return list(dict.fromkeys(sentences))
 
 
-def _speed_up_table(facet: Facet, reference: str, lines: Lines) -> Table:
-    columns, rows = _by_length(lines, reference, _speed_up_cell)
-    columns.append(Column("faster from", "right"))
-    verdicts = ["reference" if label == reference else str(faster_from(lines[label])) for label in lines]
-    full_rows = [[*row, verdict] for row, verdict in zip(rows, verdicts, strict=True)]
-    strong = _cells(lines, rows, lambda item: bool(item.speed_up and item.speed_up.low > 1))
-    return Table(f"Speed-up over {reference}: {facet.text}", columns, full_rows, 1, strong)
-
-
-def _memory_tables(facet: Facet, reference: str, lines: Lines) -> list[Table]:
-    if not any(item.row.peak_memory_bytes for line in lines.values() for item in line):
-        return []
-    columns, rows = _by_length(lines, reference, _memory_cell)
-    strong = _cells(lines, rows, lambda item: bool(item.memory_ratio and item.memory_ratio < 1))
-    title = f"Peak memory over that of {reference}: {facet.text}"
-    return [Table(title, columns, rows, 1, strong)]
-
-
-def _overview_tables(lines: Mapping[Facet, Lines]) -> list[Table]:
-    """Per setting with several sizes: from which length on each line is faster, at each of them."""
-    settings: defaultdict[Setting, list[Facet]] = defaultdict(list)
-    for facet, facet_lines in lines.items():
-        if _reference_label(facet_lines):
-            settings[facet.setting].append(facet)
-    return [_overview_table(lines, facets) for facets in settings.values() if len(facets) > 1]
-
-
-def _overview_table(lines: Mapping[Facet, Lines], facets: Sequence[Facet]) -> Table:
-    reference = _reference_label(lines[facets[0]])
-    rows_of = [item.row for facet in facets for line in lines[facet].values() for item in line]
-    labels = [label for label in by_label(rows_of) if label != reference]
-    rows = [[label, *(str(faster_from(lines[facet].get(label, ()))) for facet in facets)] for label in labels]
-    columns = [Column("impl"), *(Column(_sizes(facet, facets), "right") for facet in facets)]
-    return Table(f"Faster than {reference} from length: {facets[0].setting.text}", columns, rows)
-
-
-def _sizes(facet: Facet, facets: Sequence[Facet]) -> str:
-    """The sizes in which the facets differ, short: ``B4 D512``."""
-    letters = {"batch": "B", "heads": "H", "dim": "D"}
-    varying = [axis for axis in letters if len({getattr(other, axis) for other in facets}) > 1]
-    return " ".join(f"{letters[axis]}{getattr(facet, axis)}" for axis in varying)
-
-
-def _by_length(
-    lines: Lines, reference: str, cell: Callable[[Comparison, bool], str]
-) -> tuple[list[Column], list[list[str]]]:
-    lengths = _lengths(lines)
-    columns = [Column("impl"), *(Column(format_length(length), "right") for length in lengths)]
-    rows = []
-    for label, line in lines.items():
-        cells = {item.row.seq_len: cell(item, label == reference) for item in line}
-        rows.append([label, *(cells.get(length, NO_NUMBER) for length in lengths)])
-    return columns, rows
-
-
-def _lengths(lines: Lines) -> list[int]:
-    return sorted({item.row.seq_len for line in lines.values() for item in line})
-
-
-def _cells(
-    lines: Lines, rows: Sequence[Sequence[str]], wanted: Callable[[Comparison], bool]
-) -> frozenset[tuple[int, int]]:
-    columns = {length: 1 + index for index, length in enumerate(_lengths(lines))}
-    return frozenset(
-        (i, columns[item.row.seq_len]) for i, row in enumerate(rows) for item in lines[row[0]] if wanted(item)
-    )
-
-
-def _speed_up_cell(item: Comparison, is_reference: bool) -> str:
-    if is_reference and item.row.ok:
-        return format_ms(item.row.latency_ms_p50)
-    return format_ratio(item.speed_up.value) if item.speed_up else _missing_cell(item)
-
-
-def _memory_cell(item: Comparison, is_reference: bool) -> str:
-    if is_reference and item.row.ok:
-        return format_bytes(item.row.peak_memory_bytes)
-    return format_ratio(item.memory_ratio) if item.memory_ratio else _missing_cell(item)
-
-
-def _missing_cell(item: Comparison) -> str:
-    """``oom``, ``timeout``, ``error``; ``ref oom`` where the reference is what failed; ``-`` for the rest."""
-    shown = item.missing.replace("reference ", "ref ")
-    return shown if shown.removeprefix("ref ") in ("oom", "timeout", "error") else NO_NUMBER
-
-
-def _params_tables(comparisons: Sequence[Comparison]) -> list[Table]:
-    """Parameters depend on the impl, the level and dim alone, so one table per level says it for every facet."""
-    levels: defaultdict[str, list[Comparison]] = defaultdict(list)
-    for item in comparisons:
-        if item.params_ratio is not None:
-            levels[item.row.level].append(item)
-    return [_params_table(level, items) for level, items in levels.items()]
-
-
-def _params_table(level: str, items: Sequence[Comparison]) -> Table:
-    dims = sorted({item.row.dim for item in items})
-    cells: defaultdict[str, dict[int, str]] = defaultdict(dict)
-    for item in items:
-        is_reference = item.reference is not None and item.row.label == item.reference.label
-        text = f"{item.row.params:,}" if is_reference else format_ratio(item.params_ratio)
-        cells[item.row.label][item.row.dim] = text
-    columns = [Column("impl"), *(Column(f"dim {dim}", "right") for dim in dims)]
-    rows = [[label, *(cell.get(dim, NO_NUMBER) for dim in dims)] for label, cell in cells.items()]
-    reference = next(item.reference.label for item in items if item.reference)
-    return Table(f"Learned parameters over those of {reference}, level {level}", columns, rows)
+_BEST_NOTE = (
+    "Bold, or * where there is no bold: the best at each length, and every other whose 95 % interval overlaps "
+    "that of the best; memory is exact."
+)
+_DIGITS_NOTE = (
+    "Digits: as many as the interval supports, to the first digit of its larger half, to the second where the "
+    "first is a 1."
+)
 
 
 def _notes(tables: Sequence[Table]) -> list[str]:
     if not tables:
         return ["Nothing to compare: no case has a reference and the metric asked for."]
+    by_length = [_BEST_NOTE, _DIGITS_NOTE] if any(table.best for table in tables) else []
     return [
         "Speed-up: above 1x is faster. Memory and parameters: below 1x is less. The row of the reference shows "
         "its own values.",
         "Faster from: the first measured length from which an impl is faster at every longer one, beyond the "
         "intervals of both medians.",
+        *by_length,
     ]
+
+
+_METRIC_NOTES = {
+    "latency": "Latency: the median, ± the larger half of its 95 % interval.",
+    "memory": "Peak memory: above what the inputs hold, exact to the byte.",
+}
+
+
+def _absolute_notes(metrics: Sequence[str]) -> list[str]:
+    of_metrics = [note for metric, note in _METRIC_NOTES.items() if metric in metrics]
+    return [*of_metrics, _BEST_NOTE] if of_metrics else []
 
 
 def _comparison_record(item: Comparison, metrics: Sequence[str]) -> dict[str, Any]:
@@ -213,6 +163,18 @@ def _comparison_record(item: Comparison, metrics: Sequence[str]) -> dict[str, An
     return record
 
 
+_ABSOLUTE_COLUMNS = {
+    "latency": ("latency_ms_p50", "latency_ms_ci_low", "latency_ms_ci_high"),
+    "memory": ("peak_memory_bytes",),
+    "params": ("params",),
+}
+
+
+def _absolute_record(row: Row, metrics: Sequence[str]) -> dict[str, Any]:
+    columns = [column for metric in metrics for column in _ABSOLUTE_COLUMNS[metric]]
+    return {**axes_of(row), "status": row.status, **{column: getattr(row, column) for column in columns}}
+
+
 def axes_of(row: Row) -> dict[str, Any]:
     """The axes that fix the row's case, for records."""
     return {axis: row.knobs if axis == "hyperparameters" else getattr(row, axis) for axis in CASE_AXES}
@@ -221,7 +183,7 @@ def axes_of(row: Row) -> dict[str, Any]:
 def _faster_from_records(lines: Mapping[Facet, Lines]) -> list[dict[str, Any]]:
     records = []
     for facet, facet_lines in lines.items():
-        reference = _reference_label(facet_lines)
+        reference = reference_label(facet_lines)
         for label, line in facet_lines.items():
             if label != reference:
                 found = faster_from(line)

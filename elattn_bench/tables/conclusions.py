@@ -11,45 +11,45 @@ from elattn_bench.tables.scaling import (
     CROSSOVER_NOTE,
     SCALING_NOTE,
     dependence_tables,
+    growth_tables,
     scaling_records,
     scaling_tables,
 )
 from elattn_bench.verdicts.dependence import Dependence, dependences
 from elattn_bench.verdicts.sentences import Verdict
 
-MOST_FACETS = 6  # with tables of growth of their own; of more, sentences and the table of crossovers remain
+EACH = 3  # facets that get a table of growth of their own; of more, one table has the exponents of all
 
 
 def with_conclusions(report: Report, verdicts: Sequence[Verdict], metrics: Sequence[str]) -> Report:
-    """The report with what the data support of growth and crossovers; itself where nothing could be fitted.
+    """The report with what the data support of growth and crossovers in front.
 
     Args:
         metrics: of the tables: out of ``latency`` and ``memory``.
     """
-    if not any(verdict.is_fitted for verdict in verdicts):
-        return report
     moved = dependences([each for verdict in verdicts for each in verdict.crossover.values()])
-    facets = {verdict.facet for verdict in verdicts}
-    growth = scaling_tables(verdicts, metrics) if len(facets) <= MOST_FACETS else []
-    tables = [*growth, *dependence_tables(verdicts)]
+    if len({verdict.facet for verdict in verdicts}) <= EACH:
+        growth = scaling_tables(verdicts, metrics)
+    else:
+        growth = [table for metric in metrics for table in growth_tables(verdicts, metric)]
+    crossings = dependence_tables(verdicts)
     return replace(
         report,
         lead=[*report.lead, *sentences(verdicts, moved)],
-        tables=[*tables, *report.tables],
-        notes=[*_notes(growth != [], tables != []), *report.notes],
+        tables=[*growth, *crossings, *report.tables],
+        notes=[*([SCALING_NOTE] if growth else []), *([CROSSOVER_NOTE] if crossings else []), *report.notes],
         about={**report.about, "verdicts": scaling_records(verdicts), "dependences": _records(moved)},
     )
 
 
 def sentences(verdicts: Sequence[Verdict], moved: Sequence[Dependence]) -> list[str]:
     """The conclusions of the facet that most people ask about, begun by its name; then what crossovers depend on."""
-    facet = leading_facet({verdict.facet for verdict in verdicts if verdict.is_fitted})
+    fitted = {verdict.facet for verdict in verdicts if verdict.is_fitted}
+    if not fitted:
+        return []
+    facet = leading_facet(fitted)
     said = [verdict.sentence for verdict in verdicts if verdict.facet == facet and verdict.is_fitted]
     return [f"{facet.text}:", *said, *(each.sentence for each in moved)]
-
-
-def _notes(growth: bool, crossovers: bool) -> list[str]:
-    return [*([SCALING_NOTE] if growth else []), *([CROSSOVER_NOTE] if crossovers else [])]
 
 
 def _records(moved: Sequence[Dependence]) -> list[dict[str, object]]:

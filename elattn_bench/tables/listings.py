@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from elattn_bench.analysis import LineSummary, Setting
+from elattn_bench.analysis import LineSummary, Ratio, Setting
 from elattn_bench.roofline import Ceilings
 from elattn_bench.tables.render import Column, Report, Table
-from elattn_bench.units import format_bytes, format_length, format_ms, significant
+from elattn_bench.units import format_bytes, format_length, format_ms, rounded_to, significant
 
 NO_NUMBER = "-"
 SMALLEST_RATIO = 0.001  # smaller ones would make wide columns; csv and json hold them in full
@@ -19,6 +19,13 @@ def format_ratio(ratio: float | None) -> str:
     if ratio is None:
         return NO_NUMBER
     return f"{significant(ratio, 3)}x" if ratio >= SMALLEST_RATIO else f"<{SMALLEST_RATIO}x"
+
+
+def format_estimate(ratio: Ratio) -> str:
+    """A ratio with the digits that its interval supports: ``12x``, ``1.02x``."""
+    if ratio.value < SMALLEST_RATIO:
+        return format_ratio(ratio.value)
+    return f"{rounded_to(ratio.value, ratio.low, ratio.high)}x"
 
 
 def plain(value: object) -> str:

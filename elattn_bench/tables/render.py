@@ -16,15 +16,21 @@ if TYPE_CHECKING:
 
 FORMATS = ("table", "markdown", "latex", "csv", "json")
 GAP = 2  # blanks between two columns on a terminal
+STAR = "*{}"  # before a number, not after it: the digits of a column stay under one another
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column's heading; numbers stand right. ``wraps``: prose, which may take several lines."""
+    """A column's heading; numbers stand right.
+
+    wraps: prose, which may take several lines.
+    group: what this heading and its neighbours' are values of, for formats that can say so: ``L``.
+    """
 
     title: str
     align: Literal["left", "right"] = "left"
     wraps: bool = False
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +39,8 @@ class Table:
 
     pinned: how many leading columns name the row; they are repeated where a table is split.
     strong: cells (row, column) to set in bold on a terminal; the text alone says the same.
+    best: cells that are the best of their column: bold in every format, and with a * before them on a terminal
+        or in a file that has no bold.
     """
 
     title: str
@@ -40,6 +48,7 @@ class Table:
     rows: Sequence[Sequence[str]]
     pinned: int = 1
     strong: frozenset[tuple[int, int]] = frozenset()
+    best: frozenset[tuple[int, int]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +85,28 @@ def _show_tables(report: Report, console: Console) -> None:
     for sentence in report.lead:
         console.print(sentence, style="bold", markup=False, highlight=False)
         console.print()
+    styles = console.color_system is not None
     for table in report.tables:
-        for part in fit(table, console.width):
-            console.print(part.title, style="bold", markup=False, highlight=False)
+        for part in fit(table if styles else map_best(table, STAR.format), console.width):
+            console.print(_broken(part.title, console.width), style="bold", markup=False, highlight=False)
             console.print(_rich_table(part), highlight=False)
             console.print()
     for note in report.notes:
         console.print(note, markup=False, highlight=False)
+
+
+def _broken(title: str, width: int) -> str:
+    """A title that takes two lines, parted where it says what it is about."""
+    return title if len(title) <= width else title.replace(": ", ":\n", 1)
+
+
+def map_best(table: Table, mark: Callable[[str], str]) -> Table:
+    """The table with the text of its best cells marked."""
+    rows = [
+        [mark(text) if (i, j) in table.best else text for j, text in enumerate(row)]
+        for i, row in enumerate(table.rows)
+    ]
+    return replace(table, rows=rows)
 
 
 def _rich_table(table: Table) -> Any:
@@ -96,17 +120,23 @@ def _rich_table(table: Table) -> Any:
         drawn.add_column(
             Text(column.title), justify=column.align, no_wrap=not column.wraps, overflow=overflow
         )
+    bold = table.strong | table.best
     for i, row in enumerate(table.rows):
-        drawn.add_row(*(Text(text, "bold" if (i, j) in table.strong else "") for j, text in enumerate(row)))
+        drawn.add_row(*(Text(text, "bold" if (i, j) in bold else "") for j, text in enumerate(row)))
     return drawn
 
 
-def fit(table: Table, width: int) -> list[Table]:
-    """The table in as many parts as the width needs; each repeats the pinned columns."""
+def fit(table: Table, width: float, gap: float = GAP, measure: Callable[[str], float] = len) -> list[Table]:
+    """The table in as many parts as the width needs; each repeats the pinned columns.
+
+    Args:
+        width: of a line, in the unit of ``measure``: characters, unless it measures otherwise.
+        gap: room between two columns.
+    """
     if any(column.wraps for column in table.columns):
         return [table]
-    widths = [_column_width(table, index) for index in range(len(table.columns))]
-    blocks = _blocks(widths, table.pinned, width)
+    widths = [gap + max(map(measure, _column(table, index))) for index in range(len(table.columns))]
+    blocks = _blocks(widths, table.pinned, width + gap)
     if len(blocks) == 1:
         return [table]
     pinned = list(range(table.pinned))
@@ -116,13 +146,13 @@ def fit(table: Table, width: int) -> list[Table]:
     ]
 
 
-def _column_width(table: Table, index: int) -> int:
-    return GAP + max(len(text) for text in [table.columns[index].title, *(row[index] for row in table.rows)])
+def _column(table: Table, index: int) -> list[str]:
+    return [table.columns[index].title, *(row[index] for row in table.rows)]
 
 
-def _blocks(widths: Sequence[int], pinned: int, width: int) -> list[list[int]]:
+def _blocks(widths: Sequence[float], pinned: int, width: float) -> list[list[int]]:
     """As few blocks of columns as fit beside the pinned ones, of about the same number of columns."""
-    room = width + GAP - sum(widths[:pinned])
+    room = width - sum(widths[:pinned])
     columns = range(pinned, len(widths))
     for count in range(1, len(columns)):
         size = -(-len(columns) // count)
@@ -138,8 +168,13 @@ def _columns_of(table: Table, indices: Sequence[int], title: str) -> Table:
         title=title,
         columns=[table.columns[i] for i in indices],
         rows=[[row[i] for i in indices] for row in table.rows],
-        strong=frozenset((row, indices.index(i)) for row, i in table.strong if i in indices),
+        strong=_moved(table.strong, indices),
+        best=_moved(table.best, indices),
     )
+
+
+def _moved(cells: frozenset[tuple[int, int]], indices: Sequence[int]) -> frozenset[tuple[int, int]]:
+    return frozenset((row, indices.index(i)) for row, i in cells if i in indices)
 
 
 def _markdown(report: Report) -> str:
@@ -150,7 +185,16 @@ def _markdown(report: Report) -> str:
 
 def markdown_table(table: Table) -> str:
     """The table without its title, as Markdown."""
-    return _tabulate(table, "pipe", escape_markdown)
+    from tabulate import tabulate
+
+    escaped = [[escape_markdown(text) for text in row] for row in table.rows]
+    return tabulate(
+        map_best(replace(table, rows=escaped), "**{}**".format).rows,
+        headers=[escape_markdown(column.title) for column in table.columns],
+        tablefmt="pipe",
+        colalign=[column.align for column in table.columns] if table.rows else None,
+        disable_numparse=True,
+    )
 
 
 def escape_markdown(text: str) -> str:
@@ -161,37 +205,9 @@ def escape_markdown(text: str) -> str:
 
 
 def _latex(report: Report) -> str:
-    tables = (
-        "\\begin{table}\n\\centering\n"
-        f"\\caption{{{_escape_latex(table.title)}}}\n"
-        f"{_tabulate(table, 'latex_booktabs', str)}\n"
-        "\\end{table}\n"
-        for table in report.tables
-    )
-    lead, notes = ([f"% {each}\n" for each in some] for some in (report.lead, report.notes))
-    return "\n".join([*lead, *tables, *notes])
+    from elattn_bench.tables.latex import latex
 
-
-_LATEX = {
-    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    **{special: "\\" + special for special in "&%$#_{}"},
-}  # fmt: skip
-
-
-def _escape_latex(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
-
-
-def _tabulate(table: Table, style: str, escape: Callable[[str], str]) -> str:
-    from tabulate import tabulate
-
-    return tabulate(
-        [[escape(text) for text in row] for row in table.rows],
-        headers=[escape(column.title) for column in table.columns],
-        tablefmt=style,
-        colalign=[column.align for column in table.columns] if table.rows else None,
-        disable_numparse=True,
-    )
+    return latex(report)
 
 
 def _csv(report: Report) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from elattn_bench.analysis import Facet, Setting
 from elattn_bench.tables.listings import NO_NUMBER
+from elattn_bench.tables.overview import MOST_FACETS
 from elattn_bench.tables.render import Column, Table
 from elattn_bench.units import format_length
 from elattn_bench.verdicts.crossover import Crossover, format_estimate, format_tokens
@@ -81,30 +82,45 @@ def _predicted_cell(verdict: Verdict) -> str:
     return format_tokens(crossing.predicted) if crossing and crossing.predicted else NO_NUMBER
 
 
+def growth_tables(verdicts: Sequence[Verdict], metric: str) -> list[Table]:
+    """Per setting with several sizes, the exponent of each line at each of them."""
+    settings: defaultdict[Setting, dict[tuple[str, Facet], str]] = defaultdict(dict)
+    for verdict in verdicts:
+        growth = verdict.scaling.get(metric)
+        if growth and growth.exponent:
+            mark = "*" if growth.disagrees else ""
+            cell = f"{mark}{format_exponent(growth.exponent)}"
+            settings[verdict.facet.setting][verdict.label, verdict.facet] = cell
+    title = f"Exponent of {metric} over length"
+    return [_sizes_table(title, setting, cells) for setting, cells in settings.items() if _is_readable(cells)]
+
+
 def dependence_tables(verdicts: Sequence[Verdict]) -> list[Table]:
     """Per setting with several sizes, where each line overtakes at each: how it depends on batch, heads and dim."""
     settings: defaultdict[Setting, dict[tuple[str, Facet], Crossover]] = defaultdict(dict)
     for verdict in verdicts:
         if crossing := verdict.crossover.get("latency"):
             settings[verdict.facet.setting][verdict.label, verdict.facet] = crossing
-    return [
-        _dependence_table(setting, cells)
-        for setting, cells in settings.items()
-        if len({facet for _, facet in cells}) > 1
-    ]
+    tables = []
+    for setting, crossings in settings.items():
+        if _is_readable(crossings):
+            reference = next(iter(crossings.values())).reference
+            cells = {place: _crossing_cell(crossing) for place, crossing in crossings.items()}
+            tables.append(_sizes_table(f"Where each overtakes {reference}", setting, cells))
+    return tables
 
 
-def _dependence_table(setting: Setting, cells: Mapping[tuple[str, Facet], Crossover]) -> Table:
+def _is_readable(cells: Mapping[tuple[str, Facet], object]) -> bool:
+    return 1 < len({facet for _, facet in cells}) <= MOST_FACETS
+
+
+def _sizes_table(title: str, setting: Setting, cells: Mapping[tuple[str, Facet], str]) -> Table:
+    """A row per line, a column per facet of the setting."""
     facets = list(dict.fromkeys(facet for _, facet in cells))
     labels = list(dict.fromkeys(label for label, _ in cells))
-    reference = next(iter(cells.values())).reference
     columns = [Column("impl"), *(Column(sizes_of(facet, facets), "right") for facet in facets)]
-    rows = [[label, *(_dependence_cell(cells.get((label, facet))) for facet in facets)] for label in labels]
-    return Table(f"Where each overtakes {reference}: {setting.text}", columns, rows)
-
-
-def _dependence_cell(crossing: Crossover | None) -> str:
-    return _crossing_cell(crossing) if crossing else NO_NUMBER
+    rows = [[label, *(cells.get((label, facet), NO_NUMBER) for facet in facets)] for label in labels]
+    return Table(f"{title}: {setting.text}", columns, rows)
 
 
 def sizes_of(facet: Facet, facets: Sequence[Facet]) -> str:

@@ -8,9 +8,10 @@ from typing import Any
 
 from elattn_bench.analysis import Facet, Ratio, Share
 from elattn_bench.results import Row
+from elattn_bench.tables.by_length import latency_cell
 from elattn_bench.tables.listings import NO_NUMBER
 from elattn_bench.tables.render import Column, Table
-from elattn_bench.units import format_length, format_ms
+from elattn_bench.units import format_length
 
 SHARE_NOTE = (
     "Share of a block: latency of the attention alone (op) and with its projections (layer) over that of the "
@@ -43,7 +44,7 @@ def _cells(share: Share) -> list[str]:
 
 
 def _latency(row: Row | None) -> str:
-    return NO_NUMBER if row is None else format_ms(row.latency_ms_p50)
+    return NO_NUMBER if row is None else latency_cell(row)
 
 
 def _percent(ratio: Ratio | None) -> str:

@@ -12,7 +12,7 @@ from elattn_bench.results import Row
 from elattn_bench.roofline import Ceilings
 from elattn_bench.rundir import Run
 from elattn_bench.units import KIBI, format_length, significant
-from elattn_bench.verdicts import noise, predicted
+from elattn_bench.verdicts import draws, predicted
 from elattn_bench.verdicts.curve import Array
 from elattn_bench.verdicts.nouns import Estimate, Where
 from elattn_bench.verdicts.reference import reference_labels
@@ -156,8 +156,8 @@ def _logs(scaling: Scaling, common: Sequence[int], fitted: bool) -> tuple[Array,
         lengths = np.array(common, dtype=np.float64)
         return scaling.curve.log_at(lengths)[0], scaling.replicates.log_at(lengths)
     rows = [row for row in scaling.rows if row.seq_len in set(common)]
-    logs = np.log([noise.value_of(row, scaling.metric) or np.nan for row in rows])
-    return logs, logs + noise.draw_between(rows, scaling.metric, f"{scaling.facet.text} {scaling.label}")
+    logs = np.log([draws.value_of(row, scaling.metric) or np.nan for row in rows])
+    return logs, logs + draws.draw_between(rows, scaling.metric, f"{scaling.facet.text} {scaling.label}")
 
 
 def _crossings(lengths: Array, differences: Array) -> Array:

@@ -11,7 +11,7 @@ import numpy as np
 from elattn_bench.analysis import Facet
 from elattn_bench.units import format_length
 from elattn_bench.verdicts.crossover import Crossover, format_tokens
-from elattn_bench.verdicts.noise import NORMAL_WIDTH
+from elattn_bench.verdicts.draws import NORMAL_WIDTH
 from elattn_bench.verdicts.nouns import Estimate
 from elattn_bench.verdicts.scaling import format_exponent
 

@@ -1,102 +1,88 @@
-"""How sure a row's value is: the spread of its median, and draws of it. In logarithms, for noise multiplies."""
+"""How much one case varies from run to run: robust against changes, and steadied by the other cases. Pure."""
 
 from __future__ import annotations
 
 import math
-import zlib
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from elattn_bench.results import Row
-from elattn_bench.visits import Visit
-
-Array = NDArray[np.float64]
-Samples = Mapping[str, Sequence[Visit]]
-
-REPLICATES = 400  # of the bootstrap
-FLOOR = {"latency": 0.01, "memory": 0.001}
-"""Standard deviation between cases of one law beyond what their samples show: where tensors lie in memory changes
-a call by a per cent (docs/comparing.md); an allocator rounds bytes up."""
-NORMAL_WIDTH = 2 * 1.959964  # of a 95 % interval of a normal distribution, in standard deviations
-FEWEST_SAMPLES = 8  # the bootstrap of a median of fewer has next to no values to draw from
+MIDDLE_SD = 0.674490  # the median of the absolute value of a normal variable, in its standard deviations
+SMALLEST = 1e-3  # of any noise: a change of a thousandth interests nobody, and bytes do not vary at all
+# Of a normal series of 4 to 40 values, by simulation of 40,000 each: the noise found has the spread of so many degrees
+# of freedom, per difference and beside, and comes out too large by this share over the number of values.
+FREEDOM, FREEDOM_BESIDE, BIAS = 0.33, 0.6, 1.2
+FEWEST_CASES = 4  # whose noises can tell how much noises differ
 
 
-def value_of(row: Row, metric: str) -> float | None:
-    """Median latency in ms, or memory in bytes: the peak, of decoding the state; None where there is none."""
-    if metric == "latency":
-        return row.latency_ms_p50
-    return (row.state_bytes if row.mode == "decode" else row.peak_memory_bytes) or None
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """A standard deviation of logarithms, and how well it is known.
 
-
-def log_error(row: Row, metric: str) -> float:
-    """Standard deviation of the logarithm of the value, as the row's own 95 % interval tells; memory is exact."""
-    low, high = row.latency_ms_ci_low, row.latency_ms_ci_high
-    if metric != "latency" or not low or not high:
-        return 0.0
-    return math.log(high / low) / NORMAL_WIDTH
-
-
-def draw(rows: Sequence[Row], metric: str, samples: Samples, generator: np.random.Generator) -> Array:
-    """Draws of the logarithm of each row's value, less that logarithm: [replicates, rows].
-
-    Where a row has raw samples of one visit, from the bootstrap distribution of their median; else from the
-    normal distribution that the row's interval, itself such a bootstrap, describes.
+    freedom: degrees of freedom of Student's distribution; infinite where it is known exactly.
     """
-    drawn = np.zeros((REPLICATES, len(rows)))
-    if metric != "latency":
-        return drawn
-    for index, row in enumerate(rows):
-        visits = samples.get(row.case_id, ())
-        if len(visits) == 1 and len(visits[0].latency_ms) >= FEWEST_SAMPLES:
-            drawn[:, index] = _bootstrap_of_median(visits[0].latency_ms)
-        else:
-            drawn[:, index] = log_error(row, metric) * _normal_quantiles()
-    return np.asarray(generator.permuted(drawn, axis=0))
+
+    sd: float
+    freedom: float
 
 
-def draw_between(rows: Sequence[Row], metric: str, name: str) -> Array:
-    """Draws of each row's logarithm less itself as another sweep might give it: [replicates, rows].
+def noises(series: Sequence[NDArray[np.float64]]) -> list[Noise]:
+    """The noise of each series, in its own unit, each moderated by what all of them say.
 
-    What the row's interval says, and what cases of one machine differ by beyond their samples.
+    A dozen runs say little of one case's noise, but cases of one machine resemble each other: the variance of
+    each is drawn towards that of all, the further the more alike they are (Smyth 2004, section 6.2).
+
+    Args:
+        series: values in the order of the runs, at least two each.
     """
-    spread = np.hypot([log_error(row, metric) for row in rows], FLOOR[metric])
-    return np.asarray(generator_of(name).standard_normal((REPLICATES, len(rows))) * spread)
+    own = [own_noise(values) for values in series]
+    prior = _prior(own)
+    return own if prior is None else [_moderated(noise, prior) for noise in own]
 
 
-def generator_of(name: str) -> np.random.Generator:
-    """A generator that depends on the name alone: a line gets the same interval whatever else a run holds."""
-    return np.random.default_rng(zlib.crc32(name.encode()))
+def own_noise(values: NDArray[np.float64]) -> Noise:
+    """The noise of one series, from the median of the absolute differences of successive values.
 
-
-def _bootstrap_of_median(samples: Sequence[float]) -> Array:
-    """Quantiles of log median less its own, evenly spread: the bootstrap in closed form (Maritz & Jarrett 1978).
-
-    The middle of n resampled values is the sample quantile at a place that is beta distributed.
+    A change is one difference, however many runs it lasts (von Neumann et al. 1941), and the median does not mind a
+    few of them (Hampel 1974).
     """
-    ordered = np.log(sorted(samples))
-    places = _middle_places(len(ordered))
-    quantiles = np.interp(places, np.arange(len(ordered)), ordered)
-    return np.asarray(quantiles - (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2)
+    differences = np.abs(np.diff(values))
+    sd = float(np.median(differences)) / MIDDLE_SD / math.sqrt(2) / (1 + BIAS / len(values))
+    return Noise(max(sd, SMALLEST), FREEDOM_BESIDE + FREEDOM * len(differences))
 
 
-@lru_cache
-def _middle_places(count: int) -> Array:
-    """Where among so many ordered values the middle of as many resampled ones lies: quantiles, evenly spread."""
-    from scipy.stats import beta
+def _prior(own: Sequence[Noise]) -> Noise | None:
+    """The noise of all cases together, its freedom the greater the more alike they are; None of too few cases."""
+    if len(own) < FEWEST_CASES:
+        return None
+    from scipy.special import digamma, polygamma
 
-    middle = (count + 1) / 2
-    return np.asarray(beta.ppf(_even(), middle, middle) * (count - 1))
+    half = np.array([noise.freedom for noise in own]) / 2
+    logs = np.array([2 * math.log(noise.sd) for noise in own]) - digamma(half) + np.log(half)
+    # What of the spread of the variances their own uncertainty does not explain.
+    excess = float(np.var(logs, ddof=1) - np.mean(polygamma(1, half)))
+    mean = float(np.mean(logs))
+    if excess <= 0:
+        return Noise(math.exp(mean / 2), math.inf)
+    freedom = 2 * _inverse_trigamma(excess)
+    return Noise(math.exp((mean + float(digamma(freedom / 2)) - math.log(freedom / 2)) / 2), freedom)
 
 
-@lru_cache
-def _normal_quantiles() -> Array:
-    from scipy.special import ndtri
+def _inverse_trigamma(value: float) -> float:
+    from scipy.optimize import brentq
+    from scipy.special import polygamma
 
-    return np.asarray(ndtri(_even()))
+    smallest, largest = 1e-3, 1e6
+    if not polygamma(1, largest) < value < polygamma(1, smallest):
+        return largest if value <= polygamma(1, largest) else smallest
+    return float(brentq(lambda x: polygamma(1, x) - value, smallest, largest))
 
 
-def _even() -> Array:
-    return (np.arange(REPLICATES) + 0.5) / REPLICATES
+def _moderated(own: Noise, prior: Noise) -> Noise:
+    if math.isinf(prior.freedom):
+        return Noise(max(prior.sd, SMALLEST), math.inf)
+    freedom = own.freedom + prior.freedom
+    variance = (own.freedom * own.sd**2 + prior.freedom * prior.sd**2) / freedom
+    return Noise(max(math.sqrt(variance), SMALLEST), freedom)

@@ -89,6 +89,16 @@ def _compare(row: Row, reference: Row | None, metrics: Sequence[str]) -> Compari
     return Comparison(row, reference, speed_up, memory, params, _missing(row, reference))
 
 
+def without_reference(run: Run) -> list[Comparison]:
+    """Every case of the run for itself, in the order of ``compare_to_reference``: for tables of absolute values."""
+    return [
+        Comparison(row, None, None, None, None, "" if row.ok else short_status(row.status))
+        for rows in by_facet(run.rows).values()
+        for line in by_label(rows).values()
+        for row in line
+    ]
+
+
 def _missing(row: Row, reference: Row | None) -> str:
     if not row.ok:
         return short_status(row.status)

@@ -12,7 +12,7 @@ from elattn_bench.analysis import Facet, by_facet, by_label
 from elattn_bench.results import Row
 from elattn_bench.rundir import Run
 from elattn_bench.units import format_length, significant
-from elattn_bench.verdicts import fits, noise, theory
+from elattn_bench.verdicts import draws, fits, theory
 from elattn_bench.verdicts.curve import Curves
 from elattn_bench.verdicts.fits import Fitted, Medians
 from elattn_bench.verdicts.nouns import Estimate, Shape
@@ -74,7 +74,7 @@ class Scaling:
 
     def times_off(self, row: Row) -> float:
         """How far the row lies above or below the curve: 2 is twice or half; 1 where there is no curve."""
-        fitted, value = self.at(row.seq_len), noise.value_of(row, self.metric)
+        fitted, value = self.at(row.seq_len), draws.value_of(row, self.metric)
         return max(fitted / value, value / fitted) if fitted and value else 1.0
 
     @property
@@ -147,7 +147,7 @@ def scalings(
         (facet, label, tuple(measured))
         for facet, rows in by_facet(run.rows).items()
         for label, line in by_label(rows).items()
-        if (measured := [row for row in line if row.ok and noise.value_of(row, metric)])
+        if (measured := [row for row in line if row.ok and draws.value_of(row, metric)])
     ]
     return [_without_disturbed(each, drawn_from) for each in _judge(lines, metric, drawn_from)]
 
@@ -155,7 +155,7 @@ def scalings(
 Line = tuple[Facet, str, tuple[Row, ...]]
 
 
-def _judge(lines: Sequence[Line], metric: str, samples: noise.Samples) -> list[Scaling]:
+def _judge(lines: Sequence[Line], metric: str, samples: draws.Samples) -> list[Scaling]:
     found: dict[int, Scaling] = {}
     for group in _of_equal_lengths(lines):
         for start in range(0, len(group), BATCH):
@@ -164,7 +164,7 @@ def _judge(lines: Sequence[Line], metric: str, samples: noise.Samples) -> list[S
     return [found[index] for index in range(len(lines))]
 
 
-def _without_disturbed(scaling: Scaling, samples: noise.Samples) -> Scaling:
+def _without_disturbed(scaling: Scaling, samples: draws.Samples) -> Scaling:
     """The scaling without the one row that was not stable and lies far off the curve of the others, if there is one.
 
     A neighbour that takes a core for a second makes a short call a hundred times longer.
@@ -197,7 +197,7 @@ def _of_equal_lengths(lines: Sequence[Line]) -> Iterable[list[int]]:
     return groups.values()
 
 
-def _judge_together(lines: Sequence[Line], metric: str, samples: noise.Samples) -> Iterator[Scaling]:
+def _judge_together(lines: Sequence[Line], metric: str, samples: draws.Samples) -> Iterator[Scaling]:
     """The scaling of lines with the same lengths, fitted in one go."""
     medians = _medians(lines, metric, samples)
     count = len(medians.lengths)
@@ -213,18 +213,18 @@ def _judge_together(lines: Sequence[Line], metric: str, samples: noise.Samples) 
         yield _judge_one(line, metric, local[index], whole[index], fitted, index)
 
 
-def _medians(lines: Sequence[Line], metric: str, samples: noise.Samples) -> Medians:
-    generators = [noise.generator_of(f"{facet.text} {label} {metric}") for facet, label, _ in lines]
+def _medians(lines: Sequence[Line], metric: str, samples: draws.Samples) -> Medians:
+    generators = [draws.generator_of(f"{facet.text} {label} {metric}") for facet, label, _ in lines]
     rows_of = [rows for _, _, rows in lines]
-    size = (noise.REPLICATES, len(rows_of[0]))
+    size = (draws.REPLICATES, len(rows_of[0]))
     return Medians(
         np.array([row.seq_len for row in rows_of[0]], dtype=np.float64),
-        np.log([[noise.value_of(row, metric) or np.nan for row in rows] for rows in rows_of]),
-        np.array([[noise.log_error(row, metric) for row in rows] for rows in rows_of]),
+        np.log([[draws.value_of(row, metric) or np.nan for row in rows] for rows in rows_of]),
+        np.array([[draws.log_error(row, metric) for row in rows] for rows in rows_of]),
         np.stack(
-            [noise.draw(rows, metric, samples, each) for rows, each in zip(rows_of, generators, strict=True)]
+            [draws.draw(rows, metric, samples, each) for rows, each in zip(rows_of, generators, strict=True)]
         ),
-        noise.FLOOR[metric],
+        draws.FLOOR[metric],
         np.stack([generator.random(size) for generator in generators]),
     )
 

@@ -1,0 +1,401 @@
+"""Histories: changes found where they are and nowhere else, whatever order, machine and files the runs come with."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import made_up
+import numpy as np
+import pytest
+import simulated_history
+from simulated_history import CASES, flat, stepped, trial
+from typer.testing import CliRunner
+
+from elattn_bench.cases import Case
+from elattn_bench.cli import app
+from elattn_bench.errors import ElattnError
+from elattn_bench.results import Outcome
+from elattn_bench.rundir import RUN_INFO, Run, read_run
+from elattn_bench.verdicts.change_points import Course, courses, segment
+from elattn_bench.verdicts.history import History, fails, history, turns
+from elattn_bench.verdicts.noise import noises, own_noise
+
+DOCS = Path(__file__).parent.parent / "docs" / "results"
+THRESHOLD = 0.05
+SOFTMAX, LINEAR = made_up.case("softmax/sdpa"), made_up.case("linear/eager")
+
+
+def noisy(levels: Sequence[float], sd: float = 0.01, seed: int = 0) -> simulated_history.Series:
+    """Logarithms of the levels, with noise."""
+    return np.log(levels) + sd * np.random.default_rng(seed).normal(size=len(levels))
+
+
+def course(values: simulated_history.Series, threshold: float = THRESHOLD, *, exact: bool = False) -> Course:
+    return courses([values], threshold, exact=exact)[0]
+
+
+class TestSimulatedHistories:
+    """The figures of docs/history.md come from more of the same: python tests/simulated_history.py."""
+
+    @pytest.mark.parametrize("runs", [5, 10, 20])
+    def test_hardly_a_series_without_a_change_gets_one(self, runs: int) -> None:
+        found = trial(flat, runs, 0, histories=20)
+        assert found.series == 20 * CASES
+        assert found.false <= 0.02 * found.series
+
+    def test_a_step_of_a_tenth_in_twenty_runs_is_found_at_its_place(self) -> None:
+        found = trial(stepped(1.1, 3), 20, 3, histories=20)
+        assert found.hit >= 0.9 * 60
+        assert found.near >= 0.9 * found.hit
+
+    def test_a_step_of_a_fifth_is_found_in_ten_runs_even_if_it_is_of_one_case_alone(self) -> None:
+        found = trial(stepped(1.2, 1), 10, 1, histories=20)
+        assert found.hit >= 18
+        assert found.near >= 18
+        assert found.false <= 0.03 * found.series
+
+
+class TestChangePoints:
+    @pytest.mark.parametrize("seed", range(5))
+    def test_segments_are_those_of_least_squared_error_and_penalty(self, seed: int) -> None:
+        values, sd = noisy([1, 1, 1, 1.4, 1.4, 1.4, 1.4, 0.9, 0.9], sd=0.1, seed=seed), 0.1
+
+        def cost(cuts: tuple[int, ...]) -> float:
+            parts = np.split(values, cuts)
+            errors = sum(float(((part - part.mean()) ** 2).sum()) for part in parts)
+            return errors + 2 * sd**2 * math.log(len(values)) * len(cuts)
+
+        choices = (cuts for count in range(9) for cuts in itertools.combinations(range(1, 9), count))
+        best: tuple[int, ...] = min(choices, key=cost)
+        assert segment(values, sd) == list(best)
+
+    def test_the_ratio_is_of_the_levels_and_its_interval_holds_it(self) -> None:
+        (step,) = course(noisy([1.0] * 10 + [1.5] * 10)).steps
+        assert (step.before, step.after, step.alone) == (9, 10, False)
+        assert step.ratio.holds(1.5)
+        assert step.ratio.high / step.ratio.low < 1.05
+
+    def test_read_backwards_a_step_is_its_inverse(self) -> None:
+        values = noisy([1.0] * 8 + [0.7] * 6)
+        (forth,), (back,) = course(values).steps, course(values[::-1]).steps
+        assert back.ratio.value == pytest.approx(1 / forth.ratio.value)
+        assert back.after == len(values) - forth.after
+
+    def test_another_unit_changes_nothing(self) -> None:
+        values = noisy([1.0] * 8 + [0.7] * 6)
+        here, there = course(values).steps[0], course(values + math.log(1000)).steps[0]
+        assert (there.after, there.before) == (here.after, here.before)
+        assert there.ratio.value == pytest.approx(here.ratio.value)
+
+    def test_a_change_below_the_threshold_does_not_count_however_sure(self) -> None:
+        values = noisy([1.0] * 20 + [1.04] * 20, sd=0.002)
+        assert not course(values).steps
+        assert len(course(values, threshold=0.02).steps) == 1
+
+    def test_one_slow_run_between_others_is_set_aside(self) -> None:
+        found = course(noisy([1.0] * 6 + [3.0] + [1.0] * 6))
+        assert found.outliers == (6,)
+        assert not found.steps
+
+    def test_what_is_counted_has_no_outliers(self) -> None:
+        found = course(noisy([1.0] * 6 + [3.0] + [1.0] * 6), exact=True)
+        assert found.outliers == ()
+        assert [step.after for step in found.steps] == [6, 7]
+
+    def test_a_slow_last_run_is_a_change_that_rests_on_it_alone(self) -> None:
+        (step,) = course(noisy([1.0] * 9 + [2.0])).steps
+        assert step.after == 9
+        assert step.alone
+
+    def test_a_steady_climb_is_a_drift_and_no_stairs(self) -> None:
+        found = course(noisy([1.02**run for run in range(20)]))
+        assert not found.steps
+        assert found.drift is not None
+        assert found.drift.holds(1.02)
+        assert found.drift.low > 1
+
+    def test_stairs_are_no_drift(self) -> None:
+        found = course(noisy([1.0] * 7 + [2.0] * 7 + [4.0] * 7))
+        assert [step.after for step in found.steps] == [7, 14]
+        assert found.drift is None
+
+    def test_a_run_that_the_next_takes_back_by_less_than_half_is_a_change(self) -> None:
+        found = course(noisy([1.0] * 8 + [0.2] + [0.4] * 8))
+        assert found.outliers == ()
+        assert [step.after for step in found.steps] == [8, 9]
+
+    def test_of_fewer_than_four_values_nothing_is_said(self) -> None:
+        assert course(noisy([1.0, 1.0, 5.0])) == Course()
+
+    def test_values_that_never_vary_have_no_change(self) -> None:
+        assert course(np.zeros(10)).steps == ()
+
+
+class TestNoise:
+    def test_a_step_does_not_count_as_noise(self) -> None:
+        values = noisy([1.0] * 10 + [5.0] * 10, sd=0.03)
+        assert own_noise(values).sd == pytest.approx(0.03, rel=0.5)
+
+    def test_cases_that_are_alike_teach_each_other(self) -> None:
+        alike = [noisy([1.0] * 8, sd=0.03, seed=seed) for seed in range(30)]
+        assert {round(noise.sd, 4) for noise in noises(alike)} == {round(noises(alike)[0].sd, 4)}
+        assert noises(alike)[0].sd == pytest.approx(0.03, rel=0.15)
+
+    def test_a_case_much_noisier_than_the_others_stays_noisier(self) -> None:
+        sds = [0.01] * 15 + [0.2] * 15
+        found = noises([noisy([1.0] * 12, sd=sd, seed=seed) for seed, sd in enumerate(sds)])
+        quiet, loud = (np.median([noise.sd for noise in half]) for half in (found[:15], found[15:]))
+        assert loud > 5 * quiet
+
+
+def write(path: Path, latencies: dict[Case, float | Outcome], **info: Any) -> Run:
+    """A run on disk with these median latencies in ms, and more in its run.json."""
+    outcomes = {
+        case: made_up.measured(value, noise=0.2) if isinstance(value, float) else value
+        for case, value in latencies.items()
+    }
+    environment = {**made_up.ENVIRONMENT, **info.pop("environment", {})}
+    made_up.write_run(path, outcomes, environment)
+    known = json.loads((path / RUN_INFO).read_text())
+    (path / RUN_INFO).write_text(json.dumps({**known, **info}))
+    return read_run(path)
+
+
+def started(number: int) -> str:
+    return f"2026-01-{number + 1:02d}T12:00:00+00:00"
+
+
+def wobble(number: int) -> float:
+    """A run's own share of noise, of about a hundredth."""
+    return 1 + 0.01 * math.sin(7 * number)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve runs: softmax stays, linear takes a third from the ninth on, sata comes late, element-wise fails."""
+    place = tmp_path_factory.mktemp("history")
+    for number in range(12):
+        latencies: dict[Case, float | Outcome] = {
+            SOFTMAX: 10.0 * wobble(number),
+            LINEAR: (3.0 if number < 8 else 1.0) * wobble(number + 1),
+            made_up.case("element-wise/eager"): made_up.ERROR if number > 3 else 5.0 * wobble(number),
+        }
+        if number >= 10:
+            latencies[made_up.case("hadamard/eager")] = 1.0
+        # Names in another order than times.
+        write(place / f"{'zyxwvutsrqpo'[number]}-run", latencies, started=started(number))
+    return place
+
+
+@pytest.fixture(scope="module")
+def found(directory: Path) -> History:
+    runs = [read_run(path) for path in sorted(directory.iterdir(), reverse=True) if path.is_dir()]
+    return history(runs)
+
+
+def invoke(*words: object) -> Any:
+    return CliRunner().invoke(app, ["history", *map(str, words)], env={"COLUMNS": "80"})
+
+
+class TestHistory:
+    def test_each_case_gets_the_verdict_of_its_last_change(self, found: History) -> None:
+        verdicts = {case.latest.attention: case.verdict for case in found.cases}
+        assert verdicts == {
+            "softmax": "same", "linear": "faster", "element-wise": "same", "hadamard": "few runs",
+        }  # fmt: skip
+
+    def test_a_change_is_named_by_the_run_that_brought_it(self, found: History) -> None:
+        (turn,) = turns(found)
+        assert (turn.before, turn.after, turn.verdict) == (7, 8, "faster")
+        assert turn.ratio == pytest.approx(1 / 3, rel=0.03)
+
+    def test_nothing_fails_where_nothing_got_slower_but_an_error_does(self, found: History) -> None:
+        assert fails(found, "slower") == []
+        (sentence,) = fails(found, "error")
+        assert sentence.startswith("element-wise/eager")
+
+    def test_read_backwards_it_got_slower(self, found: History) -> None:
+        (sentence,) = fails(history(found.runs[::-1]), "slower")
+        assert "takes 2.98x the time since s-run" in sentence
+        assert sentence.startswith("linear/eager")
+
+    def test_memory_that_one_run_doubled_is_found_at_once(self, tmp_path: Path) -> None:
+        runs = [
+            write(tmp_path / str(n), {SOFTMAX: made_up.measured(wobble(n), 1024 if n < 5 else 2048)})
+            for n in range(6)
+        ]
+        found = history(runs, "memory")
+        assert [case.verdict for case in found.cases] == ["more"]
+        assert turns(found)[0].ratio == pytest.approx(2)
+        assert fails(found, "memory")
+
+    def test_a_change_in_one_disturbed_run_alone_is_unclear(self, tmp_path: Path) -> None:
+        runs = [
+            write(tmp_path / str(n), {SOFTMAX: made_up.measured(wobble(n) * (1 if n < 9 else 2), noise=0.2)})
+            for n in range(10)
+        ]
+        assert [case.verdict for case in history(runs).cases] == ["slower"]
+        last = tmp_path / "9" / "results.csv"
+        last.write_text(last.read_text().replace(",stable,", ",noisy,"))
+        disturbed = history([*runs[:-1], read_run(tmp_path / "9")])
+        assert [case.verdict for case in disturbed.cases] == ["unclear"]
+        assert turns(disturbed) == []
+
+
+class TestControl:
+    """The machine is slower by up to a third, now and then; the control case, where there is one, sees it."""
+
+    @staticmethod
+    def runs(place: Path, **torch: str) -> list[Run]:
+        speeds = [1.0, 1.3, 1.1, 1.0, 1.2, 1.3, 1.0, 1.1, 1.3, 1.2]
+        return [
+            write(
+                place / str(number),
+                {SOFTMAX: 10.0 * speed * wobble(number), LINEAR: 3.0 * speed * wobble(number + 1)},
+                control={"sessions": [{"visits": [{"status": "ok", "latency_ms_p50": 6.0 * speed}]}]},
+                environment={"torch": torch.get(f"run_{number}", "2.9")},
+            )
+            for number, speed in enumerate(speeds)
+        ]
+
+    def test_latencies_are_judged_over_it_where_that_takes_away_noise(self, tmp_path: Path) -> None:
+        found = history(self.runs(tmp_path))
+        assert found.relative
+        assert [case.verdict for case in found.cases] == ["same", "same"]
+        assert found.speeds[1] == pytest.approx(1.3)
+
+    def test_not_where_torch_changed_whose_kernel_it_is(self, tmp_path: Path) -> None:
+        found = history(self.runs(tmp_path, run_9="2.10"))
+        assert not found.relative
+        assert {case.verdict for case in found.cases} == {"unclear"}
+
+
+class TestCommand:
+    def test_runs_are_in_the_order_of_their_start_whatever_their_names(
+        self, directory: Path, tmp_path: Path
+    ) -> None:
+        done = invoke(directory, "--format", "json", "-o", tmp_path)
+        assert done.exit_code == 0
+        document = json.loads(done.stdout)
+        assert [run["run"][0] for run in document["history"]] == list("zyxwvutsrqpo")
+        (turn,) = document["turns"]
+        assert (turn["from"], turn["to"]) == ("s-run", "r-run")
+
+    def test_without_a_start_the_order_is_that_of_names_and_a_warning_says_so(
+        self, directory: Path, tmp_path: Path
+    ) -> None:
+        copy = tmp_path / "copy"
+        shutil.copytree(directory, copy)
+        info = copy / "z-run" / RUN_INFO
+        info.write_text(info.read_text().replace('"started"', '"begun"'))
+        done = invoke(copy, "--format", "json", "-o", tmp_path)
+        assert "z-run: run.json does not say when" in done.stderr
+        assert [run["run"][0] for run in json.loads(done.stdout)["history"]] == list("opqrstuvwxyz")
+
+    def test_the_tables_fit_a_terminal_of_80_columns_in_one_part(
+        self, directory: Path, tmp_path: Path
+    ) -> None:
+        done = invoke(directory, "-o", tmp_path)
+        assert max(len(line.rstrip()) for line in done.stdout.splitlines()) <= 80
+        assert "(1 of 2)" not in done.stdout
+        assert "s-run  r-run" in done.stdout
+        assert "1 cases are measured in fewer than 4 runs and left out: of hadamard/eager." in done.stdout
+
+    @pytest.mark.parametrize("format", ["markdown", "latex", "csv"])
+    def test_every_format_names_every_case_of_enough_runs(
+        self, directory: Path, tmp_path: Path, format: str
+    ) -> None:
+        done = invoke(directory, "--format", format, "-o", tmp_path)
+        assert all(name in done.stdout for name in ("softmax", "linear", "element-wise"))
+
+    def test_the_figure_is_drawn_in_every_format_asked_for(self, directory: Path, tmp_path: Path) -> None:
+        done = invoke(directory, "--figure", "png,svg", "-o", tmp_path)
+        assert done.exit_code == 0
+        assert {path.name for path in tmp_path.iterdir()} == {"history.png", "history.svg"}
+
+    def test_long_names_are_numbers_in_tables_and_are_told_below(
+        self, directory: Path, tmp_path: Path
+    ) -> None:
+        copy = tmp_path / "copy"
+        for path in directory.iterdir():
+            shutil.copytree(path, copy / f"2026-01-01-{path.name}-of-the-nightly-sweep")
+        done = invoke(copy, "-o", tmp_path)
+        assert max(len(line.rstrip()) for line in done.stdout.splitlines()) <= 80
+        assert "run 8  " in done.stdout
+        assert "run 9 = 2026-01-01-r-run-of-the-nightly-sweep" in " ".join(done.stdout.split())
+
+    def test_a_broken_run_is_named_and_left_out(self, directory: Path, tmp_path: Path) -> None:
+        copy = tmp_path / "copy"
+        shutil.copytree(directory, copy / "machine")
+        (copy / "machine" / "q-run" / "results.csv").write_text("")
+        done = invoke(copy, "--format", "json", "-o", tmp_path)
+        assert done.exit_code == 0
+        assert "left out" in done.stderr
+        assert "q-run" in done.stderr
+        assert len(json.loads(done.stdout)["history"]) == 11
+
+    def test_runs_of_two_machines_are_refused_with_what_differs(
+        self, directory: Path, tmp_path: Path
+    ) -> None:
+        copy = tmp_path / "copy"
+        shutil.copytree(directory, copy)
+        write(copy / "other", {SOFTMAX: 1.0}, started=started(20), environment={"threads": 64})
+        error = invoke(copy, "-o", tmp_path).exception
+        assert isinstance(error, ElattnError)
+        assert "threads 64: other" in str(error)
+        assert invoke(copy, "--force", "-o", tmp_path).exit_code == 0
+
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            (["nowhere"], "no such directory"),
+            ([DOCS / "amd-epyc-2-cores"], "is a run, and a history is of many"),
+            ([DOCS / "amd-epyc-2-cores" / "plots"], "holds no run"),
+            ([DOCS, "--metric", "params"], "not one of latency, memory"),
+            ([DOCS, "--metric", "memory", "--fail-on", "slower"], "judges latency"),
+            ([DOCS, "--figure", "gif"], "not one of png, svg, pdf"),
+        ],
+    )
+    def test_what_makes_no_sense_is_refused_with_the_reason(self, words: list[object], said: str) -> None:
+        error = invoke(*words).exception
+        assert isinstance(error, ElattnError)
+        assert said in str(error)
+
+    def test_slower_ends_with_exit_code_3_and_says_since_when(self, tmp_path: Path) -> None:
+        for number in range(8):
+            latency = 3.0 * wobble(number) * (1 if number < 4 else 2)
+            write(tmp_path / f"r{number}", {LINEAR: latency}, started=started(number))
+        done = invoke(tmp_path, "--fail-on", "slower")
+        assert done.exit_code == 3
+        assert "since r4" in done.stderr
+        assert (tmp_path / "plots" / "history.png").is_file()
+
+    def test_committed_runs_of_all_schemas_are_read(self, tmp_path: Path) -> None:
+        done = invoke(DOCS, "--format", "json", "-o", tmp_path)
+        assert done.exit_code == 0, done.stderr
+        assert len(json.loads(done.stdout)["history"]) >= 5
+
+
+def test_a_figure_of_many_lines_shows_those_that_changed_and_says_what_is_left_out(tmp_path: Path) -> None:
+    from elattn_bench.figures.history import MOST_PANELS, draw_history, panels_of
+
+    cases = [made_up.case("softmax/sdpa", dim=64 * size) for size in range(1, 20)]
+    runs = [
+        write(
+            tmp_path / str(n),
+            {case: wobble(n + case.dim) * (2 if n > 3 and case.dim == 640 else 1) for case in cases},
+        )
+        for n in range(8)
+    ]
+    found = history(runs)
+    figure = draw_history(found)
+    assert panels_of(found)[0].facet.dim == 640
+    assert len(figure.axes) == MOST_PANELS
+    header = " ".join(text.get_text() for text in figure.texts)
+    assert "Not shown: 7 of 19 lines, 0 of them changed." in header
