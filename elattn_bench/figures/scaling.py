@@ -49,7 +49,7 @@ def draw_scaling(run: Run, look: Look) -> Iterator[tuple[str, Figure]]:
     facets = {facet: rows for facet, rows in by_facet(run.rows).items() if any(row.ok for row in rows)}
     if not facets:
         return
-    facet = max(facets, key=_interest)
+    facet = max(facets, key=interest)
     rows = _one_order(facets[facet])
     styles = assign_styles(map(Line.of, run.rows), look)
     for end, figure in draw_facet(run, facet, rows, styles, look):
@@ -71,7 +71,7 @@ def _decode_stem(facet: Facet) -> str:
     return f"decode-{level}{facet.dtype}-batch{facet.batch}-heads{facet.heads}-dim{facet.dim}{cold}"
 
 
-def _interest(facet: Facet) -> tuple[bool, bool, bool, bool, int, int, int]:
+def interest(facet: Facet) -> tuple[bool, bool, bool, bool, int, int, int]:
     """op, forward, non-causal, float32 first; then the largest dim, the smallest batch, the fewest heads."""
     return (
         facet.level == "op", facet.mode == "forward", not facet.causal, facet.dtype == "float32",
