@@ -8,9 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from elattn_bench.analysis import Facet, by_facet, label_key, short_status
+from elattn_bench.analysis import Facet, by_facet, label_key, leading_facet, short_status
 from elattn_bench.errors import UsageError
-from elattn_bench.figures.scaling import interest
 from elattn_bench.results import Row
 from elattn_bench.roofline import Ceilings
 from elattn_bench.rundir import Run
@@ -44,7 +43,7 @@ class Verdicts:
     def leading(self) -> Facet | None:
         """The facet that most people ask about."""
         facets = {verdict.facet for verdict in (*self.scalings, *self.crossovers)}
-        return max(facets, key=interest, default=None)
+        return leading_facet(facets) if facets else None
 
     def lead(self) -> dict[str, list[Verdict]]:
         """By metric, the verdicts of the leading facet: what overtakes first, then how things grow."""
