@@ -6,9 +6,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from elattn_bench.analysis import Facet, Setting, by_facet, by_label
+from elattn_bench.analysis import Facet, Setting, by_facet, by_label, interest
 from elattn_bench.errors import UsageError
-from elattn_bench.figures.scaling import interest
 from elattn_bench.figures.style import Line
 from elattn_bench.knobs import text_of
 from elattn_bench.results import Row
