@@ -116,7 +116,7 @@ def by_setting(rows: Iterable[Row]) -> dict[Setting, list[Row]]:
 
 
 def interest(facet: Facet) -> tuple[bool | int, ...]:
-    """Sorts facets by what people ask about: op, forward, non-causal, float32; then large dim, small batch, few heads."""
+    """Sorts facets by what people ask about: op, forward, non-causal, float32; then large dims, small batches."""
     return (
         facet.level == "op", facet.mode == "forward", not facet.causal, facet.dtype == "float32",
         facet.dim, -facet.batch, -facet.heads, facet.cache == "hot",
