@@ -123,7 +123,7 @@ def _is_readable(cells: Mapping[tuple[str, Facet], object]) -> bool:
 def _sizes_table(title: str, setting: Setting, cells: Mapping[tuple[str, Facet], str]) -> Table:
     """A row per line, a column per facet of the setting."""
     facets = list(dict.fromkeys(facet for _, facet in cells))
-    labels = list(dict.fromkeys(label for label, _ in cells))
+    labels = _woven([[label for label, place in cells if place == facet] for facet in facets])
     columns = [Column("impl"), *(Column(sizes_of(facet, facets), "right") for facet in facets)]
     rows = [[label, *(cells.get((label, facet), NO_NUMBER) for facet in facets)] for label in labels]
     return Table(f"{title}: {setting.text}", columns, rows)
@@ -175,3 +175,13 @@ def _estimate(name: str, estimate: Any) -> dict[str, float | None]:
     return {
         f"{name}{suffix}": getattr(estimate, part) if estimate else None for suffix, part in parts.items()
     }
+
+
+def _woven(orders: Sequence[Sequence[str]]) -> list[str]:
+    """All names, in an order that agrees with each of the given ones: the longest first, others put in their places."""
+    woven = list(max(orders, key=lambda order: len(order)))
+    for order in orders:
+        for before, name in zip([None, *order], order, strict=False):
+            if name not in woven:
+                woven.insert(woven.index(before) + 1 if before else 0, name)
+    return woven
