@@ -14,13 +14,13 @@ from test_figures import drawn, overflows, overlaps, texts_of
 from elattn_bench import figures
 from elattn_bench.cases import Case
 from elattn_bench.errors import UsageError
-from elattn_bench.figures.look import Look
+from elattn_bench.figures.look import Look, find_look
 from elattn_bench.results import Measurement, Outcome
 from elattn_bench.rundir import Run
 from elattn_bench.verdicts.winners import winner_maps
 
 LENGTHS, DIMS = (512, 1024, 4096), (64, 256)
-LOOKS = [Look(width=3.35), Look(width=6.9), Look(), Look(style="slides", width=13.33, scale=1.7)]
+LOOKS = [find_look(size="single"), find_look("slides")]  # committed runs: tests/test_verdict_figures.py
 
 
 def map_run(path: Path, law: Callable[[Case], Outcome | None] = lambda case: None) -> Run:
@@ -131,7 +131,7 @@ class TestFigure:
         assert set(names) == {row.label for found in maps for row in found.winners}
         assert len(names) == 3  # of four lines: order 2 does not compete
 
-    @pytest.mark.parametrize("look", LOOKS, ids=lambda look: str(look.width))
+    @pytest.mark.parametrize("look", LOOKS, ids=lambda look: look.size)
     def test_texts_neither_overlap_nor_leave_the_figure(self, tmp_path: Path, look: Look) -> None:
         ((_, figure),) = figures.draw(map_run(tmp_path / "run"), "winners", look)
         assert (overlaps(figure), overflows(figure)) == ([], [])

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from attention_impls import registry
 from elattn_bench.figures.look import README, Look
@@ -19,6 +19,8 @@ from elattn_bench.units import format_bytes, format_length
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+_Number = TypeVar("_Number", int, float)
 
 GREY = README.muted
 COLORS = README.colors
@@ -149,7 +151,7 @@ def length_ticks(values: Iterable[int], most: int) -> list[int]:
     return thin(powers if len(powers) > 1 else present, most)
 
 
-def thin(values: Sequence[int], most: int) -> list[int]:
+def thin(values: Sequence[_Number], most: int) -> list[_Number]:
     """Every nth of the values, at most so many, the last among them."""
     step = math.ceil(len(values) / max(most, 1))
     return list(values[::-1][::step][::-1])
