@@ -181,7 +181,7 @@ def test_a_verdict_says_growth_crossing_and_memory_in_one_sentence() -> None:
     run = Run(RUN, {}, [*SOFTMAX, *rows_of("linear/eager", exactly(1.0, factor=10.0))])
     softmax, line = verdicts(run, "softmax/sdpa")
     assert line.sentence.startswith("linear/eager: latency grows as L^1.00 [")
-    assert "overtakes softmax/sdpa at L = 2.5k [" in line.sentence
+    assert "overtakes softmax/sdpa at L = 2.50k [" in line.sentence
     assert "peak memory grows as L^1.00" in line.sentence
     assert "overtakes" not in softmax.sentence
     assert line.prediction.startswith("By the cost formulas, linear/eager should overtake at L = ")

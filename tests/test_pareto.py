@@ -13,6 +13,7 @@ from elattn_bench import figures
 from elattn_bench.cases import Case
 from elattn_bench.errors import UsageError
 from elattn_bench.figures.look import Look, find_look
+from elattn_bench.figures.pareto_panel import error_tick
 from elattn_bench.results import Outcome, make_row
 from elattn_bench.rundir import Run
 from elattn_bench.verdicts.pareto import Point, dominates, doubtful, trades
@@ -155,6 +156,11 @@ class TestFigure:
         (figure,) = drawn(made_up.write_run(tmp_path / "run", outcomes), "pareto").values()
         assert all(len(axes.get_yticks()) > 2 for axes in figure.axes)
         assert "was not measured at L = 128." in " ".join(text.get_text() for text in texts_of(figure))
+
+    def test_ticks_of_errors_have_no_rows_of_zeros(self) -> None:
+        assert [error_tick(error) for error in (0.2, 0.01, 1e-5, 1e-8, 2e-12)] == [
+            "20 %", "1 %", "0.001 %", "1e-6 %", "2e-10 %",
+        ]  # fmt: skip
 
     def test_a_lone_approximation_is_no_figure(self, tmp_path: Path) -> None:
         case = made_up.case("ea-series/eager", order=6)

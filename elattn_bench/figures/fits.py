@@ -12,7 +12,7 @@ from elattn_bench.figures.families import is_crowded
 from elattn_bench.figures.fitted import NAME_ROOM, Fits, draw_fitted, draw_names, name_of, names_width
 from elattn_bench.figures.grid import file_part
 from elattn_bench.figures.header import describe, draw_header, header_height, sizes_of
-from elattn_bench.figures.legend import draw_handles, labels_of, legend_columns, legend_height
+from elattn_bench.figures.legend import draw_handles, labels_of, legend_height, legend_letters
 from elattn_bench.figures.look import Look
 from elattn_bench.figures.sheet import Sheet, panel_height
 from elattn_bench.figures.style import Line, Style, assign_styles
@@ -31,7 +31,6 @@ PANEL_HEIGHT = 3.3  # inches, as all that follow, at scale 1
 NARROW_HEIGHT = 2.5  # of a panel less wide than that
 LEFT, RIGHT, ABOVE, TICKS = 0.62, 0.12, 0.16, 0.46  # around the panel
 WIDEST_NAMES = 0.4  # of the sheet: wider ones go to the legend
-WIDEST_LABEL = 48  # letters of a legend's label in the narrowest sheet; longer ones take two lines
 TITLE = "Latency against sequence length, and the curve fitted to it"
 
 
@@ -113,7 +112,7 @@ def _handles(lines: Sequence[Scaling], styles: Mapping[str, Style], look: Look) 
     from matplotlib.lines import Line2D
 
     names = [": ".join(name_of(line)) for line in lines]
-    if max(map(len, names)) > WIDEST_LABEL and legend_columns(names, look) == 1:
+    if max(map(len, names)) > legend_letters(look):
         names = ["\n".join(name_of(line)) for line in lines]
     return [
         Line2D(

@@ -25,6 +25,11 @@ def legend_columns(labels: Sequence[str], look: Look = README) -> int:
     return max(1, min(len(labels), int((look.room - 0.2 + SPACING) / widest)))
 
 
+def legend_letters(look: Look = README) -> int:
+    """How many letters a label has at most, if it stands alone in its row."""
+    return int((look.room - 0.2 - HANDLE) / LETTER)
+
+
 def legend_height(labels: Sequence[str], look: Look = README) -> float:
     """The legend's height, in inches at scale 1; that of none is 0."""
     if not labels:

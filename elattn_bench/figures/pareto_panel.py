@@ -32,6 +32,8 @@ STRIP = 0.13  # of the panel's height: where the exact attention stands, for 0 i
 CLEAR = 0.05  # of the panel's height, between the strip and the lowest label of an error
 TICK_ROOM = 0.52  # inches that the label of a tick needs
 TAG_SIZE = 6.5  # points
+BESIDE_SOFTMAX = 3.0  # points that labels keep from the line of softmax
+LEAST_WRITTEN_OUT = 0.0005  # percent
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +117,18 @@ def _set_axes(axes: Axes, scene: Scene, cost: Cost, size: tuple[float, float], l
     log_ticks(axes, "x", cost.ticks(*x), cost.tick, max(2, int(size[0] / TICK_ROOM)))
     floor = at_share(STRIP, y)
     errors = [tick for tick in latency_ticks(floor, y[1]) if tick > at_share(STRIP + CLEAR, y)]
-    names = ["exact", *(f"{significant(100 * error, 1)} %" for error in errors)]
-    set_ticks(axes, "y", [scene.strip, *errors], names)
+    set_ticks(axes, "y", [scene.strip, *errors], ["exact", *map(error_tick, errors)])
     axes.axhspan(y[0], floor, color=look.grid, alpha=0.6, linewidth=0, zorder=0.5)
     axes.set_xlabel(cost.label)
+
+
+def error_tick(error: float) -> str:
+    """``2 %``; ``1e-6 %`` of what would need many zeros."""
+    percent = 100 * error
+    if percent > LEAST_WRITTEN_OUT:
+        return f"{significant(percent, 1)} %"
+    digit, _, power = f"{percent:.0e}".partition("e")
+    return f"{digit}e{int(power)} %"
 
 
 def softmax_look(look: Look) -> dict[str, Any]:
@@ -184,7 +194,7 @@ def _tag(axes: Axes, scene: Scene, trade: Trade, cost: Cost, panel: tuple[float,
     taken = [Box(0, 0, panel[0], STRIP * panel[1])]
     if softmax := scene.softmax_cost(trade, cost):
         line = share(softmax, x) * panel[0]
-        taken.append(Box(line - 1, 0, line + 1, panel[1]))
+        taken.append(Box(line - BESIDE_SOFTMAX, 0, line + BESIDE_SOFTMAX, panel[1]))
     sides = place_tags(tags, panel, look.room_points(TAG_SIZE), taken, BESIDE)
     for spot, tag, side in zip(spots, tags, sides, strict=True):
         if side:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _Number = TypeVar("_Number", int, float)
 
+FONT = "DejaVu Sans"  # comes with matplotlib: the same letters on every machine
 GREY = README.muted
 COLORS = README.colors
 BLACK = README.ink
@@ -33,7 +34,7 @@ DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.2, 1.2
 def _settings(look: Look) -> dict[str, Any]:
     """What the look means to matplotlib."""
     return {
-        "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters on every machine
+        "font.family": FONT,
         "font.size": look.points(8),
         "axes.titlesize": look.points(8),
         "axes.labelsize": look.points(8),

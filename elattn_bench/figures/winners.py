@@ -13,7 +13,7 @@ from elattn_bench.figures.legend import draw_handles, labels_of, legend_height
 from elattn_bench.figures.look import Look
 from elattn_bench.figures.palette import CONTRAST, contrast, ink, mixed
 from elattn_bench.figures.sheet import EDGE, NARROW, Sheet
-from elattn_bench.figures.style import Line, Style, assign_styles, evenly, set_ticks
+from elattn_bench.figures.style import FONT, Line, Style, assign_styles, evenly, set_ticks
 from elattn_bench.rundir import Run
 from elattn_bench.units import format_length, significant
 from elattn_bench.verdicts.winners import Winner, WinnerMap, winner_maps
@@ -28,9 +28,8 @@ HIGHEST_CELL = 0.6  # in a figure of fixed height
 LEFT, RIGHT = 0.42, 0.1  # tick labels
 TITLE, TICKS = 0.28, 0.46  # above and below a panel
 TINT = 0.45  # of the line's colour over the ground; less where numbers could not be read on it
-LETTER = 0.6  # mean width of a letter, as a share of its size
 SMALLEST, LARGEST = 6.0, 7.0  # points: letters in the cells
-BESIDE = 2.0  # points that a cell keeps free beside its letters
+BESIDE = 1.0  # points that a cell keeps free beside its letters
 HATCH = "////"
 HEAD = "The cheapest implementation at each length and dimension"
 TITLES = {"latency": "lowest latency", "memory": "lowest peak memory"}
@@ -67,7 +66,7 @@ class _Cells:
     def of(cls, maps: Sequence[WinnerMap], width: float, look: Look) -> _Cells:
         """As many lengths as fit with the smallest letters, and then as large letters as fit."""
         every = sorted({length for found in maps for length in found.lengths})
-        longest = max(len(_words(cell)) for found in maps for cell in found.cells.values()) * LETTER
+        longest = max(_width(_words(cell)) for found in maps for cell in found.cells.values())
         most = int(width * 72 / (longest * look.room_points(SMALLEST) + BESIDE))
         lengths = evenly(every, max(2, most))
         fitting = (width * 72 / len(lengths) - BESIDE) / longest
@@ -129,6 +128,15 @@ def _words(cell: Winner) -> str:
     number = lost if cell.gain is None else f"{_two_digits(cell.gain)}x"
     words = number if cell.clear else f"~{number}"
     return words if cell.rivals else f"({words})"
+
+
+def _width(words: str) -> float:
+    """As a share of the letters' size."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    font = FontProperties(family=FONT, size=100)
+    return float(text_to_path.get_text_width_height_descent(words, font, ismath=False)[0]) / 100
 
 
 def _two_digits(gain: float) -> str:
