@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import combinations
 from pathlib import Path
 
@@ -26,11 +26,18 @@ from elattn_bench.results import Outcome
 from elattn_bench.rundir import Run
 
 IMPLS = (*made_up.LAWS, "efficient/eager", "element-wise/eager", "element-wise/sdpa", "hadamard/eager")
+MEASURED = ("scaling", "latency", "memory", "decode", "order", "dim")
 SIGNATURES = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
 
 
 def drawn(run: Run, kind: str) -> dict[str, Figure]:
     return dict(figures.draw(run, kind))
+
+
+def ends(found: Mapping[str, Figure]) -> list[Figure]:
+    """The first and the last of a kind: those between differ in their numbers."""
+    figures_found = list(found.values())
+    return figures_found[:1] + figures_found[1:][-1:]
 
 
 def lines_of(axes: Axes) -> dict[str, np.ndarray]:
@@ -48,7 +55,7 @@ def texts_of(figure: Figure) -> list[Text]:
 def boxes_of(figure: Figure) -> list[tuple[str, Bbox]]:
     """Every text with the place it takes; those outside of the figure altogether are not drawn."""
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()  # type: ignore[no-untyped-call]
+    figure.draw_without_rendering()
     renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
     # Of an annotation the text alone, not its leader.
     found = [(text.get_text(), Text.get_window_extent(text, renderer)) for text in texts_of(figure)]
@@ -251,10 +258,10 @@ class TestScaling:
 
 
 class TestReadability:
-    @pytest.mark.parametrize("kind", list(figures.KINDS))
+    @pytest.mark.parametrize("kind", MEASURED)
     def test_no_texts_overlap_or_leave_the_figure(self, wide_run: Run, full_run: Run, kind: str) -> None:
         for run in (wide_run, full_run):
-            for figure in drawn(run, kind).values():
+            for figure in ends(drawn(run, kind)):
                 assert overlaps(figure) == []
                 assert overflows(figure) == []
 
@@ -295,13 +302,6 @@ class TestReadability:
 
 
 class TestFiles:
-    def test_the_same_run_gives_the_same_bytes(self, run: Run, tmp_path: Path) -> None:
-        for name in ("one", "two"):
-            figures.plot(run, ["scaling", "memory"], figures.FORMATS, tmp_path / name)
-        one, two = (sorted((tmp_path / name).iterdir()) for name in ("one", "two"))
-        assert [path.name for path in one] == [path.name for path in two]
-        assert [path.read_bytes() for path in one] == [path.read_bytes() for path in two]
-
     def test_every_format_is_what_it_says(self, run: Run, tmp_path: Path) -> None:
         for path in figures.plot(run, ["latency"], figures.FORMATS, tmp_path):
             assert path.read_bytes().startswith(SIGNATURES[path.suffix[1:]])

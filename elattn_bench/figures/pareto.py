@@ -40,7 +40,9 @@ LEFT, RIGHT = 0.62, 0.22  # tick labels, and what the last of them needs at the 
 TITLE, TICKS = 0.26, 0.44  # above and below a panel
 LEAST_SPAN = 200.0  # margins are a share of this span at least, so that one value alone gets ticks around it
 MARKS = "Hollow: another errs no more and is surely cheaper."
-ERRORS = "Error: relative RMS distance of the float64 oracles at the gate's length (64 or 129 tokens), without rounding."
+ERRORS = (
+    "Error: relative RMS distance of the float64 oracles, without rounding, at the gate's 64 or 129 tokens."
+)
 
 
 def draw_pareto(run: Run, look: Look) -> Iterator[tuple[str, Figure]]:

@@ -33,7 +33,7 @@ CLEAR = 0.05  # of the panel's height, between the strip and the lowest label of
 TICK_ROOM = 0.52  # inches that the label of a tick needs
 TAG_SIZE = 6.5  # points
 BESIDE_SOFTMAX = 3.0  # points that labels keep from the line of softmax
-LEAST_WRITTEN_OUT = 0.0005  # percent
+LEAST_WRITTEN_OUT = 0.00005  # percent
 
 
 @dataclass(frozen=True, slots=True)
