@@ -22,6 +22,7 @@ $(READY): pyproject.toml constraints.txt
 bench: $(READY) ## measure quadratic against linear attention on this machine (minutes), draw it, sum it up
 	$(BIN)/elattn-bench sweep --quick --output $(RUN) --force
 	$(BIN)/elattn-bench plot $(RUN)
+	$(BIN)/elattn-bench report $(RUN)
 	$(BIN)/elattn-bench compare $(RUN)
 
 test: $(READY) ## run the tests

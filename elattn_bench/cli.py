@@ -198,6 +198,19 @@ def history(
     )
 
 
+@app.command()
+def report(
+    run: options.RunPath,
+    output: options.ReportFile = None,
+    reference: options.Reference = None,
+    force: options.ForceReport = False,
+) -> None:
+    """Write a run as one HTML file: verdicts, interactive charts, the table, the machine; needs no network."""
+    from elattn_bench.commands import report as body
+
+    body.report(run, output, reference, force=force)
+
+
 @app.command("list")
 def list_(as_json: options.AsJson = False) -> None:
     """Show the attentions and their backends, and which can run here."""

@@ -305,6 +305,17 @@ PlotDir = Annotated[
     Path | None,
     Option("--output", "-o", metavar="DIR", help="Where the figures go; RUN/plots if not given."),
 ]
+ReportFile = Annotated[
+    Path | None,
+    Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Where the report goes; RUN/report.html if not given.",
+        show_default=False,
+    ),
+]
+ForceReport = Annotated[bool, Option("--force", help="Replace a file outside of the run's directory.")]
 HistoryDir = Annotated[
     Path,
     Argument(

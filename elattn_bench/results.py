@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -156,6 +158,45 @@ class Row(Labelled):
             ValueError: a value does not have its column's type; the message names the column.
         """
         return cls(**{column: _from_text(column, record[column]) for column in COLUMNS if column in record})
+
+
+def rows_of(header: Sequence[str], records: Iterable[Sequence[str]]) -> Iterator[Row]:
+    """The rows that the records describe, as ``Row.from_csv`` makes them, but a column at a time: that is faster, and
+    words that repeat are kept once.
+
+    Args:
+        header: the column of each value of a record.
+        records: all as long as the header.
+
+    Raises:
+        ValueError: as ``Row.from_csv``; which row it was, the message does not say. Or a record is shorter or longer.
+    """
+    source = iter(records)
+    met: dict[str, dict[str, Any]] = {column.name: {} for column in fields(Row) if column.name in header}
+    in_order = [column for column in fields(Row) if not column.kw_only]
+    while chunk := list(itertools.islice(source, CHUNK)):
+        if any(len(record) != len(header) for record in chunk):
+            raise ValueError("a record does not have one value per column")
+        texts = dict(zip(header, zip(*chunk, strict=True), strict=True))
+        found = {column: _values_of(column, texts[column], known) for column, known in met.items()}
+        knob_values = found.pop("hyperparameters", itertools.repeat(()))
+        values = [found.get(column.name, itertools.repeat(column.default)) for column in in_order]
+        yield from (Row(*each, hyperparameters=own) for own, *each in zip(knob_values, *values))  # noqa: B905 - endless
+
+
+CHUNK = 1000  # records; their texts are in memory only until they are parsed
+
+
+def _values_of(column: str, texts: Sequence[str], met: dict[str, Any]) -> Iterable[Any]:
+    if _TYPES[column] == ["float", "None"]:
+        with contextlib.suppress(ValueError):  # the slower way names the column
+            return [float(text) if text else None for text in texts]
+    for text in set(texts).difference(met):
+        met[text] = _from_text(column, text)
+    values = [met[text] for text in texts]
+    if len(met) > CHUNK:
+        met.clear()  # a column in which hardly anything repeats
+    return values
 
 
 WARNING_SEPARATOR = " | "  # which no sentence holds

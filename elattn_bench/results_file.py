@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from elattn_bench.errors import RunDirError
-from elattn_bench.results import COLUMNS, LATER_COLUMNS, SCHEMA_VERSION, Row
+from elattn_bench.results import COLUMNS, LATER_COLUMNS, SCHEMA_VERSION, Row, rows_of
 
 
 def line_of(row: Row) -> str:
@@ -36,10 +36,20 @@ def read_rows(path: Path) -> tuple[list[Row], list[str]]:
     if not text.endswith("\n"):
         text = text[: text.rfind("\n") + 1]
         warnings.append(f"{path}: the last line is cut short and was left out; --resume measures it again")
-    reader = csv.DictReader(io.StringIO(text, newline=""))
+    reader = csv.reader(io.StringIO(text, newline=""))
+    header = next(reader, [])
     _check_schema(path, text)
-    _check_header(path, reader.fieldnames)
-    return [_parse_record(path, reader.line_num, record) for record in reader], warnings
+    _check_header(path, header)
+    try:
+        return list(rows_of(header, filter(None, reader))), warnings
+    except ValueError:
+        return _rows_one_by_one(path, text), warnings
+
+
+def _rows_one_by_one(path: Path, text: str) -> list[Row]:
+    """The rows of a text in which something is wrong, up to the line to name."""
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    return [_parse_record(path, reader.line_num, record) for record in reader]
 
 
 def _check_schema(path: Path, text: str) -> None:

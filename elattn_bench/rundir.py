@@ -1,4 +1,4 @@
-"""The run directory: results.csv, samples.jsonl, run.json, plots/. Each row is on disk before the next case."""
+"""The run directory: rows, samples, run.json and what is made of them. Each row is on disk before the next case."""
 
 from __future__ import annotations
 
@@ -30,10 +30,11 @@ RESULTS = "results.csv"
 SAMPLES = "samples.jsonl"
 RUN_INFO = "run.json"
 PLOTS = "plots"
+REPORT = "report.html"
 ERRORS = "errors.log"
 LOCK = ".lock"
 SCRATCH = "run.json.new"
-_OURS = (RESULTS, SAMPLES, RUN_INFO, PLOTS, ERRORS, LOCK, SCRATCH)
+OURS = (RESULTS, SAMPLES, RUN_INFO, PLOTS, REPORT, ERRORS, LOCK, SCRATCH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ def check_vacant(path: Path, *, force: bool, locked: bool = False) -> None:
         raise RunDirError(f"{path}: is a file; choose another directory with -o")
     if not path.is_dir():
         return
-    if foreign := sorted(entry.name for entry in path.iterdir() if entry.name not in _OURS):
+    if foreign := sorted(entry.name for entry in path.iterdir() if entry.name not in OURS):
         raise RunDirError(
             f"{path}: already exists and holds other files ({', '.join(foreign[:3])}), which a sweep will not "
             "touch; choose another directory with -o"
@@ -353,7 +354,7 @@ class RunDir:
             os.fsync(stream.fileno())
 
     def _clear(self) -> None:
-        for name in (RESULTS, SAMPLES, RUN_INFO, ERRORS, SCRATCH):
+        for name in (RESULTS, SAMPLES, RUN_INFO, REPORT, ERRORS, SCRATCH):
             (self.path / name).unlink(missing_ok=True)
         shutil.rmtree(self.path / PLOTS, ignore_errors=True)
 

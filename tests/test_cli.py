@@ -299,13 +299,24 @@ def test_help_answers_without_torch_or_matplotlib() -> None:
     assert "heavy: []" in done.stdout, done.stdout + done.stderr
 
 
+WITHOUT_TORCH = """
+import sys
+
+class Missing:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] == "torch":
+            raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+sys.meta_path.insert(0, Missing())
+sys.argv = ["elattn-bench", *sys.argv[1:]]
+from elattn_bench.cli import main
+main()
+"""
+
+
 def without_torch(*words: str | Path) -> subprocess.CompletedProcess[str]:
     """The command on a machine where ``import torch`` fails."""
-    code = (
-        "import sys; sys.modules['torch'] = None; sys.argv = ['elattn-bench', *sys.argv[1:]]\n"
-        "from elattn_bench.cli import main\nmain()"
-    )
-    command = [sys.executable, "-c", code, *map(str, words)]
+    command = [sys.executable, "-c", WITHOUT_TORCH, *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 

@@ -18,10 +18,12 @@ from elattn_bench.errors import UsageError
 from elattn_bench.rundir import Run
 from elattn_bench.tables.changes import change_report
 from elattn_bench.tables.comparison import comparison_report
+from elattn_bench.tables.conclusions import with_conclusions
 from elattn_bench.tables.listings import attentions_report, format_ratio, key_value_table, summary_report
 from elattn_bench.tables.render import FORMATS, Column, Report, Table, fit, show
 from elattn_bench.verdicts.reference import compare_to_reference
 from elattn_bench.verdicts.runs import compare_runs
+from elattn_bench.verdicts.sentences import verdicts
 
 AWKWARD = r"a_b & 50% of #1 | {x}^2 ~ \n <i> $y$ [bold]"
 
@@ -72,10 +74,17 @@ class TestComparison:
         assert table.rows[1][0] == "softmax/sdpa"
         assert table.rows[1][1].replace(",", "").isdecimal()
 
-    def test_several_sizes_get_an_overview(self, wide_report: Report) -> None:
-        overviews = [table for table in wide_report.tables if table.title.startswith("Faster than")]
-        assert len(overviews) == 4
-        assert [column.title for column in overviews[0].columns][:3] == ["impl", "B1 D64", "B1 D128"]
+    def test_several_sizes_get_a_table_of_crossovers_with_their_sentences_in_front(
+        self, wide_run: Run
+    ) -> None:
+        report = comparison_report(compare_to_reference(wide_run))
+        told = with_conclusions(report, verdicts(wide_run, "softmax/sdpa"), ["latency", "memory"])
+        crossings = [table for table in told.tables if table.title.startswith("Where each overtakes")]
+        assert len(crossings) == 4
+        assert [column.title for column in crossings[0].columns][:3] == ["impl", "B1 D64", "B1 D128"]
+        assert told.lead[0] == "op, forward, float32, non-causal, batch 1, heads 8, dim 256:"
+        assert told.about["verdicts"]
+        assert list(told.tables[-len(report.tables) :]) == list(report.tables)
 
     def test_where_the_reference_cannot_run_there_is_its_reason_and_no_table(self, tmp_path: Path) -> None:
         impls, step = ("softmax/sdpa", "linear/eager"), {"mode": "decode", "causal": True}

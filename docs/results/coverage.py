@@ -9,10 +9,10 @@ import itertools
 
 import numpy as np
 
-from elattn_bench.verdicts import fits
+from elattn_bench.verdicts import draws, fits
 
 TRIALS = 1000
-REPLICATES = 400
+REPLICATES = draws.REPLICATES
 FLOOR = 0.01
 NOISES = ((0.015, 0.0), (0.015, 0.015), (0.01, 0.05))  # standard deviations: of a median, between cases
 SHARES = (0.0, 1.0, 10.0)  # constant over the growing part at the shortest length

@@ -100,7 +100,8 @@ def _sum_up(path: Path, *, strict: bool) -> None:
     run = read_run(path)
     render.show(listings.summary_report(analysis.summary(run)), "table", screen.stdout())
     screen.say(
-        f"Results: {path}/results.csv\nNext:    elattn-bench plot {path}\n         elattn-bench compare {path}"
+        f"Results: {path}/results.csv\nNext:    elattn-bench compare {path}\n         elattn-bench plot {path}\n"
+        f"         elattn-bench report {path}"
     )
     errors = [row for row in run.rows if row.status == "error"]
     if errors:

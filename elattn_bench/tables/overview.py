@@ -24,13 +24,17 @@ def too_many(lines: Mapping[Facet, Lines]) -> bool:
 
 
 def overview_tables(lines: Mapping[Facet, Lines]) -> list[Table]:
-    """Per setting with many sizes: at how many of them each line is faster, and from which length on."""
+    """Per setting with many sizes at how many of them each line is faster, and from which length on.
+
+    A few sizes are in the table of crossovers; one alone has a table of its own, unless there are too many of those.
+    """
     settings: defaultdict[Setting, list[Facet]] = defaultdict(list)
     for facet, facet_lines in lines.items():
         if reference_label(facet_lines):
             settings[facet.setting].append(facet)
-    # One size has a table of its own, which says it, unless there are too many of those.
     tables = [_counted(lines, facets) for facets in settings.values() if len(facets) > MOST_FACETS]
+    if too_many(lines):
+        tables += [_of_one_size(lines, *facets) for facets in settings.values() if len(facets) == 1]
     return [table for table in tables if len(table.rows) <= MOST_LINES]
 
 
@@ -48,6 +52,14 @@ def _condition(lines: Mapping[Facet, Lines]) -> str:
     varying = [name for name in Facet._fields if len({getattr(facet, name) for facet in facets}) > 1]
     named = ",".join(f"{name}={str(getattr(facets[0], name)).lower()}" for name in varying)
     return named or f"impl={next(iter(lines[facets[0]].values()))[0].row.impl}"
+
+
+def _of_one_size(lines: Mapping[Facet, Lines], facet: Facet) -> Table:
+    reference, labels = _labels(lines, [facet])
+    rows = [[label, str(faster_from(lines[facet][label]))] for label in labels]
+    return Table(
+        f"Faster than {reference}: {facet.setting.text}", [Column("impl"), Column("from L", "right")], rows
+    )
 
 
 def _counted(lines: Mapping[Facet, Lines], facets: Sequence[Facet]) -> Table:

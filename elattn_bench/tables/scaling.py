@@ -41,32 +41,38 @@ def scaling_tables(verdicts: Sequence[Verdict], metrics: Sequence[str]) -> list[
 def _scaling_table(facet: Facet, metric: str, lines: Sequence[Verdict]) -> Table:
     known = [each for each in lines if metric in each.scaling]
     reference = next((each.crossover[metric].reference for each in known if metric in each.crossover), None)
-    columns = [
-        Column("impl"), Column("lengths", "right"), Column("slope", "right"), Column("exponent", "right"),
-        Column("verdict"),
-    ]  # fmt: skip
-    rows = [_scaling_cells(each.scaling[metric]) for each in known]
+    columns = [Column("impl"), Column("exponent", "right"), Column("verdict")]
+    rows = [_growth_cells(each.scaling[metric]) for each in known]
     if reference:
         columns.append(Column("overtakes", "right"))
         rows = [
             [*cells, _crossing_cell(each.crossover.get(metric))]
             for cells, each in zip(rows, known, strict=True)
         ]
-        if metric == "latency":
-            columns.append(Column("by formula", "right"))
-            rows = [[*cells, _predicted_cell(each)] for cells, each in zip(rows, known, strict=True)]
+    if reference and metric == "latency":
+        columns.append(Column("by formula", "right"))
+        rows = [[*cells, _predicted_cell(each)] for cells, each in zip(rows, known, strict=True)]
+    columns += [Column("slope", "right"), Column("lengths", "right")]
+    rows = [[*cells, *_range_cells(each.scaling[metric])] for cells, each in zip(rows, known, strict=True)]
     quantity = known[0].scaling[metric].quantity.capitalize()
     overtaking = f", and where it overtakes {reference}" if reference else ""
     return Table(f"{quantity} against length{overtaking}: {facet.text}", columns, rows)
 
 
-def _scaling_cells(scaling: Scaling) -> list[str]:
-    lengths = "-".join(dict.fromkeys(format_length(end) for end in (scaling.lengths[0], scaling.lengths[-1])))
-    slope = f"{scaling.slope.value:.2f}" if scaling.slope else NO_NUMBER
+def _growth_cells(scaling: Scaling) -> list[str]:
     if scaling.exponent is None:
-        return [scaling.label, lengths, slope, NO_NUMBER, "too few lengths"]
-    verdict = scaling.verdict + (" *" if scaling.disagrees else "")
-    return [scaling.label, lengths, slope, format_exponent(scaling.exponent), verdict]
+        return [scaling.label, NO_NUMBER, "too few lengths"]
+    return [
+        scaling.label,
+        format_exponent(scaling.exponent),
+        scaling.verdict + (" *" if scaling.disagrees else ""),
+    ]
+
+
+def _range_cells(scaling: Scaling) -> list[str]:
+    """The local slope, and the lengths measured."""
+    ends = dict.fromkeys(format_length(end) for end in (scaling.lengths[0], scaling.lengths[-1]))
+    return [f"{scaling.slope.value:.2f}" if scaling.slope else NO_NUMBER, "-".join(ends)]
 
 
 def _crossing_cell(crossing: Crossover | None) -> str:
@@ -117,7 +123,7 @@ def _is_readable(cells: Mapping[tuple[str, Facet], object]) -> bool:
 def _sizes_table(title: str, setting: Setting, cells: Mapping[tuple[str, Facet], str]) -> Table:
     """A row per line, a column per facet of the setting."""
     facets = list(dict.fromkeys(facet for _, facet in cells))
-    labels = list(dict.fromkeys(label for label, _ in cells))
+    labels = _woven([[label for label, place in cells if place == facet] for facet in facets])
     columns = [Column("impl"), *(Column(sizes_of(facet, facets), "right") for facet in facets)]
     rows = [[label, *(cells.get((label, facet), NO_NUMBER) for facet in facets)] for label in labels]
     return Table(f"{title}: {setting.text}", columns, rows)
@@ -169,3 +175,13 @@ def _estimate(name: str, estimate: Any) -> dict[str, float | None]:
     return {
         f"{name}{suffix}": getattr(estimate, part) if estimate else None for suffix, part in parts.items()
     }
+
+
+def _woven(orders: Sequence[Sequence[str]]) -> list[str]:
+    """All names, in an order that agrees with each of the given ones: the longest first, others put in their places."""
+    woven = list(max(orders, key=lambda order: len(order)))
+    for order in orders:
+        for before, name in zip([None, *order], order, strict=False):
+            if name not in woven:
+                woven.insert(woven.index(before) + 1 if before else 0, name)
+    return woven

@@ -201,7 +201,7 @@ def _judge(
     ]
     if len(open_ends) == 2 or not np.isfinite(crossing):
         return "unclear", None, "; ".join(filter(None, [_lean(crossing), how]))
-    estimate = Estimate(crossing, max(low, shortest), min(high, longest))
+    estimate = Estimate(crossing, max(min(low, crossing), shortest), min(max(high, crossing), longest))
     return "at", estimate, "; ".join(filter(None, [*open_ends, how]))
 
 

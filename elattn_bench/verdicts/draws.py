@@ -16,7 +16,7 @@ from elattn_bench.visits import Visit
 Array = NDArray[np.float64]
 Samples = Mapping[str, Sequence[Visit]]
 
-REPLICATES = 400  # of the bootstrap
+REPLICATES = 200  # of the bootstrap: ends of intervals are then good to a tenth of their distance
 FLOOR = {"latency": 0.01, "memory": 0.001}
 """Standard deviation between cases of one law beyond what their samples show: where tensors lie in memory changes
 a call by a per cent (docs/comparing.md); an allocator rounds bytes up."""

@@ -124,7 +124,10 @@ _WORDS: Mapping[Shape, str] = {
 
 def format_exponent(exponent: Estimate) -> str:
     """``1.01 [0.98, 1.04]``."""
-    return f"{exponent.value:.2f} [{exponent.low:.2f}, {exponent.high:.2f}]"
+    value, low, high = (
+        f"{each + 0.0:.2f}".replace("-0.00", "0.00") for each in (exponent.value, exponent.low, exponent.high)
+    )
+    return f"{value} [{low}, {high}]"
 
 
 def scalings(
