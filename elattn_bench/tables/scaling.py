@@ -179,7 +179,8 @@ def _estimate(name: str, estimate: Any) -> dict[str, float | None]:
 
 def _woven(orders: Sequence[Sequence[str]]) -> list[str]:
     """All names, in an order that agrees with each of the given ones: the longest first, others put in their places."""
-    woven = list(max(orders, key=lambda order: len(order)))
+    longest: Sequence[str] = max(orders, key=len)
+    woven = list(longest)
     for order in orders:
         for before, name in zip([None, *order], order, strict=False):
             if name not in woven:
