@@ -13,6 +13,8 @@ from elattn_bench.knobs import SortKey, sort_key
 from elattn_bench.results import Row
 from elattn_bench.rundir import Run
 
+DEFAULT_ORDER = 6  # the order that the papers recommend, and our default
+
 
 class Setting(NamedTuple):
     """What is run, whatever the sizes: a file of figures, a block of the summary."""
@@ -126,6 +128,36 @@ def interest(facet: Facet) -> tuple[bool | int, ...]:
 def leading_facet(facets: Iterable[Facet]) -> Facet:
     """The one that most people ask about."""
     return max(facets, key=interest)
+
+
+def leading_facets(rows: Iterable[Row]) -> list[tuple[Facet, list[Row]]]:
+    """For each setting the facet that holds most of the rows; of equals the largest dim and smallest batch.
+
+    A figure for every facet would be dozens; what changes with dims and batches other kinds show.
+    """
+    best: dict[Setting, tuple[Facet, list[Row]]] = {}
+    for facet, found in by_facet(rows).items():
+        rival = best.get(facet.setting)
+        if rival is None or _weight(facet, found) > _weight(*rival):
+            best[facet.setting] = (facet, found)
+    return list(best.values())
+
+
+def _weight(facet: Facet, rows: Sequence[Row]) -> tuple[int, int, int, int]:
+    return len(rows), facet.dim, -facet.batch, -facet.heads
+
+
+def one_order(rows: Sequence[Row]) -> list[Row]:
+    """Of every attention that has orders only the one nearest to the default among those measured."""
+    orders: defaultdict[str, set[int]] = defaultdict(set)
+    for row in rows:
+        if row.ok and row.order is not None:
+            orders[row.attention].add(row.order)
+    nearest = {
+        attention: min(found, key=lambda order: (abs(order - DEFAULT_ORDER), order))
+        for attention, found in orders.items()
+    }
+    return [row for row in rows if row.order in (None, nearest.get(row.attention, row.order))]
 
 
 def by_label(rows: Iterable[Row]) -> dict[str, list[Row]]:

@@ -170,7 +170,7 @@ def plot(
     size: options.FigureSize = None,
     title: options.FigureTitle = None,
 ) -> None:
-    """Draw latency and memory against sequence length, order and dimension."""
+    """Draw a run: latency and memory against length, order and dim; fitted growth, winners, errors, the roofline."""
     from elattn_bench.commands import plot as body
 
     body.plot(run, kind, format, output, style, size, title)
@@ -185,12 +185,17 @@ def history(
     format: options.FormatOption = options.Format.TABLE,
     figure: options.FigureFormats = "png",
     output: options.HistoryPlotDir = None,
+    style: options.FigureStyle = "paper",
+    size: options.FigureSize = None,
+    title: options.FigureTitle = None,
     force: options.ForceHistory = False,
 ) -> None:
     """Show what became of each case over many runs of one machine: steps, drifts, and which run brought them."""
     from elattn_bench.commands import history as body
 
-    body.history(directory, metric, threshold, fail_on, format.value, figure, output, force=force)
+    body.history(
+        directory, metric, threshold, fail_on, format.value, figure, output, style, size, title, force=force
+    )
 
 
 @app.command()

@@ -293,7 +293,12 @@ FormatOption = Annotated[
 ForceCompare = Annotated[bool, Option("--force", help="Compare runs of different devices all the same.")]
 Kinds = Annotated[
     str | None,
-    Option("--kind", help="scaling, latency, memory, decode, order, dim; all that apply if not given."),
+    Option(
+        "--kind",
+        metavar="NAMES",
+        help="scaling, latency, memory, decode, order, dim, fits, winners, pareto, roofline.",
+        show_default="all that the run has data for",
+    ),
 ]
 ImageFormats = Annotated[str, Option("--format", "-f", help="png, svg, pdf; comma-separated.")]
 PlotDir = Annotated[

@@ -16,8 +16,9 @@ from elattn_bench.results import Outcome, Row, make_row
 from elattn_bench.roofline import Ceilings
 from elattn_bench.rundir import Run
 from elattn_bench.verdicts import predicted
-from elattn_bench.verdicts.crossover import Crossover, crossovers, format_tokens
+from elattn_bench.verdicts.crossover import Crossover, crossovers, format_estimate, format_tokens
 from elattn_bench.verdicts.dependence import Dependence, dependences
+from elattn_bench.verdicts.nouns import Estimate
 from elattn_bench.verdicts.sentences import verdicts
 
 RUN = Path("made-up")
@@ -161,11 +162,26 @@ def test_tokens_have_two_digits() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("length", "words"),
+    [
+        ((3174.0, 2867.0, 3584.0), "3.1k [2.8k, 3.5k]"),
+        ((168.3, 166.1, 170.9), "168 [166, 171]"),
+        ((203.0, 196.0, 203.4), "203.0 [196.0, 203.4]"),
+        ((12100.0, 12080.0, 12150.0), "11.82k [11.80k, 11.87k]"),
+        ((5000.0, 4999.9, 5000.1), "4.883k [4.883k, 4.883k]"),  # four digits at most
+        ((128.0, 128.0, 190.0), "130 [130, 190]"),  # an end that is the value may read as it
+    ],
+)
+def test_an_interval_has_digits_enough_to_be_seen(length: tuple[float, float, float], words: str) -> None:
+    assert format_estimate(Estimate(*length)) == words
+
+
 def test_a_verdict_says_growth_crossing_and_memory_in_one_sentence() -> None:
     run = Run(RUN, {}, [*SOFTMAX, *rows_of("linear/eager", exactly(1.0, factor=10.0))])
     softmax, line = verdicts(run, "softmax/sdpa")
     assert line.sentence.startswith("linear/eager: latency grows as L^1.00 [")
-    assert "overtakes softmax/sdpa at L = 2.5k [" in line.sentence
+    assert "overtakes softmax/sdpa at L = 2.50k [" in line.sentence
     assert "peak memory grows as L^1.00" in line.sentence
     assert "overtakes" not in softmax.sentence
     assert line.prediction.startswith("By the cost formulas, linear/eager should overtake at L = ")

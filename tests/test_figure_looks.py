@@ -17,7 +17,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from test_decode_figures import cached_run
-from test_figures import lines_of, many_lines, overflows, overlaps, texts_of
+from test_figures import MEASURED, ends, lines_of, many_lines, overflows, overlaps, texts_of
 
 from elattn_bench import figures
 from elattn_bench.errors import UsageError
@@ -27,7 +27,6 @@ from elattn_bench.figures.palette import contrast
 from elattn_bench.figures.style import Line, assign_styles
 from elattn_bench.rundir import Run, read_run
 
-OURS = ("scaling", "latency", "memory", "decode", "order", "dim")
 # Every size, and every style once: colours move nothing.
 LOOKS = [("paper", "single"), ("paper", "double"), ("slides", "slide"), ("dark", "readme")]
 COMMITTED = Path(__file__).parent.parent / "docs" / "results" / "amd-epyc-2-cores-taylor-shift"
@@ -39,8 +38,8 @@ def drawn(run: Run, kind: str, look: Look) -> dict[str, Figure]:
 
 
 def every(run: Run, look: Look) -> Iterator[Figure]:
-    for kind in OURS:
-        yield from drawn(run, kind, look).values()
+    for kind in MEASURED:
+        yield from ends(drawn(run, kind, look))
 
 
 @pytest.fixture(scope="module")

@@ -38,6 +38,12 @@ def crowded_run(path: Path, **axes: tuple[int, ...]) -> Run:
     return made_up.write_run(path, outcomes)
 
 
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """At two batches and three dims."""
+    return crowded_run(tmp_path_factory.mktemp("runs") / "crowded", batch=(1, 4), dim=(64, 128, 256))
+
+
 @pytest.fixture(autouse=True)
 def few_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     """However few attentions the table has, they are more than a panel takes."""
@@ -79,18 +85,16 @@ def test_panels_of_a_quantity_share_their_axes(tmp_path: Path) -> None:
     assert figure.axes[0].get_ylim()[1] > highest
 
 
-def test_several_dims_are_columns_and_every_batch_is_a_file(tmp_path: Path) -> None:
-    run = crowded_run(tmp_path / "run", batch=(1, 4), dim=(64, 128))
-    found = drawn(run, "latency")
+def test_several_dims_are_columns_and_every_batch_is_a_file(crowded: Run) -> None:
+    found = drawn(crowded, "latency")
     assert list(found) == [f"latency-op-forward-float32-full-batch{batch}" for batch in (1, 4)]
     for figure in found.values():
-        assert len(figure.axes) == 2 * len(registry.FAMILIES)
+        assert len(figure.axes) == 3 * len(registry.FAMILIES)
 
 
-@pytest.mark.parametrize("kind", ["scaling", "latency", "memory", "dim"])
-def test_no_texts_overlap_or_leave_the_figure(tmp_path: Path, kind: str) -> None:
-    run = crowded_run(tmp_path / "run", batch=(1, 4), dim=(64, 128, 256))
-    for figure in drawn(run, kind).values():
+@pytest.mark.parametrize("kind", ["scaling", "latency", "dim"])
+def test_no_texts_overlap_or_leave_the_figure(crowded: Run, kind: str) -> None:
+    for figure in drawn(crowded, kind).values():
         assert overlaps(figure) == []
         assert overflows(figure) == []
 

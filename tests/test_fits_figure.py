@@ -13,16 +13,15 @@ from test_figures import drawn, overflows, overlaps, texts_of
 from elattn_bench import figures
 from elattn_bench.cases import Case
 from elattn_bench.errors import UsageError
-from elattn_bench.figures import files
 from elattn_bench.figures import fits as figures_fits
-from elattn_bench.figures.fits import exponent_text
-from elattn_bench.figures.look import Look
+from elattn_bench.figures.fitted import exponent_text
+from elattn_bench.figures.look import Look, find_look
 from elattn_bench.results import Measurement, Outcome
 from elattn_bench.rundir import Run
 from elattn_bench.verdicts.crossover import crossovers, format_estimate
 from elattn_bench.verdicts.scaling import scalings
 
-LOOKS = [Look(width=3.35), Look(width=6.9), Look(), Look(style="slides", width=13.33, scale=1.7)]
+LOOKS = [find_look(size="single"), find_look("slides")]  # committed runs: tests/test_verdict_figures.py
 LENGTHS = tuple(2**power for power in range(7, 15))
 
 
@@ -86,7 +85,7 @@ def test_lines_that_never_or_always_win_are_named(tmp_path: Path) -> None:
     impls = ["softmax/sdpa", "linear/eager", "efficient/eager"]
     run = made_up.write_run(tmp_path / "run", {case: law(case) for case in made_up.cases(impls, LENGTHS)})
     shown = words(drawn(run, "fits").popitem()[1])
-    assert "Faster than it at every length: linear/eager." in shown.replace("\n", " ")
+    assert "Faster than softmax/sdpa at every length: linear/eager." in shown.replace("\n", " ")
     assert "At none: efficient/eager." in shown.replace("\n", " ")
 
 
@@ -97,7 +96,7 @@ def test_many_attentions_get_a_figure_for_each_family(crossing: Run, monkeypatch
     assert "softmax/sdpa" in words(found.popitem()[1])
 
 
-@pytest.mark.parametrize("look", LOOKS, ids=lambda look: str(look.width))
+@pytest.mark.parametrize("look", LOOKS, ids=lambda look: look.size)
 def test_texts_neither_overlap_nor_leave_the_figure(run: Run, crossing: Run, look: Look) -> None:
     for each in (run, crossing):
         for _, figure in figures.draw(each, "fits", look):
@@ -108,12 +107,3 @@ def test_lengths_too_few_for_a_curve_are_no_figure(tmp_path: Path) -> None:
     run = made_up.write_run(tmp_path / "run", made_up.cases(["linear/eager"], [512, 1024]))
     with pytest.raises(UsageError, match="measured at five lengths"):
         figures.plot(run, ["fits"], out_dir=tmp_path)
-
-
-@pytest.mark.parametrize("kind", ["fits", "roofline", "winners", "pareto"])
-def test_figures_of_the_same_run_are_the_same_bytes(wide_run: Run, tmp_path: Path, kind: str) -> None:
-    for name in ("one", "two"):
-        for stem, figure in figures.draw(wide_run, kind):
-            files.save(figure, tmp_path / name / f"{stem}.svg")
-    one, two = (sorted((tmp_path / name).glob("*.svg")) for name in ("one", "two"))
-    assert [path.read_bytes() for path in one] == [path.read_bytes() for path in two]

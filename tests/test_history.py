@@ -383,7 +383,8 @@ class TestCommand:
 
 
 def test_a_figure_of_many_lines_shows_those_that_changed_and_says_what_is_left_out(tmp_path: Path) -> None:
-    from elattn_bench.figures.history import MOST_PANELS, draw_history, panels_of
+    from elattn_bench.figures.history import MOST_PANELS, draw_history
+    from elattn_bench.figures.history_panel import panels_of
 
     cases = [made_up.case("softmax/sdpa", dim=64 * size) for size in range(1, 20)]
     runs = [

@@ -12,13 +12,14 @@ from test_figures import drawn, overflows, overlaps, texts_of
 from elattn_bench import figures
 from elattn_bench.cases import Case
 from elattn_bench.errors import UsageError
-from elattn_bench.figures.look import Look
+from elattn_bench.figures.look import Look, find_look
+from elattn_bench.figures.pareto_panel import error_tick
 from elattn_bench.results import Outcome, make_row
 from elattn_bench.rundir import Run
 from elattn_bench.verdicts.pareto import Point, dominates, doubtful, trades
 
 ORDERS = (2, 4, 6, 8)
-LOOKS = [Look(width=3.35), Look(width=6.9), Look(), Look(style="slides", width=13.33, scale=1.7)]
+LOOKS = [find_look(size="single"), find_look("slides")]  # committed runs: tests/test_verdict_figures.py
 
 
 def approximation(case: Case) -> Outcome:
@@ -156,11 +157,16 @@ class TestFigure:
         assert all(len(axes.get_yticks()) > 2 for axes in figure.axes)
         assert "was not measured at L = 128." in " ".join(text.get_text() for text in texts_of(figure))
 
+    def test_ticks_of_errors_have_no_rows_of_zeros(self) -> None:
+        assert [error_tick(error) for error in (0.2, 0.01, 1e-5, 1e-8, 2e-12)] == [
+            "20 %", "1 %", "0.001 %", "1e-6 %", "2e-10 %",
+        ]  # fmt: skip
+
     def test_a_lone_approximation_is_no_figure(self, tmp_path: Path) -> None:
         case = made_up.case("ea-series/eager", order=6)
         assert drawn(made_up.write_run(tmp_path / "run", {case: approximation(case)}), "pareto") == {}
 
-    @pytest.mark.parametrize("look", LOOKS, ids=lambda look: str(look.width))
+    @pytest.mark.parametrize("look", LOOKS, ids=lambda look: look.size)
     def test_texts_neither_overlap_nor_leave_the_figure(self, tmp_path: Path, look: Look) -> None:
         ((_, figure),) = figures.draw(orders_run(tmp_path / "run"), "pareto", look)
         assert (overlaps(figure), overflows(figure)) == ([], [])

@@ -14,13 +14,14 @@ from test_figures import drawn, overflows, overlaps, texts_of
 from elattn_bench import figures
 from elattn_bench.cases import Case
 from elattn_bench.errors import UsageError
-from elattn_bench.figures.look import Look
+from elattn_bench.figures.header import caption
+from elattn_bench.figures.look import Look, find_look
 from elattn_bench.results import Measurement, Outcome
 from elattn_bench.rundir import Run
 from elattn_bench.verdicts.winners import winner_maps
 
 LENGTHS, DIMS = (512, 1024, 4096), (64, 256)
-LOOKS = [Look(width=3.35), Look(width=6.9), Look(), Look(style="slides", width=13.33, scale=1.7)]
+LOOKS = [find_look(size="single"), find_look("slides")]  # committed runs: tests/test_verdict_figures.py
 
 
 def map_run(path: Path, law: Callable[[Case], Outcome | None] = lambda case: None) -> Run:
@@ -131,10 +132,29 @@ class TestFigure:
         assert set(names) == {row.label for found in maps for row in found.winners}
         assert len(names) == 3  # of four lines: order 2 does not compete
 
-    @pytest.mark.parametrize("look", LOOKS, ids=lambda look: str(look.width))
+    @pytest.mark.parametrize("look", LOOKS, ids=lambda look: look.size)
     def test_texts_neither_overlap_nor_leave_the_figure(self, tmp_path: Path, look: Look) -> None:
         ((_, figure),) = figures.draw(map_run(tmp_path / "run"), "winners", look)
         assert (overlaps(figure), overflows(figure)) == ([], [])
+
+    def test_lengths_whose_numbers_would_not_fit_are_left_out_and_it_is_said(self, tmp_path: Path) -> None:
+        def law(case: Case) -> Outcome:
+            return made_up.measured(1.0 if case.attention == "linear" else 1234.5)
+
+        lengths = [2**power for power in range(4, 18)]
+        outcomes = {
+            case: law(case)
+            for dim in DIMS
+            for case in made_up.cases(["softmax/sdpa", "linear/eager"], lengths, dim=dim)
+        }
+        ((_, figure),) = figures.draw(
+            made_up.write_run(tmp_path / "run", outcomes), "winners", find_look(size="single")
+        )
+        assert {text.get_text() for text in figure.axes[0].texts} == {"1234x"}
+        shown = len(figure.axes[0].get_xticks())
+        assert 7 < shown < len(lengths)
+        assert f"Shown: {shown} of 14 lengths." in caption(figure)
+        assert overlaps(figure) == []
 
     def test_a_run_of_one_dim_is_told_what_it_needs(self, run: Run, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="needs two lengths and two dims"):

@@ -27,12 +27,16 @@ def history(
     format: str,
     figure: str,
     output: Path | None,
+    style: str,
+    size: str | None,
+    title: str | None,
     *,
     force: bool,
 ) -> None:
     """Tables and the figure of all runs below the directory."""
     from elattn_bench.figures.files import FORMATS
     from elattn_bench.figures.history import plot_history
+    from elattn_bench.figures.look import find_look
     from elattn_bench.names import check_names
     from elattn_bench.rundir import PLOTS
     from elattn_bench.tables import render
@@ -41,12 +45,13 @@ def history(
 
     share, formats, kinds = screen.threshold(threshold), screen.names(figure), screen.failure_kinds(fail_on)
     check_names("figure", formats, FORMATS)
+    look = find_look(style, size, title)
     runs = in_order(read_below(path))
     _check_machines(path, runs, force=force)
     found = verdicts.history(runs, metric, share)
     failures = [(kind, each) for kind in kinds for each in verdicts.fails(found, kind)]
     render.show(history_report(found), format, screen.stdout())
-    for file in plot_history(found, formats, output or path / PLOTS):
+    for file in plot_history(found, formats, output or path / PLOTS, look, screen.say):
         screen.say(f"figure: {file}")
     screen.end(failures)
 

@@ -1,4 +1,4 @@
-"""Figures of a run: latency and memory against length, decoding, latency against order and dim, as files."""
+"""Figures of a run, as files: what was measured, and what follows from it."""
 
 from elattn_bench.figures.kinds import FORMATS, KINDS, Kind, draw, plot
 

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 from attention_impls import registry
 from elattn_bench.figures.header import draw_header, header_height
+from elattn_bench.figures.limits import Limits, find_limits
 from elattn_bench.figures.look import README, Look
 from elattn_bench.figures.names import name_lines, names_width
-from elattn_bench.figures.panel import Across, Limits, Quantity, Series, draw_panel, find_limits, label_axes
+from elattn_bench.figures.panel import draw_panel, label_axes
+from elattn_bench.figures.quantities import Across, Quantity, Series
 from elattn_bench.figures.style import COLORS, Style
 from elattn_bench.results import Row
 from elattn_bench.rundir import Run

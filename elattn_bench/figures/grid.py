@@ -18,9 +18,11 @@ from elattn_bench.figures.header import (
 )
 from elattn_bench.figures.layout import GAP, LEFT, MOST_COLUMNS, TICKS, Layout, panels_abreast
 from elattn_bench.figures.legend import draw_legend
+from elattn_bench.figures.limits import Limits, find_limits
 from elattn_bench.figures.look import Look
 from elattn_bench.figures.names import ends_of, name_lines, names_width
-from elattn_bench.figures.panel import (
+from elattn_bench.figures.panel import draw_panel, label_axes
+from elattn_bench.figures.quantities import (
     DIMS,
     LATENCY,
     LENGTHS,
@@ -28,13 +30,9 @@ from elattn_bench.figures.panel import (
     ORDERS,
     STATE,
     Across,
-    Limits,
     Quantity,
     Series,
     across_in,
-    draw_panel,
-    find_limits,
-    label_axes,
     quantity_in,
     series_of,
 )

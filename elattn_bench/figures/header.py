@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import textwrap
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from elattn_bench.analysis import Setting, short_status
+from elattn_bench.analysis import Facet, Setting, short_status
 from elattn_bench.figures.look import README, Look
 from elattn_bench.results import Row
 from elattn_bench.rundir import Run
@@ -27,15 +26,39 @@ def describe(
     run: Run, setting: Setting, sizes: Sequence[str], remarks: Sequence[str], look: Look = README
 ) -> list[str]:
     """The lines below a title: device and run, then what is held fixed and how to read the figure."""
-    environment = run.info.get("environment", {})
-    threads = environment.get("threads") if run.rows[0].device == "cpu" else None
-    device = f"{run.device_name}, {threads} threads" if threads else run.device_name
     fixed = ", ".join([f"{setting.level} level", *setting.text.split(", ")[1:], *sizes])
-    letters = int(LETTERS * (look.room - 2 * EDGE)) if look.remarks != "none" else sys.maxsize
-    source = device if look.remarks == "few" else f"{device}; run {run.name}"
-    text = " ".join([f"{fixed}.", *filter(None, [] if look.remarks == "few" else remarks)])
-    wrapped = textwrap.wrap(text, letters, break_on_hyphens=False)  # names hold hyphens
-    return [*textwrap.wrap(source, letters), *wrapped]
+    return compose(run, f"run {run.name}", f"{fixed}.", remarks, look)
+
+
+def compose(run: Run, origin: str, fixed: str, remarks: Sequence[str], look: Look = README) -> list[str]:
+    """The lines below a title: the run's device and the origin of the rows, then what is shown and the remarks.
+
+    As many remarks as the look has: all, or none.
+    """
+    few = look.remarks == "few"
+    source = device_of(run) if few else f"{device_of(run)}; {origin}"
+    return [*_wrap(source, look), *_wrap(" ".join([fixed, *filter(None, [] if few else remarks)]), look)]
+
+
+def _wrap(text: str, look: Look) -> list[str]:
+    """The lines of a text above the panels; one of a caption, which the paper wraps."""
+    if look.remarks == "none":
+        return [text]
+    letters = int(LETTERS * (look.room - 2 * EDGE))
+    bound = text.replace(" %", "\u00a0%")  # no line begins with a unit; names hold hyphens
+    return textwrap.wrap(bound, letters, break_on_hyphens=False)
+
+
+def device_of(run: Run) -> str:
+    """The device's name, with the threads where it is a CPU."""
+    threads = run.info.get("environment", {}).get("threads")
+    on_cpu = bool(run.rows) and run.rows[0].device == "cpu"
+    return f"{run.device_name}, {threads} threads" if threads and on_cpu else run.device_name
+
+
+def sizes_of(facet: Facet) -> list[str]:
+    """``heads 8``, ``batch 1``, ``dim 256``."""
+    return [f"heads {facet.heads}", f"batch {facet.batch}", f"dim {facet.dim}"]
 
 
 def mark_legend(rows: Iterable[Row]) -> str:
@@ -67,9 +90,10 @@ def same_state_legend(rows: Iterable[Row]) -> str:
     return f"States of one size: {'; '.join(groups)}." if groups else ""
 
 
-def header_height(lines: Sequence[str], look: Look = README) -> float:
-    """The height of title and lines, in inches at scale 1."""
-    titles = max(1, len(_title_lines(look.title, look))) if _has_title(look) else 0
+def header_height(lines: Sequence[str], look: Look = README, title: str = "") -> float:
+    """The height of title and lines, in inches at scale 1; without its own title a figure's takes one line."""
+    shown = title if look.title is None else look.title
+    titles = max(1, len(_title_lines(shown, look))) if _has_title(look) else 0
     return EDGE + TITLE * titles + (LINE * len(lines) if look.remarks != "none" else 0)
 
 

@@ -1,4 +1,4 @@
-"""Figures of a run: latency and memory against length, decoding, latency against order and dim, as files."""
+"""The kinds of figures of a run, what each needs, and how they become files."""
 
 from __future__ import annotations
 

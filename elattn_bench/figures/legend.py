@@ -10,6 +10,7 @@ from elattn_bench.figures.look import README, Look
 from elattn_bench.figures.style import Style
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.figure import Figure
 
 ROW = 0.17  # inches: a row of the legend
@@ -20,19 +21,27 @@ SPACING = 0.13  # inches: between columns
 
 def legend_columns(labels: Sequence[str], look: Look = README) -> int:
     """How many columns fit into the figure's width."""
-    widest = max(map(len, labels)) * LETTER + HANDLE + SPACING
+    widest = max(len(line) for label in labels for line in label.split("\n")) * LETTER + HANDLE + SPACING
     return max(1, min(len(labels), int((look.room - 0.2 + SPACING) / widest)))
 
 
+def legend_letters(look: Look = README) -> int:
+    """How many letters a label has at most, if it stands alone in its row."""
+    return int((look.room - 0.2 - HANDLE) / LETTER)
+
+
 def legend_height(labels: Sequence[str], look: Look = README) -> float:
-    """The legend's height, in inches at scale 1."""
-    return ROW * math.ceil(len(labels) / legend_columns(labels, look)) + 0.12
+    """The legend's height, in inches at scale 1; that of none is 0."""
+    if not labels:
+        return 0.0
+    lines = 1 + max(label.count("\n") for label in labels)
+    return ROW * lines * math.ceil(len(labels) / legend_columns(labels, look)) + 0.12
 
 
 def draw_legend(
     figure: Figure, labels: Sequence[str], styles: Mapping[str, Style], look: Look = README
 ) -> None:
-    """One legend for all panels, at the lower edge of the figure."""
+    """One legend for all lines of all panels."""
     from matplotlib.lines import Line2D
 
     handles = [
@@ -42,10 +51,24 @@ def draw_legend(
         )
         for label in labels
     ]  # fmt: skip
-    figure.legend(
-        handles=handles, loc="lower center", ncols=legend_columns(labels, look), handlelength=3, borderpad=0.3,
-        bbox_to_anchor=(0.5, 0.0), columnspacing=1.2,
+    draw_handles(figure, handles, look)
+
+
+def draw_handles(figure: Figure, handles: Sequence[Artist], look: Look = README) -> None:
+    """A legend of these handles, which have labels, at the lower edge of the figure."""
+    if not handles:
+        return
+    legend = figure.legend(
+        handles=list(handles), loc="lower center", ncols=legend_columns(labels_of(handles), look),
+        handlelength=3, borderpad=0.3, bbox_to_anchor=(0.5, 0.0), columnspacing=1.2,
     )  # fmt: skip
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
+def labels_of(handles: Sequence[Artist]) -> list[str]:
+    """What stands beside each of them."""
+    return [str(handle.get_label()) for handle in handles]
 
 
 def spread_out(wanted: Sequence[float], spacing: float, room: float) -> list[float] | None:

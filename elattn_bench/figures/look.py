@@ -70,6 +70,10 @@ class Look:
         """A letter's size at this scale, never too small to be read."""
         return max(SMALLEST, size * self.scale)
 
+    def room_points(self, size: float) -> float:
+        """The same at scale 1, as layouts count."""
+        return self.points(size) / self.scale
+
 
 README = Look()
 """For a README: 800 pixels at 100 dpi."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from elattn_bench.figures.legend import spread_out
+from elattn_bench.figures.limits import Limits
 from elattn_bench.figures.look import README, Look
 from elattn_bench.figures.palette import ink
-from elattn_bench.figures.panel import Across, Limits, Quantity, Series, failures
+from elattn_bench.figures.quantities import Across, Quantity, Series, failures
+from elattn_bench.figures.sheet import share
 from elattn_bench.figures.style import Style
 
 if TYPE_CHECKING:
@@ -57,17 +58,16 @@ def name_lines(
 
     ends = ends_of(panel, quantity, across, limits)
     room = height * 72
-    places = spread_out([share * room for _, _, share in ends], NAME_POINTS, _room(height)) or []
+    places = spread_out([level * room for _, _, level in ends], NAME_POINTS, _room(height)) or []
     edge = offset_copy(
         axes.transAxes, cast("Figure", axes.figure), x=NAME_OFFSET * look.scale, units="points"
     )
-    for (series, end, share), spot in zip(ends, places, strict=True):
+    for (series, end, level), spot in zip(ends, places, strict=True):
         color = ink(styles[series.line.label].color, look)
-        x = math.log(end / limits.x[0]) / math.log(limits.x[1] / limits.x[0])
         axes.annotate(
-            series.line.label, (x, share), xytext=(1, spot / room), xycoords="axes fraction",
+            series.line.label, (share(end, limits.x), level), xytext=(1, spot / room), xycoords="axes fraction",
             textcoords=edge, va="center", fontsize=look.points(7.5), color=color, annotation_clip=False,
-            arrowprops=_leader(color, look),
+            arrowprops=leader(color, look),
         )  # fmt: skip
 
 
@@ -78,7 +78,8 @@ def ends_of(
     return [end for end in (_end(series, panel, quantity, across, limits) for series in panel) if end]
 
 
-def _leader(color: str, look: Look) -> dict[str, Any]:
+def leader(color: str, look: Look) -> dict[str, Any]:
+    """The thin line from a name to the end of its line."""
     sizes = {name: size * look.scale for name, size in LEADER.items()}
     return {"arrowstyle": "-", "alpha": 0.6, "relpos": (0, 0.5), "color": color, **sizes}
 
@@ -94,6 +95,4 @@ def _end(
     measured = [row for row in series.rows if row.ok and quantity.value(row)]
     if not measured:
         return None
-    value = quantity.value(measured[-1]) or 1.0
-    share = math.log(value / limits.y[0]) / math.log(limits.y[1] / limits.y[0])
-    return series, across.of(measured[-1]), share
+    return series, across.of(measured[-1]), share(quantity.value(measured[-1]) or 1.0, limits.y)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from elattn_bench.analysis import Facet, by_facet
+from elattn_bench.analysis import Facet, by_facet, leading_facet, one_order
 from elattn_bench.figures.families import Column, draw_families, is_crowded
 from elattn_bench.figures.header import (
     describe,
@@ -14,12 +13,16 @@ from elattn_bench.figures.header import (
     header_height,
     mark_legend,
     same_state_legend,
+    sizes_of,
     unsupported_legend,
 )
 from elattn_bench.figures.legend import draw_legend
+from elattn_bench.figures.limits import find_limits
 from elattn_bench.figures.look import Look
 from elattn_bench.figures.names import name_lines
-from elattn_bench.figures.panel import (
+from elattn_bench.figures.panel import draw_panel, label_axes
+from elattn_bench.figures.places import Places
+from elattn_bench.figures.quantities import (
     LATENCY,
     LENGTHS,
     MEMORY,
@@ -27,13 +30,9 @@ from elattn_bench.figures.panel import (
     Quantity,
     Series,
     across_in,
-    draw_panel,
-    find_limits,
-    label_axes,
     quantity_in,
     series_of,
 )
-from elattn_bench.figures.places import Places
 from elattn_bench.figures.style import Line, Style, assign_styles
 from elattn_bench.results import Row
 from elattn_bench.rundir import Run
@@ -41,16 +40,14 @@ from elattn_bench.rundir import Run
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-DEFAULT_ORDER = 6  # the order that the papers recommend, and our default
-
 
 def draw_scaling(run: Run, look: Look) -> Iterator[tuple[str, Figure]]:
     """The figure, for the facet that most people ask about; nothing where nothing was measured."""
     facets = {facet: rows for facet, rows in by_facet(run.rows).items() if any(row.ok for row in rows)}
     if not facets:
         return
-    facet = max(facets, key=interest)
-    rows = _one_order(facets[facet])
+    facet = leading_facet(facets)
+    rows = one_order(facets[facet])
     styles = assign_styles(map(Line.of, run.rows), look)
     for end, figure in draw_facet(run, facet, rows, styles, look):
         yield f"scaling{end}", figure
@@ -69,27 +66,6 @@ def _decode_stem(facet: Facet) -> str:
     cold = "-cold" if facet.cache == "cold" else ""
     level = "" if facet.level == "op" else f"{facet.level}-"
     return f"decode-{level}{facet.dtype}-batch{facet.batch}-heads{facet.heads}-dim{facet.dim}{cold}"
-
-
-def interest(facet: Facet) -> tuple[bool, bool, bool, bool, int, int, int]:
-    """op, forward, non-causal, float32 first; then the largest dim, the smallest batch, the fewest heads."""
-    return (
-        facet.level == "op", facet.mode == "forward", not facet.causal, facet.dtype == "float32",
-        facet.dim, -facet.batch, -facet.heads,
-    )  # fmt: skip
-
-
-def _one_order(rows: Sequence[Row]) -> list[Row]:
-    """Of every attention that has orders only the one nearest to the default among those measured."""
-    orders: defaultdict[str, set[int]] = defaultdict(set)
-    for row in rows:
-        if row.ok and row.order is not None:
-            orders[row.attention].add(row.order)
-    nearest = {
-        attention: min(found, key=lambda order: (abs(order - DEFAULT_ORDER), order))
-        for attention, found in orders.items()
-    }
-    return [row for row in rows if row.order in (None, nearest.get(row.attention, row.order))]
 
 
 def draw_facet(
@@ -147,8 +123,4 @@ def _header_lines(run: Run, facet: Facet, rows: Sequence[Row], look: Look) -> li
     remarks = [LATENCY.caption, mark_legend(rows), unsupported_legend(rows)]
     if facet.mode == "decode":
         remarks.append(same_state_legend(rows))
-    return describe(run, facet.setting, _sizes(facet), remarks, look)
-
-
-def _sizes(facet: Facet) -> list[str]:
-    return [f"heads {facet.heads}", f"batch {facet.batch}", f"dim {facet.dim}"]
+    return describe(run, facet.setting, sizes_of(facet), remarks, look)

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from attention_impls import registry
 from elattn_bench.figures.look import README, Look
@@ -20,6 +20,9 @@ from elattn_bench.units import format_bytes, format_length
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_Number = TypeVar("_Number", int, float)
+
+FONT = "DejaVu Sans"  # comes with matplotlib: the same letters on every machine
 GREY = README.muted
 COLORS = README.colors
 BLACK = README.ink
@@ -31,7 +34,7 @@ DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.2, 1.2
 def _settings(look: Look) -> dict[str, Any]:
     """What the look means to matplotlib."""
     return {
-        "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters on every machine
+        "font.family": FONT,
         "font.size": look.points(8),
         "axes.titlesize": look.points(8),
         "axes.labelsize": look.points(8),
@@ -149,7 +152,7 @@ def length_ticks(values: Iterable[int], most: int) -> list[int]:
     return thin(powers if len(powers) > 1 else present, most)
 
 
-def thin(values: Sequence[int], most: int) -> list[int]:
+def thin(values: Sequence[_Number], most: int) -> list[_Number]:
     """Every nth of the values, at most so many, the last among them."""
     step = math.ceil(len(values) / max(most, 1))
     return list(values[::-1][::step][::-1])

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from elattn_bench.analysis import Facet, Setting, by_facet, by_label, interest
+from elattn_bench.analysis import Facet, Setting, by_facet, by_label, interest, one_order
 from elattn_bench.errors import UsageError
 from elattn_bench.figures.style import Line
 from elattn_bench.knobs import text_of
@@ -14,7 +14,6 @@ from elattn_bench.results import Row
 from elattn_bench.rundir import Run
 from elattn_bench.units import KIBI
 from elattn_bench.verdicts.reference import Comparison, compare_to_reference
-from elattn_bench.verdicts.winners import one_order
 
 DIGITS = 4  # significant ones; the interval of a median is seldom narrower than 0.1 %
 HELD = ("level", "mode", "dtype", "mask", "cache", "batch", "heads", "dim", "seq_len")

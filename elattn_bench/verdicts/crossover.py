@@ -22,6 +22,7 @@ from elattn_bench.visits import Visit
 FEWEST_COMMON = 2  # lengths at which both are measured
 WELL_FITTED = 0.1  # misfit up to which a curve says more of a length than its neighbours do
 TAIL = 0.025
+FEWEST_DIGITS, MOST_DIGITS = 2, 4  # of a crossing's length
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +79,20 @@ class Crossover:
 
 
 def format_estimate(length: Estimate) -> str:
-    """``3.1k [2.8k, 3.5k]``; k = 1024."""
-    value, low, high = (format_tokens(each) for each in (length.value, length.low, length.high))
+    """``3.1k [2.8k, 3.5k]``; k = 1024. Two digits; up to four where an end would read as the value and is not."""
+    ends = (length.low, length.high)
+    for digits in range(FEWEST_DIGITS, MOST_DIGITS + 1):
+        value, low, high = (format_tokens(each, digits) for each in (length.value, *ends))
+        if all(text != value or end == length.value for text, end in zip((low, high), ends, strict=True)):
+            break
     return f"{value} [{low}, {high}]"
 
 
-def format_tokens(tokens: float) -> str:
-    """A length that need not be whole, with two significant digits: ``310``, ``3.1k``; k = 1024."""
-    return f"{significant(tokens / KIBI, 2)}k" if tokens >= KIBI else significant(float(f"{tokens:.2g}"), 2)
+def format_tokens(tokens: float, digits: int = FEWEST_DIGITS) -> str:
+    """A length that need not be whole, with so many significant digits: ``310``, ``3.1k``; k = 1024."""
+    if tokens >= KIBI:
+        return f"{significant(tokens / KIBI, digits)}k"
+    return significant(float(f"{tokens:.{digits}g}"), digits)
 
 
 def crossovers(

@@ -11,6 +11,7 @@ from elattn_bench.analysis import (
     by_setting,
     label_key,
     latency_ratio,
+    one_order,
     quotient,
     select,
     short_status,
@@ -18,8 +19,6 @@ from elattn_bench.analysis import (
 from elattn_bench.results import Row
 from elattn_bench.rundir import Run
 from elattn_bench.verdicts.reference import DEFAULT_REFERENCE
-
-DEFAULT_ORDER = 6  # the order that the papers recommend, and our default
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,19 +88,6 @@ def winner_maps(run: Run, metric: str = "latency", reference: str = DEFAULT_REFE
             if len(found.lengths) > 1 and len(found.dims) > 1:
                 maps.append(found)
     return maps
-
-
-def one_order(rows: Sequence[Row]) -> list[Row]:
-    """Of every attention that has orders only the one nearest to the default among those measured."""
-    orders: defaultdict[str, set[int]] = defaultdict(set)
-    for row in rows:
-        if row.ok and row.order is not None:
-            orders[row.attention].add(row.order)
-    nearest = {
-        attention: min(found, key=lambda order: (abs(order - DEFAULT_ORDER), order))
-        for attention, found in orders.items()
-    }
-    return [row for row in rows if row.order in (None, nearest.get(row.attention, row.order))]
 
 
 def _cells(rows: Sequence[Row], metric: str, reference: str) -> dict[tuple[int, int], Winner]:
