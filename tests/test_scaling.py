@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from noisy_laws import LENGTHS, facets, power
 
-from elattn_bench.results import Row, make_row
+from elattn_bench.cases import Case
+from elattn_bench.results import Outcome, Row, make_row
 from elattn_bench.rundir import Run, read_run
 from elattn_bench.verdicts import curve
 from elattn_bench.verdicts.nouns import Estimate
@@ -122,6 +123,16 @@ class TestFit:
         found = one(rows)
         assert found.verdict == "linear"
         assert "without L = 4k, which was not stable and lies 100 times off" in found.sentence
+
+    def test_a_line_that_bends_is_unclear_and_says_how_it_ends(self) -> None:
+        def late(case: Case) -> Outcome:
+            work = case.seq_len / 256
+            return made_up.measured(work if case.seq_len < 8192 else 12 * work)
+
+        lengths = tuple(64 * 2**n for n in range(11))
+        found = one(rows_of(late, lengths))
+        assert found.verdict == "unclear"
+        assert "off the curve, and the last lengths grow as L^1.00" in found.sentence
 
     def test_a_stable_row_is_never_left_out(self) -> None:
         rows = rows_of(exactly(1.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,10 +23,11 @@ FEWEST_LENGTHS = 5  # for constant, factor and exponent, and two to see the nois
 NEAR = 0.15
 """So far from a law's exponent the law still says what matters: a factor of 1.5 over 16 times the length."""
 FLAT = 0.1  # slope of what does not grow: 1.3 times over 16 times the length
-MOST_OFF = 0.4  # of an estimate from the law that it is said to follow
+MOST_OFF = 0.3  # of an estimate from the law that it is said to follow
 WIDEST = 0.8  # interval of a verdict: a wider one may reject a law by chance, but tells little of the growth
+MOST_MISFIT = 0.3  # of the medians from the curve: a line that bends by more follows no law of this form
 SUSPECT = (
-    0.15  # misfit from which on a row that was not stable is suspected; stable ones are the line's own ways
+    0.15  # misfit from which on a row that was not stable is suspected; stable ones are the line's own way
 )
 FAR = 1.5  # times off the curve of the others that a disturbed row lies, at least
 LAWS: Mapping[Shape, float] = {"constant": 0.0, "linear": 1.0, "quadratic": 2.0}
@@ -240,13 +242,15 @@ def _judge_one(
     # Of what does not grow, the exponent of the growing part is noise.
     exponent = whole if flat else fitted.exponents[index]
     curve = fitted.level(index) if flat else fitted.curves.of(index)
-    verdict = shape_of(exponent)
+    misfit = float(fitted.misfit[index])
+    bends = misfit > MOST_MISFIT and not flat
+    verdict = "unclear" if bends else shape_of(exponent)
     law = theory.growth(rows[-1], metric)
     return Scaling(
         facet, label, metric, rows, local, exponent, float(curve.constant[0]), float(curve.factor[0]), verdict, law,
         disagrees=verdict != "unclear" and law not in (theory.UNKNOWN, verdict),
-        reason=_why_unclear(exponent) if verdict == "unclear" else "",
-        misfit=float(fitted.misfit[index]), curve=curve, replicates=fitted.replicates.of(index),
+        reason=_bend(misfit, local) if bends else _why_unclear(exponent) if verdict == "unclear" else "",
+        misfit=misfit, curve=curve, replicates=fitted.replicates.of(index),
     )  # fmt: skip
 
 
@@ -272,6 +276,11 @@ def laws_within(exponent: Estimate) -> list[Shape]:
         for law, exact in LAWS.items()
         if exponent.low <= exact + NEAR and (exponent.high >= exact - NEAR or law == "constant")
     ]
+
+
+def _bend(misfit: float, local: Estimate | None) -> str:
+    lately = f", and the last lengths grow as L^{local.value:.2f}" if local else ""
+    return f"medians lie {math.expm1(misfit):.0%} off the curve{lately}"
 
 
 def _why_unclear(exponent: Estimate) -> str:
