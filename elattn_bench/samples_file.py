@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from elattn_bench.errors import RunDirError
 from elattn_bench.units import Milliseconds
 from elattn_bench.visits import Visit
 
@@ -19,13 +20,30 @@ def read_samples(path: Path) -> dict[str, list[Milliseconds]]:
 
 
 def read_visits(path: Path) -> dict[str, list[Visit]]:
-    """The visits to each case, in the order made; a half-written last line is left out."""
+    """The visits to each case, in the order made; a half-written last line is left out.
+
+    Raises:
+        RunDirError: a line in between is broken.
+    """
     visits: dict[str, list[Visit]] = {}
     if path.is_file():
-        with path.open(encoding="utf-8") as stream:
-            for record in (json.loads(line) for line in stream if line.endswith("\n")):
-                visits.setdefault(record["case_id"], []).append(Visit.from_json(record))
+        with path.open("rb") as stream:
+            for number, line in enumerate(stream, 1):
+                if line.endswith(b"\n"):
+                    case_id, visit = _parse(path, number, line)
+                    visits.setdefault(case_id, []).append(visit)
     return visits
+
+
+def _parse(path: Path, number: int, line: bytes) -> tuple[str, Visit]:
+    try:
+        record = json.loads(line)
+        return record["case_id"], Visit.from_json(record)
+    except (ValueError, KeyError, TypeError):  # of bytes that are no text, too
+        raise RunDirError(
+            f"{path}: line {number} is broken; delete the line, or the file: verdicts then use the intervals of "
+            "results.csv"
+        ) from None
 
 
 def text_of_visits(visits: Mapping[str, Sequence[Visit]]) -> str:

@@ -94,7 +94,7 @@ def draw_figure(run: Run, look: Look, fits: Fits, styles: Mapping[str, Style]) -
 def _sentences(fits: Fits) -> list[str]:
     found = {
         where: ", ".join(each.label for each in fits.crossings if each.where == where)
-        for where in ("always", "never", "unclear")
+        for where in ("until", "always", "never", "unclear")
     }
     reference = fits.crossings[0].reference if fits.crossings else ""
     bars = f"Bars below: from which length on a line is faster than {reference}, with the interval."
@@ -102,6 +102,7 @@ def _sentences(fits: Fits) -> list[str]:
         "Marks: medians with 95 % intervals; lines: a + c L^p fitted to them, and p with its 95 % interval.",
         bars if fits.bars else "",
         f"Faster than {reference} at every length: {found['always']}." if found["always"] else "",
+        f"Only up to some length: {found['until']}." if found["until"] else "",
         f"At none: {found['never']}." if found["never"] else "",
         f"Not clear where: {found['unclear']}." if found["unclear"] else "",
         "Hollow: disturbed and far off, so not fitted." if fits.left_out else "",

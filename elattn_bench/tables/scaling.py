@@ -11,17 +11,18 @@ from elattn_bench.tables.listings import NO_NUMBER
 from elattn_bench.tables.overview import MOST_FACETS
 from elattn_bench.tables.render import Column, Table
 from elattn_bench.units import format_length
-from elattn_bench.verdicts.crossover import Crossover, format_estimate, format_tokens
+from elattn_bench.verdicts.crossover import Crossover, format_tokens
 from elattn_bench.verdicts.scaling import Scaling, format_exponent
 from elattn_bench.verdicts.sentences import Verdict
 
 SCALING_NOTE = (
     "Exponent: p of a + c L^p, fitted to the medians, with its 95 % interval; slope: of the last three lengths alone. "
-    "A verdict is the only law that the interval does not reject; * where theory says otherwise."
+    "A verdict is the only law that the interval does not reject; ! where theory says otherwise, ? where it is unclear."
 )
 CROSSOVER_NOTE = (
-    "Overtakes: the length, with its 95 % interval, from which on an impl needs less time than the reference; by "
-    "formula: where the cost formulas and this device's ceilings expect it, launching left out."
+    "Overtakes: the length, with its 95 % interval, from which on (or until which) an impl needs less than the "
+    "reference; < and >: the interval leaves the measured range. By formula: where the cost formulas and this device's "
+    "ceilings expect it, launching left out."
 )
 
 
@@ -34,7 +35,7 @@ def scaling_tables(verdicts: Sequence[Verdict], metrics: Sequence[str]) -> list[
         _scaling_table(facet, metric, lines)
         for facet, lines in facets.items()
         for metric in metrics
-        if any(metric in each.scaling and each.scaling[metric].exponent for each in lines)
+        if any(metric in each.scaling and each.scaling[metric].slope for each in lines)
     ]
 
 
@@ -65,7 +66,7 @@ def _growth_cells(scaling: Scaling) -> list[str]:
     return [
         scaling.label,
         format_exponent(scaling.exponent),
-        scaling.verdict + (" *" if scaling.disagrees else ""),
+        scaling.verdict + (" !" if scaling.disagrees else ""),
     ]
 
 
@@ -78,8 +79,8 @@ def _range_cells(scaling: Scaling) -> list[str]:
 def _crossing_cell(crossing: Crossover | None) -> str:
     if crossing is None:
         return "reference"
-    if crossing.where == "at" and crossing.length:
-        return format_estimate(crossing.length)
+    if crossing.length:
+        return f"{'until ' * (crossing.where == 'until')}{crossing.span}"
     return NO_NUMBER if crossing.where == "not comparable" else crossing.where
 
 
@@ -94,7 +95,7 @@ def growth_tables(verdicts: Sequence[Verdict], metric: str) -> list[Table]:
     for verdict in verdicts:
         growth = verdict.scaling.get(metric)
         if growth and growth.exponent:
-            mark = "*" if growth.disagrees else ""
+            mark = "!" if growth.disagrees else "?" if growth.verdict == "unclear" else ""
             cell = f"{mark}{format_exponent(growth.exponent)}"
             settings[verdict.facet.setting][verdict.label, verdict.facet] = cell
     title = f"Exponent of {metric} over length"
@@ -165,6 +166,8 @@ def _crossing_record(crossing: Crossover | None) -> dict[str, Any]:
         "reference": crossing.reference if crossing else None,
         "overtakes": crossing.where if crossing else None,
         **_estimate("crossover", crossing.length if crossing else None),
+        "crossover_open_low": crossing.open_low if crossing else None,
+        "crossover_open_high": crossing.open_high if crossing else None,
         "crossover_predicted": crossing.predicted if crossing else None,
         "crossover_reason": crossing.reason or None if crossing else None,
     }

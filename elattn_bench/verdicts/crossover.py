@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -12,25 +13,47 @@ from elattn_bench.results import Row
 from elattn_bench.roofline import Ceilings
 from elattn_bench.rundir import Run
 from elattn_bench.units import KIBI, format_length, significant
-from elattn_bench.verdicts import draws, predicted
+from elattn_bench.verdicts import draws, fits, overtaking, predicted
 from elattn_bench.verdicts.curve import Array
 from elattn_bench.verdicts.nouns import Estimate, Where
+from elattn_bench.verdicts.overtaking import Overtaking
 from elattn_bench.verdicts.reference import reference_labels
 from elattn_bench.verdicts.scaling import Scaling, scalings
 from elattn_bench.visits import Visit
 
 FEWEST_COMMON = 2  # lengths at which both are measured
 WELL_FITTED = 0.1  # misfit up to which a curve says more of a length than its neighbours do
-TAIL = 0.025
+UNSEEN = (
+    0.05  # scatter of latencies where there are too few to see it: of runs on a quiet machine, docs/results
+)
 FEWEST_DIGITS, MOST_DIGITS = 2, 4  # of a crossing's length
+
+
+_LATENCY: Mapping[Where, str] = {
+    "at": "overtakes {reference} at L = {span}",
+    "until": "is faster than {reference} up to L = {span} only",
+    "always": "is faster than {reference} at every measured length, {lengths}",
+    "never": "is faster than {reference} at no measured length, {lengths}",
+    "unclear": "may overtake {reference}, but where is unclear",
+    "not comparable": "cannot be compared with {reference}",
+}
+_MEMORY: Mapping[Where, str] = {
+    **_LATENCY,
+    "at": "needs less memory than {reference} from L = {span} on",
+    "until": "needs less memory than {reference} up to L = {span} only",
+    "always": "needs less memory than {reference} at every measured length, {lengths}",
+    "never": "needs less memory than {reference} at no measured length, {lengths}",
+    "unclear": "may need less memory than {reference}, but where is unclear",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Crossover:
     """Where one line of one facet overtakes the reference: needs less time, or less memory, from there on.
 
-    length: with ``where == "at"``, the crossing and its interval, within the measured range; else None.
+    length: with ``at`` and ``until``, the crossing and its interval, within the measured range; else None.
     shortest, longest: of the lengths at which both were measured; None where there is none.
+    open_low, open_high: whether the interval goes on before the shortest or beyond the longest of them.
     reason: what the reader must know; may be empty.
     """
 
@@ -42,6 +65,8 @@ class Crossover:
     length: Estimate | None
     shortest: int | None
     longest: int | None
+    open_low: bool = False
+    open_high: bool = False
     reason: str = ""
     models: tuple[Row, Row, Ceilings] | None = field(default=None, compare=False, repr=False)
 
@@ -61,31 +86,33 @@ class Crossover:
     @property
     def clause(self) -> str:
         """The verdict without its subject."""
-        remark = f" ({self.reason})" if self.reason else ""
-        is_memory = self.metric == "memory"
-        span = f"{format_length(self.shortest or 0)} to {format_length(self.longest or 0)}"
-        if self.where == "at" and self.length:
-            verb = "needs less memory than {} from" if is_memory else "overtakes {} at"
-            return f"{verb.format(self.reference)} L = {format_estimate(self.length)}{remark}"
-        if self.where == "always":
-            verb = "needs less memory than" if is_memory else "is faster than"
-            return f"{verb} {self.reference} at every measured length, {span}{remark}"
-        if self.where == "never":
-            verb = "does not need less memory than" if is_memory else "is not faster than"
-            return f"{verb} {self.reference} within the measured range, {span}{remark}"
-        if self.where == "unclear":
-            return f"may overtake {self.reference}, but where is unclear{remark}"
-        return f"cannot be compared with {self.reference}{remark}"
+        lengths = f"{format_length(self.shortest or 0)} to {format_length(self.longest or 0)}"
+        words = (_LATENCY if self.metric == "latency" else _MEMORY)[self.where]
+        remark = "; ".join(filter(None, (self.reason, *self._open_ends)))
+        said = words.format(reference=self.reference, span=self.span, lengths=lengths)
+        return said + (f" ({remark})" if remark else "")
+
+    @property
+    def span(self) -> str:
+        """The crossing with its interval: ``168 [<128, 190]`` where it goes on before the shortest length."""
+        if self.length is None:
+            return ""
+        return format_estimate(self.length, open_low=self.open_low, open_high=self.open_high)
+
+    @property
+    def _open_ends(self) -> list[str]:
+        before = ["<: or before the shortest length"] if self.open_low else []
+        return [*before, *([">: or beyond the longest"] if self.open_high else [])]
 
 
-def format_estimate(length: Estimate) -> str:
-    """``3.1k [2.8k, 3.5k]``; k = 1024. Two digits; up to four where an end would read as the value and is not."""
+def format_estimate(length: Estimate, *, open_low: bool = False, open_high: bool = False) -> str:
+    """``3.1k [2.8k, >3.5k]``; k = 1024. Two digits; up to four where an end would read as the value and is not."""
     ends = (length.low, length.high)
     for digits in range(FEWEST_DIGITS, MOST_DIGITS + 1):
         value, low, high = (format_tokens(each, digits) for each in (length.value, *ends))
         if all(text != value or end == length.value for text, end in zip((low, high), ends, strict=True)):
             break
-    return f"{value} [{low}, {high}]"
+    return f"{value} [{'<' * open_low}{low}, {'>' * open_high}{high}]"
 
 
 def format_tokens(tokens: float, digits: int = FEWEST_DIGITS) -> str:
@@ -129,29 +156,28 @@ def from_scalings(run: Run, found: Sequence[Scaling], reference: str) -> list[Cr
 
 def _cross(line: Scaling, reference: Scaling, ceilings: Ceilings) -> Crossover:
     common = sorted({*line.lengths} & {*reference.lengths})
-    models = (line.rows[0], reference.rows[0], ceilings)
-    shortest, longest = (common[0], common[-1]) if common else (None, None)
+    found, how = _judge(line, reference, common)
+    return Crossover(
+        line.facet, line.label, reference.label, line.metric, found.where, found.length,
+        shortest=common[0] if common else None, longest=common[-1] if common else None,
+        open_low=found.open_low, open_high=found.open_high,
+        reason="; ".join(filter(None, (found.reason, how))),
+        models=(line.rows[0], reference.rows[0], ceilings),
+    )  # fmt: skip
 
-    def verdict(where: Where, length: Estimate | None = None, reason: str = "") -> Crossover:
-        return Crossover(
-            line.facet, line.label, reference.label, line.metric, where, length, shortest, longest, reason, models
-        )  # fmt: skip
 
+def _judge(line: Scaling, reference: Scaling, common: Sequence[int]) -> tuple[Overtaking, str]:
     if len(common) < FEWEST_COMMON:
-        return verdict(
-            "not comparable", reason=f"both are measured at {len(common)} length{'s' * (len(common) != 1)}"
-        )
+        few = f"both are measured at {len(common)} length{'s' * (len(common) != 1)}"
+        return Overtaking("not comparable"), few
+    fitted = all(each.curve is not None and each.misfit <= WELL_FITTED for each in (line, reference))
+    (own, own_replicates), (other, other_replicates) = (
+        _logs(each, common, fitted) for each in (line, reference)
+    )
     lengths = np.array(common, dtype=np.float64)
-    fitted = _are_fitted(line, reference)
-    logs = [_logs(each, common, fitted) for each in (line, reference)]
-    crossing = _crossings(lengths, (logs[0][0] - logs[1][0])[None])[0]
-    low, high = _interval(_crossings(lengths, logs[0][1] - logs[1][1]))
-    how = "" if fitted else "interpolated between measured lengths"
-    return verdict(*_judge(float(crossing), low, high, (common[0], common[-1]), how))
-
-
-def _are_fitted(*lines: Scaling) -> bool:
-    return all(each.curve is not None and each.misfit <= WELL_FITTED for each in lines)
+    found = overtaking.judge(lengths, own - other, own_replicates - other_replicates)
+    interpolated = not fitted and found.length is not None
+    return found, "interpolated between measured lengths" if interpolated else ""
 
 
 def _logs(scaling: Scaling, common: Sequence[int], fitted: bool) -> tuple[Array, Array]:
@@ -164,50 +190,15 @@ def _logs(scaling: Scaling, common: Sequence[int], fitted: bool) -> tuple[Array,
         return scaling.curve.log_at(lengths)[0], scaling.replicates.log_at(lengths)
     rows = [row for row in scaling.rows if row.seq_len in set(common)]
     logs = np.log([draws.value_of(row, scaling.metric) or np.nan for row in rows])
-    return logs, logs + draws.draw_between(rows, scaling.metric, f"{scaling.facet.text} {scaling.label}")
+    name = f"{scaling.facet.text} {scaling.label} {scaling.metric}"
+    return logs, logs + draws.draw_between(rows, scaling.metric, name, _scatter(scaling))
 
 
-def _crossings(lengths: Array, differences: Array) -> Array:
-    """Where each row of differences of logarithms ends to be positive: -inf never was, inf still is at the end."""
-    positive = differences > 0
-    last = positive.shape[1] - 1 - positive[:, ::-1].argmax(axis=1)
-    after = np.minimum(last + 1, len(lengths) - 1)
-    rows = np.arange(len(differences))
-    above, below = differences[rows, last], differences[rows, after]
-    share = np.divide(above, above - below, out=np.zeros_like(above), where=above > below)
-    logs = np.log(lengths)
-    crossing = np.exp(logs[last] + share * (logs[after] - logs[last]))
-    crossing = np.where(last == len(lengths) - 1, np.inf, crossing)
-    return np.asarray(np.where(positive.any(axis=1), crossing, -np.inf))
-
-
-def _interval(crossings: Array) -> tuple[float, float]:
-    ordered = np.sort(crossings)  # of infinities too, so no interpolation
-    outside = int(TAIL * len(ordered))
-    return float(ordered[outside]), float(ordered[-1 - outside])
-
-
-def _judge(
-    crossing: float, low: float, high: float, ends: tuple[int, int], how: str
-) -> tuple[Where, Estimate | None, str]:
-    if high == -np.inf:
-        return "always", None, ""
-    if low == np.inf:
-        return "never", None, ""
-    shortest, longest = ends
-    open_ends = [
-        *(["or before the shortest length"] if low == -np.inf else []),
-        *(["or beyond the longest"] if high == np.inf else []),
-    ]
-    if len(open_ends) == 2 or not np.isfinite(crossing):
-        return "unclear", None, "; ".join(filter(None, [_lean(crossing), how]))
-    estimate = Estimate(crossing, max(min(low, crossing), shortest), min(max(high, crossing), longest))
-    return "at", estimate, "; ".join(filter(None, [*open_ends, how]))
-
-
-def _lean(crossing: float) -> str:
-    if crossing == -np.inf:
-        return "it is ahead at every measured length, but not beyond doubt"
-    return (
-        "it is behind at the longest, but not beyond doubt" if crossing == np.inf else "the two are too close"
-    )
+def _scatter(scaling: Scaling) -> float:
+    """Standard deviation by which another case of the line may differ from its neighbours; bytes are exact."""
+    if scaling.metric != "latency":
+        return 0.0
+    if scaling.curve is None:
+        return UNSEEN
+    count = len(scaling.rows)
+    return scaling.misfit * math.sqrt(count / max(count - fits.PARAMETERS, 1))

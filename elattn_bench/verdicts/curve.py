@@ -20,6 +20,7 @@ STEPS = 30  # of Gauss and Newton; ten do unless the constant is nearly all
 DAMPING = 1e-9  # of the diagonal: columns that hardly differ stay solvable
 GAIN = 1e-6  # of the squares: a step that gains less changes no digit that is shown
 LARGEST_SHARE = 1e6
+STEEPEST = 6.0  # exponent; nothing that anybody times grows faster
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +165,6 @@ def _solve(weighted: Array, jacobian: Array, right: Array) -> Array:
 def _moved(level: Array, exponent: Array, share: Array, step: Array) -> tuple[Array, Array, Array]:
     return (
         np.asarray(level + step[..., 0]),
-        np.asarray(np.clip(exponent + step[..., 1], EXPONENTS[0], EXPONENTS[-1])),
+        np.asarray(np.clip(exponent + step[..., 1], 0.0, STEEPEST)),
         np.asarray(np.clip(share + step[..., 2], 0.0, LARGEST_SHARE)),
     )

@@ -12,7 +12,7 @@ from elattn_bench.analysis import Facet
 from elattn_bench.units import format_length
 from elattn_bench.verdicts.crossover import Crossover, format_tokens
 from elattn_bench.verdicts.draws import NORMAL_WIDTH
-from elattn_bench.verdicts.nouns import Estimate
+from elattn_bench.verdicts.nouns import Estimate, Where
 from elattn_bench.verdicts.scaling import format_exponent
 
 AXES = ("dim", "batch", "heads", "order")
@@ -27,6 +27,7 @@ class Dependence:
 
     facet: of the first value. label: the impl; without the order where orders vary.
     places: (value, length in tokens), ascending.
+    others: values without a crossing in the measured range, and what is there: ``always``, ``never``, ...
     exponent: of length over value; 0 where it does not depend on it.
     """
 
@@ -36,6 +37,7 @@ class Dependence:
     axis: str
     places: tuple[tuple[int, float], ...]
     exponent: Estimate
+    others: tuple[tuple[int, Where], ...] = ()
 
     @property
     def sentence(self) -> str:
@@ -45,7 +47,8 @@ class Dependence:
         )
         law = f"{self.axis}^{format_exponent(self.exponent)}"
         moves = "does not clearly depend" if self.exponent.holds(0.0) else "depends"
-        return f"Where {self.label} overtakes {self.reference} {moves} on {self.axis} ({law}): L = {shown}."
+        beside = "".join(f", {where} at {format_length(value)}" for value, where in self.others)
+        return f"Where {self.label} overtakes {self.reference} {moves} on {self.axis} ({law}): L = {shown}{beside}."
 
 
 def dependences(crossovers: Sequence[Crossover]) -> list[Dependence]:
@@ -54,15 +57,15 @@ def dependences(crossovers: Sequence[Crossover]) -> list[Dependence]:
         _dependence(label, axis, places)
         for axis in AXES
         for (_, label), places in _along(axis, crossovers).items()
-        if len(places) >= FEWEST
+        if sum(cross.where == "at" for cross in places.values()) >= FEWEST
     ]
 
 
 def _along(axis: str, crossovers: Sequence[Crossover]) -> dict[tuple[Facet, str], dict[int, Crossover]]:
-    """The crossovers within the measured range, by all that is fixed, then by the value of the axis."""
+    """The crossovers by all that is fixed, then by the value of the axis."""
     groups: defaultdict[tuple[Facet, str], dict[int, Crossover]] = defaultdict(dict)
     for cross in crossovers:
-        if cross.where != "at" or cross.models is None or cross.metric != "latency":
+        if cross.models is None or cross.metric != "latency":
             continue
         row = cross.models[0]
         if axis == "order" and row.order is not None:
@@ -73,11 +76,16 @@ def _along(axis: str, crossovers: Sequence[Crossover]) -> dict[tuple[Facet, str]
 
 
 def _dependence(label: str, axis: str, found: dict[int, Crossover]) -> Dependence:
-    values = sorted(found)
-    lengths = [length for value in values if (length := found[value].length)]
-    places = tuple((value, length.value) for value, length in zip(values, lengths, strict=True))
-    first = found[values[0]]
-    return Dependence(first.facet, label, first.reference, axis, places, _slope(values, lengths))
+    at = {
+        value: length
+        for value, cross in sorted(found.items())
+        if cross.where == "at" and (length := cross.length)
+    }
+    others = tuple((value, cross.where) for value, cross in sorted(found.items()) if value not in at)
+    places = tuple((value, length.value) for value, length in at.items())
+    first = found[min(at)]
+    exponent = _slope(list(at), list(at.values()))
+    return Dependence(first.facet, label, first.reference, axis, places, exponent, others)
 
 
 def _slope(values: Sequence[int], lengths: Sequence[Estimate]) -> Estimate:

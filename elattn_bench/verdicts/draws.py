@@ -57,12 +57,15 @@ def draw(rows: Sequence[Row], metric: str, samples: Samples, generator: np.rando
     return np.asarray(generator.permuted(drawn, axis=0))
 
 
-def draw_between(rows: Sequence[Row], metric: str, name: str) -> Array:
+def draw_between(rows: Sequence[Row], metric: str, name: str, scatter: float) -> Array:
     """Draws of each row's logarithm less itself as another sweep might give it: [replicates, rows].
 
-    What the row's interval says, and what cases of one machine differ by beyond their samples.
+    What the row's interval says, and what cases of one line differ by beyond their samples.
+
+    Args:
+        scatter: standard deviation of that; the floor where it is less.
     """
-    spread = np.hypot([log_error(row, metric) for row in rows], FLOOR[metric])
+    spread = np.hypot([log_error(row, metric) for row in rows], max(scatter, FLOOR[metric]))
     return np.asarray(generator_of(name).standard_normal((REPLICATES, len(rows))) * spread)
 
 

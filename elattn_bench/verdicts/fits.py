@@ -39,23 +39,18 @@ class Medians:
 class Fitted:
     """Curves of some lines.
 
-    lengths: [n]. curves: the best of each, [lines]. replicates: what they might as well have been, [lines, replicates].
+    curves: the best of each, [lines]. replicates: what they might as well have been, [lines, replicates].
     exponents: with their 95 % intervals.
+    levels, level_replicates: the same as constants: of lines that do not grow.
     misfit: root mean square distance of the medians from the curve, in logarithms, [lines].
     """
 
-    lengths: Array
     curves: Curves
     replicates: Curves
     exponents: Sequence[Estimate]
+    levels: Curves
+    level_replicates: Curves
     misfit: Array
-
-    def level(self, line: int) -> Curves:
-        """The constant that comes nearest to a line, as a curve: [1]."""
-        curve = self.curves.of(line)
-        middle = float(curve.log_at(self.lengths).mean())
-        nothing = np.zeros(1)
-        return Curves(np.array([middle]), nothing, nothing, self.curves.shortest)
 
 
 def fit(medians: Medians) -> Fitted:
@@ -75,7 +70,16 @@ def fit(medians: Medians) -> Fitted:
     replicated = medians.drawn + widened[:, None, None] * _resampled(residuals, medians)
     refitted = curve.refit(curves, medians.lengths, replicated, weights)
     exponents = _estimates(curves.exponent, refitted.exponent)
-    return Fitted(medians.lengths, curves, refitted, exponents, np.sqrt((residuals**2).mean(axis=1)))
+    middle = np.average(medians.logs, axis=1, weights=weights)
+    moved = middle[:, None] + (replicated * weights[:, None, :]).sum(axis=2) / weights.sum(axis=1)[:, None]
+    levels, level_replicates = (_constants(each, curves.shortest) for each in (middle, moved))
+    misfit = np.sqrt((residuals**2).mean(axis=1))
+    return Fitted(curves, refitted, exponents, levels, level_replicates, misfit)
+
+
+def _constants(levels: Array, shortest: float) -> Curves:
+    nothing = np.zeros_like(levels)
+    return Curves(levels, nothing, nothing, shortest)
 
 
 def slope(medians: Medians, first: int = 0) -> list[Estimate]:

@@ -9,9 +9,9 @@ Shape = Literal["constant", "between", "linear", "quadratic", "steeper", "unclea
 """How a quantity grows with length. ``between``: surely not as one of the three laws, but between two of them
 (L^0.5, L^1.5); ``steeper``: surely faster than quadratic; ``unclear``: the data do not support any of them."""
 
-Where = Literal["at", "always", "never", "unclear", "not comparable"]
-"""Where a line overtakes its reference: at a length within the measured range; at every measured length; at none;
-somewhere, but the data do not say where or whether; or they share too few measured lengths."""
+Where = Literal["at", "until", "always", "never", "unclear", "not comparable"]
+"""Where a line is ahead of its reference: from a length within the measured range on; up to one; at every measured
+length; at none; the data do not say where or whether; or they share too few measured lengths."""
 
 VERDICT_METRICS = ("latency", "memory")
 """Quantities whose growth with length is judged."""

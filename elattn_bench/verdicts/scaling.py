@@ -238,20 +238,36 @@ def _judge_one(
     line: Line, metric: str, local: Estimate | None, whole: Estimate, fitted: Fitted, index: int
 ) -> Scaling:
     facet, label, rows = line
-    flat = max(abs(whole.low), abs(whole.high)) <= FLAT
+    flat, falls = max(abs(whole.low), abs(whole.high)) <= FLAT, whole.high < -FLAT
     # Of what does not grow, the exponent of the growing part is noise.
-    exponent = whole if flat else fitted.exponents[index]
-    curve = fitted.level(index) if flat else fitted.curves.of(index)
-    misfit = float(fitted.misfit[index])
-    bends = misfit > MOST_MISFIT and not flat
-    verdict = "unclear" if bends else shape_of(exponent)
+    exponent = whole if flat or falls else fitted.exponents[index]
+    curve, replicates = (
+        each.of(index)
+        for each in ((fitted.levels, fitted.level_replicates) if flat else (fitted.curves, fitted.replicates))
+    )
+    misfit = _misfit(rows, metric, curve)
+    reason = (
+        "it falls with length" if falls else _bend(misfit, local) if misfit > MOST_MISFIT and not flat else ""
+    )
+    verdict = "unclear" if reason else shape_of(exponent)
     law = theory.growth(rows[-1], metric)
     return Scaling(
         facet, label, metric, rows, local, exponent, float(curve.constant[0]), float(curve.factor[0]), verdict, law,
         disagrees=verdict != "unclear" and law not in (theory.UNKNOWN, verdict),
-        reason=_bend(misfit, local) if bends else _why_unclear(exponent) if verdict == "unclear" else "",
-        misfit=misfit, curve=curve, replicates=fitted.replicates.of(index),
+        reason=reason or (_why_unclear(exponent) if verdict == "unclear" else _unsteady(rows)),
+        misfit=misfit, curve=curve, replicates=replicates,
     )  # fmt: skip
+
+
+def _misfit(rows: Sequence[Row], metric: str, curve: Curves) -> float:
+    lengths = np.array([row.seq_len for row in rows], dtype=np.float64)
+    logs = np.log([draws.value_of(row, metric) or np.nan for row in rows])
+    return float(np.sqrt(((logs - curve.log_at(lengths)[0]) ** 2).mean()))
+
+
+def _unsteady(rows: Sequence[Row]) -> str:
+    shaky = [row for row in rows if row.stability not in (None, "stable")]
+    return f"{len(shaky)} of {len(rows)} rows were not stable" if 2 * len(shaky) > len(rows) else ""
 
 
 def shape_of(exponent: Estimate) -> Shape:
