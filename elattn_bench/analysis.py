@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -130,21 +130,25 @@ def leading_facet(facets: Iterable[Facet]) -> Facet:
     return max(facets, key=interest)
 
 
-def leading_facets(rows: Iterable[Row]) -> list[tuple[Facet, list[Row]]]:
-    """For each setting the facet that holds most of the rows; of equals the largest dim and smallest batch.
+def count_impls(rows: Sequence[Row]) -> int:
+    """How many implementations there are among the rows."""
+    return len({row.impl for row in rows})
+
+
+def leading_facets(
+    rows: Iterable[Row], count: Callable[[Sequence[Row]], int] = count_impls
+) -> list[tuple[Facet, list[Row]]]:
+    """For each setting the facet that holds most impls; of equals the one that most people ask about.
 
     A figure for every facet would be dozens; what changes with dims and batches other kinds show.
+
+    Args:
+        count: of what a facet should hold most.
     """
-    best: dict[Setting, tuple[Facet, list[Row]]] = {}
+    settings: defaultdict[Setting, list[tuple[Facet, list[Row]]]] = defaultdict(list)
     for facet, found in by_facet(rows).items():
-        rival = best.get(facet.setting)
-        if rival is None or _weight(facet, found) > _weight(*rival):
-            best[facet.setting] = (facet, found)
-    return list(best.values())
-
-
-def _weight(facet: Facet, rows: Sequence[Row]) -> tuple[int, int, int, int]:
-    return len(rows), facet.dim, -facet.batch, -facet.heads
+        settings[facet.setting].append((facet, found))
+    return [max(each, key=lambda pair: (count(pair[1]), interest(pair[0]))) for each in settings.values()]
 
 
 def one_order(rows: Sequence[Row]) -> list[Row]:

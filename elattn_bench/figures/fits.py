@@ -35,7 +35,7 @@ TITLE = "Latency against sequence length, and the curve fitted to it"
 
 
 def draw_fits(run: Run, look: Look) -> Iterator[tuple[str, Figure]]:
-    """A figure per setting, of the facet with most rows, where a curve could be fitted to a line at least."""
+    """A figure per setting, of the facet with most impls, where a curve could be fitted to a line at least."""
     measured = [row for row in run.rows if row.ok and row.latency_ms_p50]
     styles = assign_styles(map(Line.of, run.rows), look)
     samples = run.samples()

@@ -53,7 +53,7 @@ def draw_pareto(run: Run, look: Look) -> Iterator[tuple[str, Figure]]:
     styles = assign_styles(map(line_of, run.rows), look)
     for exact, found in by_exact.items():
         rows = [point.row for trade in found for point in trade.approximations]
-        for facet, _ in leading_facets(rows):
+        for facet, _ in leading_facets(rows, count=len):
             shown = [trade for trade in found if trade.facet == facet and len(trade.points) > 1]
             if shown:
                 yield f"pareto-{exact}-{file_part(facet.setting)}", _draw(run, look, facet, shown, styles)

@@ -42,7 +42,7 @@ HOW = (
 
 
 def draw_roofline(run: Run, look: Look) -> Iterator[tuple[str, Figure]]:
-    """A figure per setting, of the facet with most rows; nothing where the run has no ceilings."""
+    """A figure per setting, of the facet with most impls; nothing where the run has no ceilings."""
     ceilings = Ceilings.from_json(run.info.get("ceilings") or {})
     styles = assign_styles(map(Line.of, run.rows), look)
     for facet, rows in leading_facets(row for row in run.rows if _has_work(row)):

@@ -97,7 +97,9 @@ class Crossover:
         """The crossing with its interval: ``168 [<128, 190]`` where it goes on before the shortest length."""
         if self.length is None:
             return ""
-        return format_estimate(self.length, open_low=self.open_low, open_high=self.open_high)
+        below = f"<{format_length(self.shortest or 0)}" if self.open_low else ""
+        beyond = f">{format_length(self.longest or 0)}" if self.open_high else ""
+        return format_estimate(self.length, below, beyond)
 
     @property
     def _open_ends(self) -> list[str]:
@@ -105,14 +107,18 @@ class Crossover:
         return [*before, *([">: or beyond the longest"] if self.open_high else [])]
 
 
-def format_estimate(length: Estimate, *, open_low: bool = False, open_high: bool = False) -> str:
-    """``3.1k [2.8k, >3.5k]``; k = 1024. Two digits; up to four where an end would read as the value and is not."""
+def format_estimate(length: Estimate, below: str = "", beyond: str = "") -> str:
+    """``3.1k [2.8k, 3.5k]``; k = 1024. Two digits; up to four where an end would read as the value and is not.
+
+    Args:
+        below, beyond: instead of an end where the interval goes on: ``<128``, ``>16k``.
+    """
     ends = (length.low, length.high)
     for digits in range(FEWEST_DIGITS, MOST_DIGITS + 1):
         value, low, high = (format_tokens(each, digits) for each in (length.value, *ends))
         if all(text != value or end == length.value for text, end in zip((low, high), ends, strict=True)):
             break
-    return f"{value} [{'<' * open_low}{low}, {'>' * open_high}{high}]"
+    return f"{value} [{below or low}, {beyond or high}]"
 
 
 def format_tokens(tokens: float, digits: int = FEWEST_DIGITS) -> str:
