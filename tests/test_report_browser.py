@@ -46,7 +46,7 @@ def write(run: Run, directory: Path) -> Path:
         for facet in dict.fromkeys(map(Facet.of, run.rows))
     ]
     target = directory / "report.html"
-    target.write_text(page.render(run, sections.Verdicts([], verdicts), REFERENCE), encoding="utf-8")
+    target.write_text(page.render(run, sections.Verdicts(verdicts), REFERENCE), encoding="utf-8")
     return target
 
 

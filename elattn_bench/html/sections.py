@@ -15,8 +15,9 @@ from elattn_bench.roofline import Ceilings
 from elattn_bench.rundir import Run
 from elattn_bench.tables.listings import key_value_table
 from elattn_bench.units import format_length
-from elattn_bench.verdicts import crossover, scaling
+from elattn_bench.verdicts import sentences
 from elattn_bench.verdicts.nouns import VERDICT_METRICS
+from elattn_bench.verdicts.reference import reference_labels
 
 MOST_FAILURES = 40  # lines of what failed; all of them are in the page's table
 
@@ -35,31 +36,29 @@ class Verdict:
 class Verdicts:
     """What the run shows. ``missing`` says why there are no crossovers; empty where there are."""
 
-    crossovers: Sequence[Verdict]
-    scalings: Sequence[Verdict]
+    found: Sequence[Verdict]
     missing: str = ""
 
     @property
     def leading(self) -> Facet | None:
         """The facet that most people ask about."""
-        facets = {verdict.facet for verdict in (*self.scalings, *self.crossovers)}
+        facets = {verdict.facet for verdict in self.found}
         return leading_facet(facets) if facets else None
 
     def lead(self) -> dict[str, list[Verdict]]:
-        """By metric, the verdicts of the leading facet: what overtakes first, then how things grow."""
-        leading = self.leading
-        every = [verdict for verdict in (*self.crossovers, *self.scalings) if verdict.facet == leading]
-        grouped = {metric: [each for each in every if each.metric == metric] for metric in VERDICT_METRICS}
+        """By metric, the verdicts of the leading facet."""
+        of_facet = [verdict for verdict in self.found if verdict.facet == self.leading]
+        grouped = {metric: [each for each in of_facet if each.metric == metric] for metric in VERDICT_METRICS}
         return {metric: found for metric, found in grouped.items() if found}
 
     def rest(self) -> list[Verdict]:
         """The verdicts of all other facets."""
         leading = self.leading
-        return [each for each in (*self.crossovers, *self.scalings) if each.facet != leading]
+        return [verdict for verdict in self.found if verdict.facet != leading]
 
 
 def judge(run: Run, reference: str, *, required: bool) -> Verdicts:
-    """The verdicts of the run; samples are read once.
+    """The verdicts of the run.
 
     Args:
         required: whether a run without the reference is an error.
@@ -67,24 +66,21 @@ def judge(run: Run, reference: str, *, required: bool) -> Verdicts:
     Raises:
         UsageError: it is, and the run does not have it.
     """
-    samples = run.samples()
-    found = {metric: scaling.scalings(run, metric, samples) for metric in VERDICT_METRICS}
-    grown = [
-        Verdict(each.facet, metric, each.label, each.sentence)
-        for metric, scalings in found.items()
-        for each in scalings
-    ]
     try:
-        crossed = [
-            Verdict(each.facet, metric, each.label, each.sentence)
-            for metric, scalings in found.items()
-            for each in crossover.from_scalings(run, scalings, reference)
-        ]
+        reference_labels(run.rows, reference)
     except UsageError as error:
         if required:
             raise
-        return Verdicts([], grown, str(error).partition(";")[0])
-    return Verdicts(crossed, grown)
+        return Verdicts(_sentences(run, None), str(error).partition(";")[0])
+    return Verdicts(_sentences(run, reference))
+
+
+def _sentences(run: Run, reference: str | None) -> list[Verdict]:
+    return [
+        Verdict(each.facet, metric, each.label, f"{each.label}: {each.clause(metric)}.")
+        for each in sentences.verdicts(run, reference)
+        for metric in each.scaling
+    ]
 
 
 @dataclass(frozen=True, slots=True)

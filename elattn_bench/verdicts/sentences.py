@@ -29,13 +29,16 @@ class Verdict:
     def sentence(self) -> str:
         """``linear/eager: latency grows as L^1.01 [0.98, 1.04]: linear, as theory says; overtakes ... .``"""
         clauses = []
-        if latency := self.scaling.get("latency"):
-            clauses.append(f"latency {latency.clause}")
-        if crossing := self.crossover.get("latency"):
-            clauses.append(crossing.clause)
+        if "latency" in self.scaling:
+            clauses.append(self.clause("latency"))
         if memory := self.scaling.get("memory"):
             clauses.append(f"{memory.quantity} {memory.clause}")
         return f"{self.label}: {'; '.join(clauses)}."
+
+    def clause(self, metric: str) -> str:
+        """Growth and crossover in one metric: ``latency grows as ...: linear, as theory says; overtakes ...``."""
+        growth, crossing = self.scaling[metric], self.crossover.get(metric)
+        return f"{growth.quantity} {growth.clause}" + (f"; {crossing.clause}" if crossing else "")
 
     @property
     def prediction(self) -> str:
@@ -53,11 +56,11 @@ class Verdict:
         return any(each.exponent for each in self.scaling.values())
 
 
-def verdicts(run: Run, reference: str, metrics: Sequence[str] = VERDICT_METRICS) -> list[Verdict]:
+def verdicts(run: Run, reference: str | None, metrics: Sequence[str] = VERDICT_METRICS) -> list[Verdict]:
     """The verdicts of a run, sorted by facet and line.
 
     Args:
-        reference: as ``reference.compare_to_reference`` takes it.
+        reference: as ``reference.compare_to_reference`` takes it; None: crossovers are not asked for.
         metrics: out of ``latency`` and ``memory``.
 
     Raises:
@@ -70,6 +73,6 @@ def verdicts(run: Run, reference: str, metrics: Sequence[str] = VERDICT_METRICS)
         found = scalings(run, metric, samples)
         for growth in found:
             growths[growth.facet, growth.label][metric] = growth
-        for crossing in from_scalings(run, found, reference):
+        for crossing in from_scalings(run, found, reference) if reference else ():
             crossings[crossing.facet, crossing.label][metric] = crossing
     return [Verdict(*key, by_metric, crossings[key]) for key, by_metric in growths.items()]
