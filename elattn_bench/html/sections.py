@@ -47,7 +47,8 @@ class Verdicts:
 
     def lead(self) -> dict[str, list[Verdict]]:
         """By metric, the verdicts of the leading facet."""
-        of_facet = [verdict for verdict in self.found if verdict.facet == self.leading]
+        leading = self.leading
+        of_facet = [verdict for verdict in self.found if verdict.facet == leading]
         grouped = {metric: [each for each in of_facet if each.metric == metric] for metric in VERDICT_METRICS}
         return {metric: found for metric, found in grouped.items() if found}
 
