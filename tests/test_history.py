@@ -207,7 +207,7 @@ class TestHistory:
     def test_each_case_gets_the_verdict_of_its_last_change(self, found: History) -> None:
         verdicts = {case.latest.attention: case.verdict for case in found.cases}
         assert verdicts == {
-            "softmax": "same", "linear": "faster", "element-wise": "same", "hadamard": "few runs",
+            "softmax": "same", "linear": "faster", "element-wise": "failed", "hadamard": "few runs",
         }  # fmt: skip
 
     def test_a_change_is_named_by_the_run_that_brought_it(self, found: History) -> None:
@@ -219,6 +219,23 @@ class TestHistory:
         assert fails(found, "slower") == []
         (sentence,) = fails(found, "error")
         assert sentence.startswith("element-wise/eager")
+
+    def test_a_case_that_failed_once_measured_fails_since_that_run(self, found: History) -> None:
+        (sentence,) = fails(found, "failed")
+        assert sentence.startswith("element-wise/eager")
+        assert ": error since v-run: " in sentence
+
+    def test_a_case_that_failed_first_and_is_measured_now_does_not_fail(self, found: History) -> None:
+        backwards = history(found.runs[::-1])
+        assert fails(backwards, "failed") == []
+        assert "failed" not in {case.verdict for case in backwards.cases}
+
+    def test_a_case_that_failed_and_was_taken_out_of_the_sweep_fails_no_later_run(
+        self, found: History, tmp_path: Path
+    ) -> None:
+        longer = history([*found.runs, write(tmp_path / "later", {SOFTMAX: 10.0})])
+        assert "failed" in {case.verdict for case in longer.cases}
+        assert fails(longer, "failed") == []
 
     def test_read_backwards_it_got_slower(self, found: History) -> None:
         (sentence,) = fails(history(found.runs[::-1]), "slower")
@@ -234,6 +251,21 @@ class TestHistory:
         assert [case.verdict for case in found.cases] == ["more"]
         assert turns(found)[0].ratio == pytest.approx(2)
         assert fails(found, "memory")
+
+    def test_memory_of_no_bytes_is_a_value_and_counts_as_one_byte_in_ratios(self, tmp_path: Path) -> None:
+        runs = [
+            write(tmp_path / str(n), {SOFTMAX: made_up.measured(wobble(n), 0 if n < 5 else 1000 * 2**20)})
+            for n in range(8)
+        ]
+        (case,) = history(runs, "memory").cases
+        assert case.verdict == "more"
+        assert case.points[0].value == 0
+        assert case.last_step is not None
+        assert case.last_step.ratio.value == pytest.approx(1000 * 2**20)
+
+    def test_memory_that_is_always_no_bytes_is_the_same(self, tmp_path: Path) -> None:
+        runs = [write(tmp_path / str(n), {SOFTMAX: made_up.measured(wobble(n), 0)}) for n in range(5)]
+        assert [case.verdict for case in history(runs, "memory").cases] == ["same"]
 
     def test_a_change_in_one_disturbed_run_alone_is_unclear(self, tmp_path: Path) -> None:
         runs = [
@@ -276,6 +308,70 @@ class TestControl:
         assert {case.verdict for case in found.cases} == {"unclear"}
 
 
+class TestMachine:
+    """From the seventh run on all takes longer, torch's own kernel too: the machine; linear got slower before."""
+
+    @staticmethod
+    def runs(place: Path, reference: Case) -> list[Run]:
+        return [
+            write(
+                place / str(number),
+                {
+                    reference: 10.0 * wobble(number) * (1 if number < 6 else 1.5),
+                    LINEAR: 3.0 * wobble(number + 1) * (1 if number < 3 else 2),
+                    made_up.case("efficient/eager"): 4.0 * wobble(number + 2) * (1 if number < 6 else 1.4),
+                },
+                started=started(number),
+            )
+            for number in range(12)
+        ]
+
+    def test_a_run_that_changed_the_kernel_of_torch_is_marked_and_no_other(self, tmp_path: Path) -> None:
+        assert history(self.runs(tmp_path, SOFTMAX)).machine_changed == {6}
+
+    @pytest.mark.parametrize(
+        "reference", [made_up.case("softmax/eager"), made_up.case("softmax/sdpa", level="layer")]
+    )
+    def test_code_of_ours_says_nothing_of_the_machine(self, tmp_path: Path, reference: Case) -> None:
+        assert history(self.runs(tmp_path, reference)).machine_changed == set()
+
+    def test_bytes_say_nothing_of_the_machine(self, tmp_path: Path) -> None:
+        runs = [
+            write(tmp_path / str(n), {SOFTMAX: made_up.measured(wobble(n), 1024 if n < 5 else 2048)})
+            for n in range(8)
+        ]
+        assert history(runs, "memory").machine_changed == set()
+
+    def test_what_fails_since_then_says_so_and_what_failed_before_does_not(self, tmp_path: Path) -> None:
+        sentences = fails(history(self.runs(tmp_path, SOFTMAX)), "slower")
+        told = {sentence.split("/")[0]: "the machine changed there too" in sentence for sentence in sentences}
+        assert told == {"softmax": True, "linear": False, "efficient": True}
+
+    def test_the_tables_mark_the_run_and_a_note_says_what_that_means(self, tmp_path: Path) -> None:
+        self.runs(tmp_path, SOFTMAX)
+        done = invoke(tmp_path, "-o", tmp_path / "plots")
+        assert max(len(line.rstrip()) for line in done.stdout.splitlines()) <= 80
+        marked = [line.split()[0] for line in done.stdout.splitlines() if "6* " in line and "x  [" in line]
+        assert marked == ["softmax/sdpa", "efficient/eager"]
+        assert "* 6: the machine changed too, for cases of softmax/sdpa did" in " ".join(done.stdout.split())
+
+    def test_the_document_has_the_mark(self, tmp_path: Path) -> None:
+        self.runs(tmp_path, SOFTMAX)
+        document = json.loads(invoke(tmp_path, "--format", "json", "-o", tmp_path / "plots").stdout)
+        assert document["machine_changed"] == ["6"]
+        assert {turn["to"]: turn["machine_changed"] for turn in document["turns"]} == {"3": False, "6": True}
+
+    def test_without_such_cases_a_note_asks_for_them(self, tmp_path: Path) -> None:
+        self.runs(tmp_path, made_up.case("softmax/eager"))
+        said = " ".join(invoke(tmp_path, "-o", tmp_path / "plots").stdout.split())
+        assert "sweep softmax/sdpa too, at level op, to be told of that" in said
+
+    def test_the_committed_runs_of_which_the_machine_slowed_two_are_marked(self) -> None:
+        place = DOCS / "amd-epyc-2-cores-history"
+        found = history([read_run(path) for path in sorted(place.iterdir()) if (path / RUN_INFO).is_file()])
+        assert {found.runs[index].name for index in found.machine_changed} == {"05-ed0748d", "07-8c0436f"}
+
+
 class TestCommand:
     def test_runs_are_in_the_order_of_their_start_whatever_their_names(
         self, directory: Path, tmp_path: Path
@@ -286,6 +382,24 @@ class TestCommand:
         assert [run["run"][0] for run in document["history"]] == list("zyxwvutsrqpo")
         (turn,) = document["turns"]
         assert (turn["from"], turn["to"]) == ("s-run", "r-run")
+
+    def test_a_failed_case_shows_its_status_and_not_what_it_once_took(
+        self, directory: Path, tmp_path: Path
+    ) -> None:
+        done = invoke(directory, "--fail-on", "failed", "-o", tmp_path)
+        (line,) = [line for line in done.stdout.splitlines() if line.startswith("element-wise/eager")]
+        assert line.split()[2:] == ["error", "-", "-", "v-run", "failed"]
+        assert done.exit_code == 3
+
+    def test_memory_that_was_no_bytes_once_is_drawn_and_explained(self, tmp_path: Path) -> None:
+        for n in range(8):
+            latency = made_up.measured(wobble(n), 0 if n < 5 else 1000 * 2**20)
+            write(tmp_path / str(n), {SOFTMAX: latency}, started=started(n))
+        done = invoke(tmp_path, "--metric", "memory")
+        assert done.exit_code == 0
+        assert "0 bytes are taken as 1 byte in ratios." in done.stdout
+        assert "not measured in the first run" not in done.stdout
+        assert (tmp_path / "plots" / "history-memory.png").is_file()
 
     def test_without_a_start_the_order_is_that_of_names_and_a_warning_says_so(
         self, directory: Path, tmp_path: Path
