@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import made_up
-import numpy as np
 import pytest
-import simulated_history
-from simulated_history import CASES, flat, stepped, trial
 from typer.testing import CliRunner
 
 from elattn_bench.cases import Case
@@ -22,136 +17,10 @@ from elattn_bench.cli import app
 from elattn_bench.errors import ElattnError
 from elattn_bench.results import Outcome
 from elattn_bench.rundir import RUN_INFO, Run, read_run
-from elattn_bench.verdicts.change_points import Course, courses, segment
 from elattn_bench.verdicts.history import History, fails, history, turns
-from elattn_bench.verdicts.noise import noises, own_noise
 
 DOCS = Path(__file__).parent.parent / "docs" / "results"
-THRESHOLD = 0.05
 SOFTMAX, LINEAR = made_up.case("softmax/sdpa"), made_up.case("linear/eager")
-
-
-def noisy(levels: Sequence[float], sd: float = 0.01, seed: int = 0) -> simulated_history.Series:
-    """Logarithms of the levels, with noise."""
-    return np.log(levels) + sd * np.random.default_rng(seed).normal(size=len(levels))
-
-
-def course(values: simulated_history.Series, threshold: float = THRESHOLD, *, exact: bool = False) -> Course:
-    return courses([values], threshold, exact=exact)[0]
-
-
-class TestSimulatedHistories:
-    """The figures of docs/history.md come from more of the same: python tests/simulated_history.py."""
-
-    @pytest.mark.parametrize("runs", [5, 10, 20])
-    def test_hardly_a_series_without_a_change_gets_one(self, runs: int) -> None:
-        found = trial(flat, runs, 0, histories=20)
-        assert found.series == 20 * CASES
-        assert found.false <= 0.02 * found.series
-
-    def test_a_step_of_a_tenth_in_twenty_runs_is_found_at_its_place(self) -> None:
-        found = trial(stepped(1.1, 3), 20, 3, histories=20)
-        assert found.hit >= 0.9 * 60
-        assert found.near >= 0.9 * found.hit
-
-    def test_a_step_of_a_fifth_is_found_in_ten_runs_even_if_it_is_of_one_case_alone(self) -> None:
-        found = trial(stepped(1.2, 1), 10, 1, histories=20)
-        assert found.hit >= 18
-        assert found.near >= 18
-        assert found.false <= 0.03 * found.series
-
-
-class TestChangePoints:
-    @pytest.mark.parametrize("seed", range(5))
-    def test_segments_are_those_of_least_squared_error_and_penalty(self, seed: int) -> None:
-        values, sd = noisy([1, 1, 1, 1.4, 1.4, 1.4, 1.4, 0.9, 0.9], sd=0.1, seed=seed), 0.1
-
-        def cost(cuts: tuple[int, ...]) -> float:
-            parts = np.split(values, cuts)
-            errors = sum(float(((part - part.mean()) ** 2).sum()) for part in parts)
-            return errors + 2 * sd**2 * math.log(len(values)) * len(cuts)
-
-        choices = (cuts for count in range(9) for cuts in itertools.combinations(range(1, 9), count))
-        best: tuple[int, ...] = min(choices, key=cost)
-        assert segment(values, sd) == list(best)
-
-    def test_the_ratio_is_of_the_levels_and_its_interval_holds_it(self) -> None:
-        (step,) = course(noisy([1.0] * 10 + [1.5] * 10)).steps
-        assert (step.before, step.after, step.alone) == (9, 10, False)
-        assert step.ratio.holds(1.5)
-        assert step.ratio.high / step.ratio.low < 1.05
-
-    def test_read_backwards_a_step_is_its_inverse(self) -> None:
-        values = noisy([1.0] * 8 + [0.7] * 6)
-        (forth,), (back,) = course(values).steps, course(values[::-1]).steps
-        assert back.ratio.value == pytest.approx(1 / forth.ratio.value)
-        assert back.after == len(values) - forth.after
-
-    def test_another_unit_changes_nothing(self) -> None:
-        values = noisy([1.0] * 8 + [0.7] * 6)
-        here, there = course(values).steps[0], course(values + math.log(1000)).steps[0]
-        assert (there.after, there.before) == (here.after, here.before)
-        assert there.ratio.value == pytest.approx(here.ratio.value)
-
-    def test_a_change_below_the_threshold_does_not_count_however_sure(self) -> None:
-        values = noisy([1.0] * 20 + [1.04] * 20, sd=0.002)
-        assert not course(values).steps
-        assert len(course(values, threshold=0.02).steps) == 1
-
-    def test_one_slow_run_between_others_is_set_aside(self) -> None:
-        found = course(noisy([1.0] * 6 + [3.0] + [1.0] * 6))
-        assert found.outliers == (6,)
-        assert not found.steps
-
-    def test_what_is_counted_has_no_outliers(self) -> None:
-        found = course(noisy([1.0] * 6 + [3.0] + [1.0] * 6), exact=True)
-        assert found.outliers == ()
-        assert [step.after for step in found.steps] == [6, 7]
-
-    def test_a_slow_last_run_is_a_change_that_rests_on_it_alone(self) -> None:
-        (step,) = course(noisy([1.0] * 9 + [2.0])).steps
-        assert step.after == 9
-        assert step.alone
-
-    def test_a_steady_climb_is_a_drift_and_no_stairs(self) -> None:
-        found = course(noisy([1.02**run for run in range(20)]))
-        assert not found.steps
-        assert found.drift is not None
-        assert found.drift.holds(1.02)
-        assert found.drift.low > 1
-
-    def test_stairs_are_no_drift(self) -> None:
-        found = course(noisy([1.0] * 7 + [2.0] * 7 + [4.0] * 7))
-        assert [step.after for step in found.steps] == [7, 14]
-        assert found.drift is None
-
-    def test_a_run_that_the_next_takes_back_by_less_than_half_is_a_change(self) -> None:
-        found = course(noisy([1.0] * 8 + [0.2] + [0.4] * 8))
-        assert found.outliers == ()
-        assert [step.after for step in found.steps] == [8, 9]
-
-    def test_of_fewer_than_four_values_nothing_is_said(self) -> None:
-        assert course(noisy([1.0, 1.0, 5.0])) == Course()
-
-    def test_values_that_never_vary_have_no_change(self) -> None:
-        assert course(np.zeros(10)).steps == ()
-
-
-class TestNoise:
-    def test_a_step_does_not_count_as_noise(self) -> None:
-        values = noisy([1.0] * 10 + [5.0] * 10, sd=0.03)
-        assert own_noise(values).sd == pytest.approx(0.03, rel=0.5)
-
-    def test_cases_that_are_alike_teach_each_other(self) -> None:
-        alike = [noisy([1.0] * 8, sd=0.03, seed=seed) for seed in range(30)]
-        assert {round(noise.sd, 4) for noise in noises(alike)} == {round(noises(alike)[0].sd, 4)}
-        assert noises(alike)[0].sd == pytest.approx(0.03, rel=0.15)
-
-    def test_a_case_much_noisier_than_the_others_stays_noisier(self) -> None:
-        sds = [0.01] * 15 + [0.2] * 15
-        found = noises([noisy([1.0] * 12, sd=sd, seed=seed) for seed, sd in enumerate(sds)])
-        quiet, loud = (np.median([noise.sd for noise in half]) for half in (found[:15], found[15:]))
-        assert loud > 5 * quiet
 
 
 def write(path: Path, latencies: dict[Case, float | Outcome], **info: Any) -> Run:
@@ -207,7 +76,7 @@ class TestHistory:
     def test_each_case_gets_the_verdict_of_its_last_change(self, found: History) -> None:
         verdicts = {case.latest.attention: case.verdict for case in found.cases}
         assert verdicts == {
-            "softmax": "same", "linear": "faster", "element-wise": "same", "hadamard": "few runs",
+            "softmax": "same", "linear": "faster", "element-wise": "failed", "hadamard": "few runs",
         }  # fmt: skip
 
     def test_a_change_is_named_by_the_run_that_brought_it(self, found: History) -> None:
@@ -219,6 +88,23 @@ class TestHistory:
         assert fails(found, "slower") == []
         (sentence,) = fails(found, "error")
         assert sentence.startswith("element-wise/eager")
+
+    def test_a_case_that_failed_once_measured_fails_since_that_run(self, found: History) -> None:
+        (sentence,) = fails(found, "failed")
+        assert sentence.startswith("element-wise/eager")
+        assert ": error since v-run: " in sentence
+
+    def test_a_case_that_failed_first_and_is_measured_now_does_not_fail(self, found: History) -> None:
+        backwards = history(found.runs[::-1])
+        assert fails(backwards, "failed") == []
+        assert "failed" not in {case.verdict for case in backwards.cases}
+
+    def test_a_case_that_failed_and_was_taken_out_of_the_sweep_fails_no_later_run(
+        self, found: History, tmp_path: Path
+    ) -> None:
+        longer = history([*found.runs, write(tmp_path / "later", {SOFTMAX: 10.0})])
+        assert "failed" in {case.verdict for case in longer.cases}
+        assert fails(longer, "failed") == []
 
     def test_read_backwards_it_got_slower(self, found: History) -> None:
         (sentence,) = fails(history(found.runs[::-1]), "slower")
@@ -234,6 +120,21 @@ class TestHistory:
         assert [case.verdict for case in found.cases] == ["more"]
         assert turns(found)[0].ratio == pytest.approx(2)
         assert fails(found, "memory")
+
+    def test_memory_of_no_bytes_is_a_value_and_counts_as_one_byte_in_ratios(self, tmp_path: Path) -> None:
+        runs = [
+            write(tmp_path / str(n), {SOFTMAX: made_up.measured(wobble(n), 0 if n < 5 else 1000 * 2**20)})
+            for n in range(8)
+        ]
+        (case,) = history(runs, "memory").cases
+        assert case.verdict == "more"
+        assert case.points[0].value == 0
+        assert case.last_step is not None
+        assert case.last_step.ratio.value == pytest.approx(1000 * 2**20)
+
+    def test_memory_that_is_always_no_bytes_is_the_same(self, tmp_path: Path) -> None:
+        runs = [write(tmp_path / str(n), {SOFTMAX: made_up.measured(wobble(n), 0)}) for n in range(5)]
+        assert [case.verdict for case in history(runs, "memory").cases] == ["same"]
 
     def test_a_change_in_one_disturbed_run_alone_is_unclear(self, tmp_path: Path) -> None:
         runs = [
@@ -276,6 +177,70 @@ class TestControl:
         assert {case.verdict for case in found.cases} == {"unclear"}
 
 
+class TestMachine:
+    """From the seventh run on all takes longer, torch's own kernel too: the machine; linear got slower before."""
+
+    @staticmethod
+    def runs(place: Path, reference: Case) -> list[Run]:
+        return [
+            write(
+                place / str(number),
+                {
+                    reference: 10.0 * wobble(number) * (1 if number < 6 else 1.5),
+                    LINEAR: 3.0 * wobble(number + 1) * (1 if number < 3 else 2),
+                    made_up.case("efficient/eager"): 4.0 * wobble(number + 2) * (1 if number < 6 else 1.4),
+                },
+                started=started(number),
+            )
+            for number in range(12)
+        ]
+
+    def test_a_run_that_changed_the_kernel_of_torch_is_marked_and_no_other(self, tmp_path: Path) -> None:
+        assert history(self.runs(tmp_path, SOFTMAX)).machine_changed == {6}
+
+    @pytest.mark.parametrize(
+        "reference", [made_up.case("softmax/eager"), made_up.case("softmax/sdpa", level="layer")]
+    )
+    def test_code_of_ours_says_nothing_of_the_machine(self, tmp_path: Path, reference: Case) -> None:
+        assert history(self.runs(tmp_path, reference)).machine_changed == set()
+
+    def test_bytes_say_nothing_of_the_machine(self, tmp_path: Path) -> None:
+        runs = [
+            write(tmp_path / str(n), {SOFTMAX: made_up.measured(wobble(n), 1024 if n < 5 else 2048)})
+            for n in range(8)
+        ]
+        assert history(runs, "memory").machine_changed == set()
+
+    def test_what_fails_since_then_says_so_and_what_failed_before_does_not(self, tmp_path: Path) -> None:
+        sentences = fails(history(self.runs(tmp_path, SOFTMAX)), "slower")
+        told = {sentence.split("/")[0]: "the machine changed there too" in sentence for sentence in sentences}
+        assert told == {"softmax": True, "linear": False, "efficient": True}
+
+    def test_the_tables_mark_the_run_and_a_note_says_what_that_means(self, tmp_path: Path) -> None:
+        self.runs(tmp_path, SOFTMAX)
+        done = invoke(tmp_path, "-o", tmp_path / "plots")
+        assert max(len(line.rstrip()) for line in done.stdout.splitlines()) <= 80
+        marked = [line.split()[0] for line in done.stdout.splitlines() if "6* " in line and "x  [" in line]
+        assert marked == ["softmax/sdpa", "efficient/eager"]
+        assert "* 6: the machine changed too, for cases of softmax/sdpa did" in " ".join(done.stdout.split())
+
+    def test_the_document_has_the_mark(self, tmp_path: Path) -> None:
+        self.runs(tmp_path, SOFTMAX)
+        document = json.loads(invoke(tmp_path, "--format", "json", "-o", tmp_path / "plots").stdout)
+        assert document["machine_changed"] == ["6"]
+        assert {turn["to"]: turn["machine_changed"] for turn in document["turns"]} == {"3": False, "6": True}
+
+    def test_without_such_cases_a_note_asks_for_them(self, tmp_path: Path) -> None:
+        self.runs(tmp_path, made_up.case("softmax/eager"))
+        said = " ".join(invoke(tmp_path, "-o", tmp_path / "plots").stdout.split())
+        assert "sweep softmax/sdpa too, at level op, to be told of that" in said
+
+    def test_the_committed_runs_of_which_the_machine_slowed_two_are_marked(self) -> None:
+        place = DOCS / "amd-epyc-2-cores-history"
+        found = history([read_run(path) for path in sorted(place.iterdir()) if (path / RUN_INFO).is_file()])
+        assert {found.runs[index].name for index in found.machine_changed} == {"05-ed0748d", "07-8c0436f"}
+
+
 class TestCommand:
     def test_runs_are_in_the_order_of_their_start_whatever_their_names(
         self, directory: Path, tmp_path: Path
@@ -286,6 +251,24 @@ class TestCommand:
         assert [run["run"][0] for run in document["history"]] == list("zyxwvutsrqpo")
         (turn,) = document["turns"]
         assert (turn["from"], turn["to"]) == ("s-run", "r-run")
+
+    def test_a_failed_case_shows_its_status_and_not_what_it_once_took(
+        self, directory: Path, tmp_path: Path
+    ) -> None:
+        done = invoke(directory, "--fail-on", "failed", "-o", tmp_path)
+        (line,) = [line for line in done.stdout.splitlines() if line.startswith("element-wise/eager")]
+        assert line.split()[2:] == ["error", "-", "-", "v-run", "failed"]
+        assert done.exit_code == 3
+
+    def test_memory_that_was_no_bytes_once_is_drawn_and_explained(self, tmp_path: Path) -> None:
+        for n in range(8):
+            latency = made_up.measured(wobble(n), 0 if n < 5 else 1000 * 2**20)
+            write(tmp_path / str(n), {SOFTMAX: latency}, started=started(n))
+        done = invoke(tmp_path, "--metric", "memory")
+        assert done.exit_code == 0
+        assert "0 bytes are taken as 1 byte in ratios." in done.stdout
+        assert "not measured in the first run" not in done.stdout
+        assert (tmp_path / "plots" / "history-memory.png").is_file()
 
     def test_without_a_start_the_order_is_that_of_names_and_a_warning_says_so(
         self, directory: Path, tmp_path: Path

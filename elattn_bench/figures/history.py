@@ -80,7 +80,7 @@ def draw_history(found: History, look: Look = README) -> Figure:
     for index, title in enumerate(layout.titles):
         axes = sheet.axes(*layout.place(index))
         if index < len(page.shown):
-            draw_panel(axes, page.shown[index], page.lengths, look)
+            draw_panel(axes, page.shown[index], page.lengths, look, found.machine_changed)
         else:
             draw_control(axes, found, look)
         named = names if index + layout.columns >= len(layout.titles) else [""] * len(names)
@@ -216,6 +216,7 @@ def _header(
     aside = any(case.course.outliers for panel in shown for case in panel.cases)
     remarks = [
         "Vertical lines: changes, with after/before.",
+        "Starred: the machine changed too." if found.machine_changed else "",
         "Bars: 95 % intervals." if found.metric == "latency" else "",
         "Open marks: single runs set aside, for the next took them back." if aside else "",
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from elattn_bench.analysis import Facet
 from elattn_bench.figures.look import Look
 from elattn_bench.figures.style import MARKERS, Style, set_ticks, shade
 from elattn_bench.units import format_length, significant
-from elattn_bench.verdicts.history import CaseHistory, History
+from elattn_bench.verdicts.history import LEAST_BYTES, CaseHistory, History
 from elattn_bench.verdicts.means import geometric_mean
 
 if TYPE_CHECKING:
@@ -82,20 +82,22 @@ def title_of(panel: Panel, every: Sequence[Panel]) -> str:
     return ", ".join([panel.label, *words]) + drift
 
 
-def draw_panel(axes: Axes, panel: Panel, lengths: Sequence[int], look: Look) -> None:
-    """The cases of a line, and what changed."""
+def draw_panel(
+    axes: Axes, panel: Panel, lengths: Sequence[int], look: Look, starred: Collection[int] = ()
+) -> None:
+    """The cases of a line, and what changed; with a star in those runs."""
     cases = [case for case in panel.cases if case.latest.seq_len in lengths]
     for case in cases:
         _draw_case(axes, case, style_of(case.latest.seq_len, lengths, look), look)
     ends = [
-        end / case.points[0].value
+        (end or LEAST_BYTES) / case.points[0].divisible
         for case in cases
         for point in case.points
         for end in (point.low, point.high)
     ]
     _set_heights(axes, ends or [1.0], ROOM if panel.changes else MARGIN, look)
     for run, ratios in panel.changes.items():
-        _mark(axes, run, ratios, look)
+        _mark(axes, run, ratios, "*" * (run in starred), look)
 
 
 def draw_control(axes: Axes, found: History, look: Look) -> None:
@@ -115,9 +117,9 @@ def style_of(length: int, lengths: Sequence[int], look: Look) -> Style:
 
 
 def _draw_case(axes: Axes, case: CaseHistory, style: Style, look: Look) -> None:
-    first = case.points[0].value
+    first = case.points[0].divisible
     places = [point.run for point in case.points]
-    values = [point.value / first for point in case.points]
+    values = [point.divisible / first for point in case.points]
     lower, upper = _bars(case)
     axes.errorbar(
         places, values, yerr=(lower, upper), color=style.color, linewidth=1.1 * look.scale,
@@ -132,7 +134,7 @@ def _draw_case(axes: Axes, case: CaseHistory, style: Style, look: Look) -> None:
 
 def _bars(case: CaseHistory) -> tuple[list[float], list[float]]:
     """How far the intervals reach below and above the values drawn."""
-    first = case.points[0].value
+    first = case.points[0].divisible
     lower = [max(0.0, point.value - point.low) / first for point in case.points]
     upper = [max(0.0, point.high - point.value) / first for point in case.points]
     return lower, upper
@@ -154,6 +156,8 @@ def _set_heights(axes: Axes, ends: Sequence[float], above: float, look: Look) ->
 
 def _ticks(low: float, high: float) -> list[float]:
     """Round ratios between two logarithms: the coarsest choice that gives three, six at most."""
+    if high - low > math.log(TICKS[-1] / TICKS[0]):
+        return _decades(low, high)
     for choice in (TICKS, MIDDLE_TICKS, FINE_TICKS):
         ticks = [tick for tick in choice if low <= math.log(tick) <= high]
         if len(ticks) >= FEWEST_TICKS:
@@ -161,15 +165,26 @@ def _ticks(low: float, high: float) -> list[float]:
     return ticks if len(ticks) <= MOST_TICKS else ticks[:: -(-len(ticks) // MOST_TICKS)]
 
 
-def _mark(axes: Axes, run: int, ratios: Sequence[float], look: Look) -> None:
+def _decades(low: float, high: float) -> list[float]:
+    """Powers of ten between two logarithms, six at most; memory that was 0 bytes once spans many."""
+    first, last = math.ceil(low / math.log(10)), math.floor(high / math.log(10))
+    return [10.0**power for power in range(first, last + 1, -(-(last - first + 1) // MOST_TICKS))]
+
+
+def _mark(axes: Axes, run: int, ratios: Sequence[float], star: str, look: Look) -> None:
     """A line before the run that brought a change, and the ratios beside it."""
     axes.axvline(run - 0.5, color=look.ink, linewidth=0.8 * look.scale, linestyle=(0, (3, 2)), zorder=1.5)
     axes.annotate(
-        "\n".join(f"{significant(ratio, 2)}x" for ratio in ratios), (run - 0.5, 1),
+        "\n".join(f"{_digits(ratio)}x{star}" for ratio in ratios), (run - 0.5, 1),
         xycoords=("data", "axes fraction"), xytext=(1.5 * look.scale, -2 * look.scale),
         textcoords="offset points", rotation=90, fontsize=look.points(RATIO_SIZE), color=look.ink, va="top", ha="left",
         bbox={"facecolor": look.ground, "edgecolor": "none", "pad": 0.4 * look.scale, "alpha": 0.8},
     )  # fmt: skip
+
+
+def _digits(ratio: float) -> str:
+    """Two digits, in powers of ten beyond the ticks."""
+    return significant(ratio, 2) if TICKS[0] <= ratio <= TICKS[-1] else f"{ratio:.2g}"
 
 
 def label(axes: Axes, names: Sequence[str], most: int, title: str, look: Look) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from elattn_bench import control
 from elattn_bench.analysis import Ratio, by_facet, by_label
 from elattn_bench.errors import UsageError
 from elattn_bench.names import check_names
@@ -29,9 +30,11 @@ VERSIONS = ("torch", "python", "numpy", "triton")
 """What may change between two runs and change latencies, beside the code measured."""
 
 WORTH_IT = 0.9  # of the noise may be left when latencies are taken relative to the control case
+CONTROL = control.CASES["cpu"]  # those of other devices differ in shape alone
+LEAST_BYTES = 1.0  # what 0 bytes are taken as where values are divided: they have no ratio and no logarithm
 
-Verdict = Literal["faster", "slower", "more", "less", "same", "unclear", "few runs"]
-"""``more`` and ``less`` are memory's ``slower`` and ``faster``."""
+Verdict = Literal["faster", "slower", "more", "less", "same", "unclear", "failed", "few runs"]
+"""``more`` and ``less`` are memory's ``slower`` and ``faster``; ``failed``: it was measured once, and no longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,11 @@ class Point:
     high: float
     sure: bool
 
+    @property
+    def divisible(self) -> float:
+        """The value, and 1 byte where it is 0: what ratios are made of."""
+        return self.value or LEAST_BYTES
+
 
 @dataclass(frozen=True, slots=True)
 class CaseHistory:
@@ -56,6 +64,7 @@ class CaseHistory:
     latest: its row in the last run that has one, measured or not.
     points: values in the order of the runs.
     course: of the values, or of those over the control case's; indices are of points.
+    failed_in: index of the first run after the last value in which it failed; None where it has not since.
     """
 
     latest: Row
@@ -63,6 +72,7 @@ class CaseHistory:
     course: Course
     metric: str
     threshold: float
+    failed_in: int | None = None
 
     @property
     def case_id(self) -> str:
@@ -83,10 +93,13 @@ class CaseHistory:
     def verdict(self) -> Verdict:
         """On the last change, or on there being none.
 
-        ``same`` when the interval of the likeliest change lies within the threshold, ``unclear`` when it does not, or
-        when the last change rests on one run that was disturbed.
+        ``failed`` when the latest row has no value: what was before says nothing of that. ``same`` when the interval of
+        the likeliest change lies within the threshold, ``unclear`` when it does not, or when the last change rests on
+        one run that was disturbed.
         """
         course, last = self.course, self.last_step
+        if self.failed_in is not None:
+            return "failed"
         if course.noise is None:
             return "few runs"
         if last is not None:
@@ -111,6 +124,7 @@ class History:
     speeds: the control case's time in each run over that in the first; None where a run has none.
     relative: whether the values judged are those over the control case's.
     noises: typical noise (median over cases) of latencies as measured, and over the control case's; None: unknown.
+    machine_changed: indices of the runs that brought changes of torch's own kernel too, which no commit touches.
     """
 
     runs: tuple[Run, ...]
@@ -120,6 +134,7 @@ class History:
     speeds: tuple[float | None, ...]
     relative: bool
     noises: tuple[float | None, float | None]
+    machine_changed: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,10 +187,12 @@ def history(runs: Sequence[Run], metric: str = "latency", threshold: float = DEF
     found = courses(list(judged.values()), threshold, exact=metric == "memory")
     by_id = dict(zip(judged, found, strict=True))
     cases = tuple(
-        CaseHistory(row, series[row.case_id], by_id[row.case_id], metric, threshold)
+        CaseHistory(row, points, by_id[row.case_id], metric, threshold, _failed_in(runs, row, points[-1].run))
         for row in _sorted(_latest(runs, series))
+        for points in [series[row.case_id]]
     )
-    return History(tuple(runs), metric, threshold, cases, speeds, relative, quiet)
+    changed = _machine_changed(cases) if metric == "latency" else frozenset()
+    return History(tuple(runs), metric, threshold, cases, speeds, relative, quiet, changed)
 
 
 def _points(runs: Sequence[Run], metric: str) -> dict[str, tuple[Point, ...]]:
@@ -191,7 +208,7 @@ def _points(runs: Sequence[Run], metric: str) -> dict[str, tuple[Point, ...]]:
 def _point(run: int, row: Row, metric: str) -> Point | None:
     if metric == "memory":
         size = row.peak_memory_bytes
-        return Point(run, size, size, size, True) if row.ok and size else None
+        return Point(run, size, size, size, True) if row.ok and size is not None else None
     median = row.latency_ms_p50
     if not row.ok or not median:
         return None
@@ -200,13 +217,32 @@ def _point(run: int, row: Row, metric: str) -> Point | None:
 
 
 def _logs(points: Iterable[Point]) -> NDArray[np.float64]:
-    return np.log([point.value for point in points])
+    return np.log([point.divisible for point in points])
 
 
 def _latest(runs: Sequence[Run], series: Mapping[str, object]) -> list[Row]:
     """The last row of each case that was measured at all."""
     rows = {row.case_id: row for run in runs for row in run.rows}
     return [row for case_id, row in rows.items() if case_id in series]
+
+
+def _failed_in(runs: Sequence[Run], latest: Row, measured: int) -> int | None:
+    """The first run after the last that measured the case in which it failed; None where the latest row is none."""
+    if latest.ok:
+        return None
+    later = ((index, row) for index, run in enumerate(runs) if index > measured for row in run.rows)
+    return next((index for index, row in later if row.case_id == latest.case_id and not row.ok), None)
+
+
+def is_control(row: Row) -> bool:
+    """Whether the row is of what control cases are of: torch's own kernel, with nothing of this code around it."""
+    return (row.attention, row.backend, row.level) == (CONTROL.attention, CONTROL.backend, CONTROL.level)
+
+
+def _machine_changed(cases: Iterable[CaseHistory]) -> frozenset[int]:
+    """The runs that brought changes of torch's own kernel."""
+    own = [case for case in cases if is_control(case.latest)]
+    return frozenset(case.run_of(step.after) for case in own for step in case.sure_steps)
 
 
 def _sorted(rows: Iterable[Row]) -> list[Row]:
@@ -297,15 +333,21 @@ def fails(found: History, kind: str) -> list[str]:
 
     Args:
         found: what ``history`` returned.
-        kind: ``slower``, for latency; ``memory``: more of it; ``error``: an error in the last run.
+        kind: ``slower``, for latency; ``memory``: more of it; ``error``: an error in the last run; ``failed``: the
+            last run could not measure what an earlier one did, whatever the reason.
 
     Raises:
         UsageError: the kind does not fit the metric.
     """
+    last = found.runs[-1]
     if kind == "error":
-        last = len(found.runs) - 1
-        rows = [row for row in found.runs[last].rows if row.status == "error"]
+        rows = [row for row in last.rows if row.status == "error"]
         return [f"{row.case_id}: ended with an error: {row.reason}" for row in rows]
+    if kind == "failed":
+        present = {row.case_id for row in last.rows}
+        return [
+            _failure(case, found) for case in found.cases if case.verdict == kind and case.case_id in present
+        ]
     needed = {"slower": "latency", "memory": "memory"}[kind]
     if found.metric != needed:
         raise UsageError(f"--fail-on {kind}: judges {needed}, and this is --metric {found.metric}")
@@ -314,13 +356,22 @@ def fails(found: History, kind: str) -> list[str]:
     ]
 
 
+def _failure(case: CaseHistory, found: History) -> str:
+    assert case.failed_in is not None
+    return (
+        f"{case.case_id}: {case.latest.status} since {found.runs[case.failed_in].name}: {case.latest.reason}"
+    )
+
+
 def _worse(case: CaseHistory, found: History) -> str:
     step, drift = case.last_step, case.course.drift
     if step is not None:
         ratio, name = step.ratio, found.runs[case.run_of(step.after)].name
         what = "time" if found.metric == "latency" else "peak memory"
-        return (
+        sentence = (
             f"takes {ratio.value:.3g}x the {what} since {name}, interval [{ratio.low:.3g}, {ratio.high:.3g}]"
         )
+        too = case.run_of(step.after) in found.machine_changed
+        return f"{sentence}; the machine changed there too" if too else sentence
     assert drift is not None
     return f"grows by {drift.value - 1:.2%} from run to run, interval [{drift.low - 1:.2%}, {drift.high - 1:.2%}]"

@@ -24,7 +24,7 @@ from elattn_bench.verdicts.significance import (
 from elattn_bench.visits import Visit
 
 DEFAULT_THRESHOLD = 0.05  # a change below 5 % is within what two runs of one machine differ by
-FAILURES = ("slower", "memory", "error")
+FAILURES = ("slower", "memory", "error", "failed")
 
 Verdict = Literal["faster", "slower", "same", "unclear", "only in A", "only in B", "not measured"]
 
@@ -238,7 +238,8 @@ def fails(
     Args:
         comparisons: what ``compare_to_reference`` or ``compare_runs`` returned.
         kind: ``slower``: slower than the reference (or than in run A) by more than the threshold, beyond
-            doubt; ``memory``: more peak memory by more than the threshold; ``error``: ended with an error.
+            doubt; ``memory``: more peak memory by more than the threshold; ``error``: ended with an error;
+            ``failed``: was not measured, though run A measured it.
         threshold: a share: 0.05 is 5 %.
 
     Raises:
@@ -267,8 +268,15 @@ def _error(item: Comparison | Change, threshold: float) -> str:
     return f"ended with an error: {row.reason}" if row and row.status == "error" else ""
 
 
+def _failed(item: Comparison | Change, threshold: float) -> str:
+    row = item.after if isinstance(item, Change) else item.row
+    lost = not isinstance(item, Change) or (item.before is not None and item.before.ok)
+    return f"{row.status}: {row.reason}" if row and lost and not row.ok else ""
+
+
 _FAILURES: Mapping[str, Callable[[Comparison | Change, float], str]] = {
     "slower": _slower,
     "memory": _more_memory,
     "error": _error,
+    "failed": _failed,
 }
