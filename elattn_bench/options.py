@@ -284,7 +284,9 @@ Threshold = Annotated[
 FailOn = Annotated[
     str | None,
     Option(
-        "--fail-on", metavar="NAMES", help="slower, memory, error: exit with 3 when one of these was found."
+        "--fail-on",
+        metavar="NAMES",
+        help="slower, memory, failed, error: exit with 3 when one of these was found.",
     ),
 ]
 FormatOption = Annotated[

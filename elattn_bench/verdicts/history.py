@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from elattn_bench.analysis import Ratio, by_facet, by_label
+from elattn_bench.analysis import Ratio, by_facet, by_label, short_status
 from elattn_bench.errors import UsageError
 from elattn_bench.names import check_names
 from elattn_bench.results import Row
@@ -20,7 +20,7 @@ from elattn_bench.verdicts.change_points import FEWEST_RUNS, Course, Step, cours
 from elattn_bench.verdicts.means import geometric_mean
 from elattn_bench.verdicts.noise import noises
 from elattn_bench.verdicts.nouns import VERDICT_METRICS
-from elattn_bench.verdicts.runs import DEFAULT_THRESHOLD, judge
+from elattn_bench.verdicts.runs import DEFAULT_THRESHOLD, FAILED, judge
 
 MACHINE = ("device", "device_name", "cpu_model", "cpu_cores", "threads")
 """Runs of one history agree in these; versions of torch and of this tool may differ, for they are what changes."""
@@ -297,7 +297,8 @@ def fails(found: History, kind: str) -> list[str]:
 
     Args:
         found: what ``history`` returned.
-        kind: ``slower``, for latency; ``memory``: more of it; ``error``: an error in the last run.
+        kind: ``slower``, for latency; ``memory``: more of it; ``error``: an error in the last run;
+            ``failed``: oom, timeout or error there, where an earlier run was measured.
 
     Raises:
         UsageError: the kind does not fit the metric.
@@ -306,6 +307,14 @@ def fails(found: History, kind: str) -> list[str]:
         last = len(found.runs) - 1
         rows = [row for row in found.runs[last].rows if row.status == "error"]
         return [f"{row.case_id}: ended with an error: {row.reason}" for row in rows]
+    if kind == "failed":
+        measured = {row.case_id for run in found.runs[:-1] for row in run.rows if row.ok}
+        lost = [row for row in found.runs[-1].rows if row.case_id in measured]
+        return [
+            f"{row.case_id}: ended with {short_status(row.status)} where an earlier run was measured: {row.reason}"
+            for row in lost
+            if short_status(row.status) in FAILED
+        ]
     needed = {"slower": "latency", "memory": "memory"}[kind]
     if found.metric != needed:
         raise UsageError(f"--fail-on {kind}: judges {needed}, and this is --metric {found.metric}")
