@@ -213,7 +213,7 @@ class TestVerdicts:
 
     def test_swapping_two_runs_swaps_faster_and_slower_and_inverts_ratios(self, tmp_path: Path) -> None:
         generator = np.random.default_rng(3)
-        factors = np.exp(generator.normal(0, 0.1, 60))
+        factors = np.concatenate([np.exp(generator.normal(0, 0.02, 46)), [4.0] * 7, [0.25] * 7])
         a, b = (
             simulated(tmp_path / name, each, generator, 0.02)
             for name, each in (("a", [1.0] * 60), ("b", list(factors)))

@@ -104,15 +104,20 @@ def _of_time(changes: Sequence[Change], a: str, b: str, threshold: float, drift:
     return f"{told} (geometric mean of {_cases(len(stable(changes)))} stable in both: {ratio_text(mean)}{excuse})."
 
 
-def _told(mean: Estimate, changes: Iterable[Change], a: str, b: str, threshold: float) -> str:
+def _told(mean: Estimate, changes: Sequence[Change], a: str, b: str, threshold: float) -> str:
     """What the mean says, as far as cases were judged likewise: a mean of cases that prove nothing proves nothing."""
-    verdicts = {change.verdict for change in changes}
-    borne_out = ("slower" if mean.value > 1 else "faster") in verdicts
-    if borne_out and not mean.holds(1):
+    found = Counter[str](change.verdict for change in stable(changes))
+    if not mean.holds(1) and _borne_out(found["slower" if mean.value > 1 else "faster"], found["unclear"]):
         return f"{b} takes {_amount(mean, a)}"
-    if "same" in verdicts and _within(mean, threshold):
+    if found["same"] and _within(mean, threshold):
         return f"{b} takes about as much time as {a}"
-    return f"Of {a} and {b}, neither is clearly faster"
+    whole = " on the whole" if found["slower"] or found["faster"] else ""
+    return f"Of {a} and {b}, neither is clearly faster{whole}"
+
+
+def _borne_out(likewise: int, unclear: int) -> bool:
+    """Whether cases were judged as the mean is, and no fewer than are in doubt."""
+    return likewise > 0 and likewise >= unclear
 
 
 def _memory(changes: Sequence[Change], threshold: float) -> str:

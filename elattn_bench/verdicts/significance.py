@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from collections import defaultdict
@@ -22,11 +23,11 @@ FEWEST_RANKS = 20  # values a side for a rank test: of n values each, no p lies 
 TRIMMED = 0.2  # of either end, Yuen's and Wilcox's usual share: an outlier or two decide nothing
 FEWEST_CASES = 12  # to see a scatter; that of fewer is mostly chance
 MOST_SCATTER = 0.10  # as a share; on a shared machine, runs of the same code scattered by 3 to 8 %
-QUADRATURE = 60  # points on either law of a sum; p changes by less than a hundredth of itself with more
+QUADRATURE = 100  # points of the normal law; more change p by a tenth of itself at most
 MIDDLE_HALF = 0.674490  # standard deviations on either side of the mean that hold half of a normal law
-# Degrees of freedom of Student's t. The heavy tail is that of runs of one commit on a shared machine, of which a case in
-# five or ten doubles (docs/comparing.md, "How often it is wrong"): of the 48 stable ratios of the history's runs 08 to
-# 10, over their scatter, 1 is the likeliest and 1.5 the most within two units of log-likelihood.
+# Degrees of freedom of Student's t. The heavy tail is that of runs of one commit on a shared machine: of the 48 stable
+# ratios between the runs 08, 09 and 10 of docs/results/amd-epyc-2-cores-history, each over its scatter, 1 is the
+# likeliest; 1.5, which finds more changes, is within two units of its log-likelihood, 2 is not.
 HEAVY_TAIL, LIGHT_TAIL = 1.5, 30.0
 PRIOR_CASES = 50  # what the heavy tail weighs against the cases at hand: tails of fewer are mostly chance
 TAIL_SHARE = 0.8  # the cases closest to the centre that tell the tail; the fifth farther out may have changed
@@ -190,9 +191,15 @@ def scatter_p(ratio: Ratio, scattered: Scatter) -> float:
     if not scattered.sd:
         return math.erfc(distance / own / math.sqrt(2)) if own else float(distance == 0)
     scale = scattered.sd * MIDDLE_HALF / stdtrit(scattered.tail, 0.75)
-    places, weights = np.polynomial.hermite_e.hermegauss(QUADRATURE)
+    places, weights = _normal_points()
     beyond = stdtr(scattered.tail, (own * places - distance) / scale)
     return float(min(1.0, 2 * np.average(beyond, weights=weights)))
+
+
+@functools.cache
+def _normal_points() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Points of the standard normal law and their weights, which replace an integral over it."""
+    return np.polynomial.hermite_e.hermegauss(QUADRATURE)
 
 
 def _own_sd(ratio: Ratio) -> float:
