@@ -198,6 +198,22 @@ class TestScatter:
             found = scatter_p(Ratio(math.exp(distance), low, high), Scatter(0.02, 2.0))
             assert found == pytest.approx(float(np.mean(drawn >= distance)), rel=0.06)
 
+    def test_a_change_of_most_cases_by_a_factor_is_not_hidden_by_heavy_tails(self) -> None:
+        history = Path(__file__).parent.parent / "docs" / "results" / "amd-epyc-2-cores-history"
+        changes = compare_runs(read_run(history / "03-fcb43da"), read_run(history / "04-885e3b6"))
+        slower = [change.latency.value for change in changes if change.latency and change.verdict == "slower"]
+        assert len(slower) == 5
+        assert min(slower) > 1.9
+
+    def test_cases_that_no_p_can_judge_are_not_among_the_many(self, tmp_path: Path) -> None:
+        cases = made_up.cases(["linear/eager"], (128, 256, 512))
+        a = made_up.write_run(tmp_path / "a", {case: made_up.measured(1.0) for case in cases})
+        noisy = Measurement(made_up.measured(1.0).latency_ms, "noisy")
+        outcomes = (made_up.measured(1.01), noisy, noisy)
+        found = compare_runs(a, made_up.write_run(tmp_path / "b", dict(zip(cases, outcomes, strict=True))))
+        assert found[0].p_corrected == found[0].p_value != 1
+        assert [change.p_corrected for change in found[1:]] == [None, None]
+
     @pytest.mark.parametrize(("before", "after"), [("08", "09"), ("08", "10"), ("09", "10"), ("10", "08")])
     def test_real_runs_of_one_commit_differ_in_no_case(self, before: str, after: str) -> None:
         history = Path(__file__).parent.parent / "docs" / "results" / "amd-epyc-2-cores-history"

@@ -169,7 +169,7 @@ def change_notes(changes: Sequence[Change], runs: Sequence[Run], threshold: floa
     drift = max(map(machine_drift, runs))
     meaning = (
         f"Slower: the whole 95 % interval lies above {high}x, faster: below {low}x (threshold {100 * threshold:g} %), "
-        "both rows are stable, and p corrected for all cases is at most 0.05; same: all of it lies between."
+        "both rows are stable, and p corrected for all stable cases is at most 0.05; same: all of it lies between."
     )
     drifted = f"The control case drifted by {drift:.0%} within a run: a smaller change may be the machine's (drift)."
     scattered = scatter_between(changes)

@@ -170,7 +170,7 @@ def _notes(runs: Sequence[Run], threshold: float) -> list[str]:
     return [
         "A column shows its run's latency over that of A, whose own is shown; below 1x is faster. "
         f"! slower, * faster, ? unclear, no mark: the same (threshold {100 * threshold:g} %, p corrected for all "
-        "cases of all runs); new: A has no such measurement.",
+        "stable cases of all runs); new: A has no such measurement.",
         *(
             [
                 f"The control case drifted by up to {drift:.0%} within a run: a smaller change may be the machine's."

@@ -40,7 +40,8 @@ class Change:
     latency, memory, params: B over A; above 1, B is slower or needs more. None where not measured. Memory is infinite
         where A needed 0 bytes and B does not.
     p_value, p_corrected: that A and B are equally fast, by their samples and by what unchanged cases scatter
-        (``significance``), alone and among all cases compared; None where a run has no raw samples.
+        (``significance``), alone and among all stable cases compared; None where a run has no raw samples,
+        p_corrected also where a row is not stable.
     reason: of an ``unclear`` verdict: ``noisy`` or ``throttled``, a row is not stable; ``interval``, it reaches over
         the threshold; ``p``, chance could do as much; ``drift``, so could the machine.
     """
@@ -85,7 +86,9 @@ def compare_many(run: Run, others: Sequence[Run], threshold: float = DEFAULT_THR
     """What ``compare_runs`` says of the run and each of the others, with p-values corrected for all together."""
     samples = run.samples()
     matched = [_matched(run, samples, other) for other in others]
-    together = iter(corrected([change.p_value for changes in matched for change in changes]))
+    # Unstable cases are judged by no p, so that they are not among the many (Bourgon et al. 2010).
+    found = [None if change.unstable else change.p_value for changes in matched for change in changes]
+    together = iter(corrected(found))
     compared = [[replace(change, p_corrected=next(together)) for change in changes] for changes in matched]
     return [
         [_judged(change, threshold, max(machine_drift(run), machine_drift(other))) for change in changes]

@@ -22,7 +22,9 @@ SIGNIFICANT = 0.05  # the share of false discoveries among all that are called f
 FEWEST_RANKS = 20  # values a side for a rank test: of n values each, no p lies below 2 / C(2n, n)
 TRIMMED = 0.2  # of either end, Yuen's and Wilcox's usual share: an outlier or two decide nothing
 FEWEST_CASES = 12  # to see a scatter; that of fewer is mostly chance
-MOST_SCATTER = 0.10  # as a share; on a shared machine, runs of the same code scattered by 3 to 8 %
+MOST_SCATTER = (
+    0.05  # as a share; three pairs of runs of one commit on a shared machine scattered by 2 to 3.5 %
+)
 QUADRATURE = 100  # points of the normal law; more change p by a tenth of itself at most
 MIDDLE_HALF = 0.674490  # standard deviations on either side of the mean that hold half of a normal law
 # Degrees of freedom of Student's t. The heavy tail is that of runs of one commit on a shared machine: of the 48 stable
@@ -149,7 +151,7 @@ def scatter(ratios: Sequence[Ratio]) -> Scatter:
     Two runs find other clocks, neighbours and places in memory, which no sample of either shows; cases together do. The
     scatter is that of the half of all cases that lie closest together (the shorth; Rousseeuw & Leroy 1988), so that
     changes of fewer than half do not count, an empirical null (Efron 2004). Its law is Student's t, the usual one
-    for errors with outliers (Lange, Little & Taylor 1989). An sd of 0 for fewer than twelve cases; never above 10 %,
+    for errors with outliers (Lange, Little & Taylor 1989). An sd of 0 for fewer than twelve cases; never above 5 %,
     for what scatters more is the code that changed.
     """
     if len(ratios) < FEWEST_CASES:
