@@ -25,6 +25,7 @@ from elattn_bench.tables import comment
 from elattn_bench.tables.headline import headline, mean_of, memory_text
 from elattn_bench.tables.render import show
 from elattn_bench.tables.side_by_side import letters, side_by_side_report
+from elattn_bench.verdicts import history
 from elattn_bench.verdicts.reference import compare_to_reference
 from elattn_bench.verdicts.runs import compare_many, compare_runs, environment_differences, fails
 
@@ -313,6 +314,17 @@ class TestCommand:
         (failure,) = fails(compare_to_reference(run, "softmax/sdpa"), "failed")
         assert "ended with oom where the reference was measured: needs 64 GiB" in failure
         assert fails(compare_to_reference(run, "linear/eager"), "failed") == []
+
+    def test_in_a_history_what_fails_in_the_last_run_and_was_measured_before_has_failed(
+        self, tmp_path: Path
+    ) -> None:
+        cases = made_up.cases(["linear/eager"], (128, 256))
+        measured = made_up.measured(1.0)
+        a = made_up.write_run(tmp_path / "a", dict(zip(cases, (measured, made_up.OOM), strict=True)))
+        b = made_up.write_run(tmp_path / "b", dict.fromkeys(cases, made_up.OOM))
+        (failure,) = history.fails(history.history([a, a, b]), "failed")
+        assert failure.startswith(f"{cases[0].case_id}: ended with oom where an earlier run was measured")
+        assert history.fails(history.history([b, b, a]), "failed") == []
 
     def test_an_unclear_case_does_not_fail(self, tmp_path: Path) -> None:
         changes = compare_runs(run_of(tmp_path / "a", 1.0), run_of(tmp_path / "b", 1.5))
