@@ -286,7 +286,7 @@ FailOn = Annotated[
     Option(
         "--fail-on",
         metavar="NAMES",
-        help="slower, memory, error, failed: exit with 3 when one of these was found.",
+        help="slower, memory, failed, error: exit with 3 when one of these was found.",
     ),
 ]
 FormatOption = Annotated[

@@ -290,7 +290,7 @@ class TestFailOn:
         assert "differs from the oracle" in failures[0]
 
     def test_an_unknown_kind_is_refused(self) -> None:
-        with pytest.raises(UsageError, match="slower, memory, error"):
+        with pytest.raises(UsageError, match="slower, memory, failed, error"):
             fails([], "slowr")
 
 

@@ -14,15 +14,19 @@ from made_up import run_of
 from rich.console import Console
 from simulated_runs import simulated
 
+from elattn_bench.cases import Case
 from elattn_bench.cli import app
 from elattn_bench.commands import compare
 from elattn_bench.errors import UsageError
+from elattn_bench.results import Measurement, Outcome
 from elattn_bench.rundir import Run
 from elattn_bench.tables import changes as told
 from elattn_bench.tables import comment
-from elattn_bench.tables.headline import headline
+from elattn_bench.tables.headline import headline, mean_of, memory_text
 from elattn_bench.tables.render import show
 from elattn_bench.tables.side_by_side import letters, side_by_side_report
+from elattn_bench.verdicts import history
+from elattn_bench.verdicts.reference import compare_to_reference
 from elattn_bench.verdicts.runs import compare_many, compare_runs, environment_differences, fails
 
 
@@ -33,7 +37,8 @@ class TestWords:
 
     def test_the_verdict_comes_first_in_one_sentence(self, tmp_path: Path) -> None:
         assert self.sentence(tmp_path, 1.3).startswith(
-            "B takes 30 % more time than A (geometric mean of 6 cases: 1.30x [1.30, 1.30]). Of 6 cases: 6 slower."
+            "B takes 30 % more time than A (geometric mean of 6 cases stable in both: 1.30x [1.30, 1.30]). "
+            "Of 6 cases: 6 slower."
         )
 
     def test_large_ratios_are_told_as_such(self, tmp_path: Path) -> None:
@@ -43,8 +48,61 @@ class TestWords:
         assert self.sentence(tmp_path, 1.0).startswith("B takes about as much time as A")
 
     def test_a_mean_that_is_sure_but_small_is_said_to_be_within_the_threshold(self, tmp_path: Path) -> None:
-        assert "2.0 % more time than A" in self.sentence(tmp_path, 1.02)
-        assert "within the threshold of 5 %" in self.sentence(tmp_path / "again", 1.02)
+        assert self.sentence(tmp_path, 1.02).startswith(
+            "B takes about as much time as A (geometric mean of 6 cases stable in both: 1.02x [1.02, 1.02], "
+            "within the threshold of 5 %)."
+        )
+
+    def test_cases_that_prove_nothing_make_no_mean_that_proves_something(self, tmp_path: Path) -> None:
+        a = run_of(tmp_path / "a", 1.0)
+        for word, said in (
+            ("throttled", "no case is stable in both"),
+            ("noisy", "no case is stable in both"),
+        ):
+            outcomes: dict[Case, Outcome] = {
+                case: Measurement(made_up.measured(2.0).latency_ms, word)
+                for case in made_up.cases(made_up.IMPLS, [128])
+            }
+            b = made_up.write_run(tmp_path / word, outcomes)
+            assert headline(compare_runs(a, b), "A", "B", 0.05).startswith(
+                f"Of A and B, neither is clearly faster: {said}. Of "
+            )
+
+    def test_one_sample_each_is_clearly_nothing(self, tmp_path: Path) -> None:
+        cases = made_up.cases(["linear/eager"], (128, 256, 512))
+        a, b = (
+            made_up.write_run(tmp_path / name, {case: Measurement((time,), "stable") for case in cases})
+            for name, time in (("a", 1.0), ("b", 1.2))
+        )
+        assert headline(compare_runs(a, b), "A", "B", 0.05).startswith(
+            "Of A and B, neither is clearly faster (geometric mean of 3 cases stable in both: 1.20x [1.20, 1.20]). "
+            "Of 3 cases: 3 unclear (3 p)."
+        )
+
+    def test_a_noisy_case_is_none_of_the_mean(self, tmp_path: Path) -> None:
+        cases = made_up.cases(["linear/eager"], (128, 256, 512))
+        a = made_up.write_run(tmp_path / "a", {case: made_up.measured(1.0) for case in cases})
+        times = (made_up.measured(1.5), made_up.measured(1.5))
+        noisy = Measurement(made_up.measured(9.0).latency_ms, "noisy")
+        b = made_up.write_run(tmp_path / "b", dict(zip(cases, (*times, noisy), strict=True)))
+        assert headline(compare_runs(a, b), "A", "B", 0.05).startswith(
+            "B takes 50 % more time than A (geometric mean of 2 cases stable in both: 1.50x"
+        )
+
+    def test_one_case_judged_among_many_in_doubt_bears_out_no_mean(self, tmp_path: Path) -> None:
+        a, b = run_of(tmp_path / "a", 1.0), run_of(tmp_path / "b", 1.2)
+        changes = compare_runs(a, b)
+        doubtful = [replace(change, verdict="unclear", reason="p") for change in changes[1:]]
+        assert headline([changes[0], *doubtful], "A", "B", 0.05).startswith(
+            "Of A and B, neither is clearly faster on the whole (geometric mean of 6 cases stable in both: 1.20x"
+        )
+
+    def test_the_mean_of_one_case_has_the_interval_of_that_case(self, tmp_path: Path) -> None:
+        (change, *_) = compare_runs(run_of(tmp_path / "a", 1.0), run_of(tmp_path / "b", 1.5))
+        mean = mean_of([change])
+        assert mean
+        assert change.latency
+        assert mean.low == change.latency.low < 1.5 < change.latency.high == mean.high
 
     def test_a_mean_that_the_machine_alone_could_make_is_said_to_be_so(self, tmp_path: Path) -> None:
         changes = compare_runs(run_of(tmp_path / "a", 1.0), run_of(tmp_path / "b", 1.2))
@@ -72,7 +130,43 @@ class TestWords:
         b = made_up.write_run(tmp_path / "b", dict(zip(cases, outcomes, strict=True)))
         news = told.changed(compare_runs(a, b), 0.05)
         assert [change.row.seq_len for change in news] == [128, 256]
-        assert "Peak memory: 1 cases need more, 0 less." in headline(compare_runs(a, b), "A", "B", 0.05)
+        assert headline(compare_runs(a, b), "A", "B", 0.05) == (
+            "1 case of A fails in B: linear/eager forward L 128 (oom). B takes about as much time as A (geometric "
+            "mean of 2 cases stable in both: 1.00x [1.00, 1.00]). Of 3 cases: 2 same, 1 not measured. "
+            "Peak memory: 1 case needs more, 0 less."
+        )
+
+    def test_of_many_that_fail_the_first_are_named(self, tmp_path: Path) -> None:
+        cases = made_up.cases(["linear/eager"], (1, 2, 4, 8, 16))
+        a = made_up.write_run(tmp_path / "a", {case: made_up.measured(1.0) for case in cases})
+        b = made_up.write_run(tmp_path / "b", dict.fromkeys(cases, made_up.TIMEOUT))
+        assert headline(compare_runs(a, b), "A", "B", 0.05).startswith(
+            "5 cases of A fail in B: linear/eager forward L 1 (timeout), linear/eager forward L 2 (timeout), "
+            "linear/eager forward L 4 (timeout), and 2 more. B cannot be compared with A"
+        )
+
+    def test_memory_from_nothing_is_news_and_no_ratio(self, tmp_path: Path) -> None:
+        case = made_up.case("linear/eager")
+        a, b = (
+            made_up.write_run(tmp_path / name, {case: made_up.measured(1.0, memory)})
+            for name, memory in (("a", 0), ("b", 1_000_000_000))
+        )
+        there, back, still = compare_runs(a, b), compare_runs(b, a), compare_runs(a, a)
+        assert [memory_text(changes[0]) for changes in (there, back, still)] == [
+            "from 0 B",
+            "to 0 B",
+            "1.00x",
+        ]
+        assert "Peak memory: 1 case needs more, 0 less." in headline(there, "A", "B", 0.05)
+        assert "Peak memory: 0 cases need more, 1 less." in headline(back, "A", "B", 0.05)
+        assert "memory from 0 B to 954 MiB |" in comment.comment(there, a, b, 0.05)
+        (record,) = told.change_report(there, a, b).records
+        assert (record["memory_ratio"], record["peak_memory_bytes_a"], record["peak_memory_bytes_b"]) == (
+            None, 0, 1_000_000_000,
+        )  # fmt: skip
+        (failure,) = fails(there, "memory")
+        assert failure.endswith(": needs 954 MiB of peak memory, from 0 B")
+        assert fails(still, "memory") == []
 
 
 class TestComment:
@@ -84,7 +178,7 @@ class TestComment:
         text = self.text(a, b)
         first, table = text.partition("<details>")[0].split("\n\n")[:2]
         assert first.startswith(
-            "**`branch` takes neither clearly more nor less time than `main` (geometric mean of 6 cases"
+            "**Of `main` and `branch`, neither is clearly faster on the whole (geometric mean of 6 cases"
         )
         assert [line.split("|")[1].strip() for line in table.splitlines()[2:]] == ["linear/eager"] * 2
         assert text.count("<details>") == text.count("</details>") == 3
@@ -192,6 +286,45 @@ class TestCommand:
         said = capsys.readouterr().err
         assert said.index("--fail-on memory: ") < said.index("--fail-on error: ")
         assert "--fail-on slower" not in said
+
+    @pytest.mark.parametrize("outcome", [made_up.OOM, made_up.PREDICTED_OOM, made_up.TIMEOUT, made_up.ERROR])
+    def test_a_case_that_could_be_measured_once_and_cannot_now_fails(
+        self, tmp_path: Path, outcome: Outcome
+    ) -> None:
+        cases = made_up.cases(["linear/eager"], (128, 256))
+        measured, failed = made_up.measured(1.0), outcome
+        a = made_up.write_run(tmp_path / "a", dict(zip(cases, (measured, failed), strict=True)))
+        b = made_up.write_run(tmp_path / "b", dict(zip(cases, (failed, failed), strict=True)))
+        (failure,) = fails(compare_runs(a, b), "failed")  # what failed before is no news
+        assert cases[0].case_id in failure
+        assert "where run A was measured: " in failure
+        assert fails(compare_runs(b, a), "failed") == []
+        with pytest.raises(Exception, match="3"):
+            self.compare(a, b, fail_on="failed")
+
+    def test_an_impl_that_is_not_supported_any_more_has_not_failed(self, tmp_path: Path) -> None:
+        case = made_up.case("linear/eager")
+        a = made_up.write_run(tmp_path / "a", {case: made_up.measured(1.0)})
+        b = made_up.write_run(tmp_path / "b", {case: made_up.UNSUPPORTED})
+        assert fails(compare_runs(a, b), "failed") == []
+
+    def test_against_a_reference_what_fails_where_it_was_measured_has_failed(self, tmp_path: Path) -> None:
+        outcomes = {made_up.case(): made_up.measured(1.0), made_up.case("linear/eager"): made_up.OOM}
+        run = made_up.write_run(tmp_path / "run", outcomes)
+        (failure,) = fails(compare_to_reference(run, "softmax/sdpa"), "failed")
+        assert "ended with oom where the reference was measured: needs 64 GiB" in failure
+        assert fails(compare_to_reference(run, "linear/eager"), "failed") == []
+
+    def test_in_a_history_what_fails_in_the_last_run_and_was_measured_before_has_failed(
+        self, tmp_path: Path
+    ) -> None:
+        cases = made_up.cases(["linear/eager"], (128, 256))
+        measured = made_up.measured(1.0)
+        a = made_up.write_run(tmp_path / "a", dict(zip(cases, (measured, made_up.OOM), strict=True)))
+        b = made_up.write_run(tmp_path / "b", dict.fromkeys(cases, made_up.OOM))
+        (failure,) = history.fails(history.history([a, a, b]), "failed")
+        assert failure.startswith(f"{cases[0].case_id}: ended with oom where an earlier run was measured")
+        assert history.fails(history.history([b, b, a]), "failed") == []
 
     def test_an_unclear_case_does_not_fail(self, tmp_path: Path) -> None:
         changes = compare_runs(run_of(tmp_path / "a", 1.0), run_of(tmp_path / "b", 1.5))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -9,7 +10,15 @@ from elattn_bench.analysis import Setting, short_status
 from elattn_bench.results import Row
 from elattn_bench.rundir import Run
 from elattn_bench.tables.comparison import axes_of
-from elattn_bench.tables.headline import counts, headline, interval_text, mean_of, names
+from elattn_bench.tables.headline import (
+    counts,
+    headline,
+    interval_text,
+    mean_of,
+    memory_text,
+    names,
+    stable,
+)
 from elattn_bench.tables.listings import NO_NUMBER, format_ratio, plain
 from elattn_bench.tables.render import Column, Report, Table
 from elattn_bench.units import format_length, format_ms, significant
@@ -39,7 +48,9 @@ def change_report(
         "verdict": headline(changes, "A", "B", threshold, drift), "verdicts": counts(changes),
         "geometric_mean_latency_ratio": mean.value if mean else None,
         "geometric_mean_low": mean.low if mean else None, "geometric_mean_high": mean.high if mean else None,
-        "agreement": agreement(changes).share, "scatter": scatter_between(changes),
+        "geometric_mean_cases": len(stable(changes)), "failed": sum(bool(change.failed) for change in changes),
+        "agreement": agreement(changes).share, "scatter": scatter_between(changes).sd,
+        "scatter_degrees_of_freedom": scatter_between(changes).tail,
         "drift_a": machine_drift(run), "drift_b": machine_drift(other),
         "environment_differences": environment_differences(run, other),
     }  # fmt: skip
@@ -61,11 +72,11 @@ def changed(changes: Iterable[Change], threshold: float) -> list[Change]:
 def _place(change: Change, threshold: float) -> tuple[int, float] | None:
     """Where a change with news stands among the others; None without news."""
     time = change.latency.value if change.latency else 1.0
-    if change.verdict == "slower":
-        return (0, -time)
     if change.before and change.after and change.before.ok != change.after.ok:
-        return (1 if change.before.ok else 4, 0.0)
-    memory = change.memory or 1.0
+        return (0 if change.before.ok else 4, 0.0)
+    if change.verdict == "slower":
+        return (1, -time)
+    memory = 1.0 if change.memory is None else change.memory
     if memory > 1 + threshold:
         return (2, -memory)
     if change.verdict == "faster":
@@ -126,7 +137,7 @@ def _change_cells(item: Change) -> list[str]:
     # Ratio and verdict first: where the table is split, its first part says what matters.
     return [
         format_length(item.row.seq_len), format_ratio(ratio.value if ratio else None), interval_text(ratio),
-        verdict_text(item), latency_cell(item.before), latency_cell(item.after), format_ratio(item.memory),
+        verdict_text(item), latency_cell(item.before), latency_cell(item.after), memory_text(item),
     ]  # fmt: skip
 
 
@@ -158,17 +169,18 @@ def change_notes(changes: Sequence[Change], runs: Sequence[Run], threshold: floa
     drift = max(map(machine_drift, runs))
     meaning = (
         f"Slower: the whole 95 % interval lies above {high}x, faster: below {low}x (threshold {100 * threshold:g} %), "
-        "both rows are stable, and p corrected for all cases is at most 0.05; same: all of it lies between."
+        "both rows are stable, and p corrected for all stable cases is at most 0.05; same: all of it lies between."
     )
     drifted = f"The control case drifted by {drift:.0%} within a run: a smaller change may be the machine's (drift)."
     scattered = scatter_between(changes)
     unchanged = (
-        f"Unchanged cases scatter by {scattered:.1%} from run to run (standard deviation), which their intervals do "
-        "not know and their p-values do."
+        f"Unchanged cases scatter by {scattered.sd:.1%} from run to run (standard deviation of their middle half, "
+        f"heavy tails: Student's t, {significant(scattered.tail, 2)} degrees of freedom), which their intervals do not "
+        "know and their p-values do."
     )
     return [
         meaning,
-        *([unchanged] if scattered else []),
+        *([unchanged] if scattered.sd else []),
         *([drifted] if drift > threshold else []),
         _agreement_note(agreement(changes)),
         "All cases, with p-values: --format csv or json.",
@@ -198,7 +210,10 @@ def change_record(item: Change) -> dict[str, Any]:
         "latency_ratio_high": ratio.high if ratio else None,
         "p_value": item.p_value,
         "p_corrected": item.p_corrected,
-        "memory_ratio": item.memory,
+        "peak_memory_bytes_a": before.peak_memory_bytes if before else None,
+        "peak_memory_bytes_b": after.peak_memory_bytes if after else None,
+        # From 0 bytes it is infinite, which JSON has no number for.
+        "memory_ratio": item.memory if item.memory is not None and math.isfinite(item.memory) else None,
         "params_ratio": item.params,
         "verdict": item.verdict,
         "reason": item.reason or None,

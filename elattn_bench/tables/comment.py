@@ -17,8 +17,7 @@ from elattn_bench.tables.changes import (
     varying,
     verdict_text,
 )
-from elattn_bench.tables.headline import headline, names, ratio_text
-from elattn_bench.tables.listings import format_ratio
+from elattn_bench.tables.headline import headline, memory_sentence, names, ratio_text
 from elattn_bench.tables.render import Column, Table, escape_markdown, markdown_table
 from elattn_bench.units import format_length
 from elattn_bench.verdicts.runs import Change, machine_drift
@@ -78,8 +77,7 @@ def _case(row: Row, words: Mapping[str, Callable[[Row], str]]) -> str:
 
 def _told(item: Change) -> str:
     """The verdict, and memory where it is another."""
-    memory = f"memory {format_ratio(item.memory)}" if item.memory and item.memory != 1 else ""
-    return ", ".join(filter(None, (verdict_text(item), memory)))
+    return ", ".join(filter(None, (verdict_text(item), memory_sentence(item))))
 
 
 def _environments(run: Run, other: Run) -> list[str]:

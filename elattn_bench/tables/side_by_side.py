@@ -16,7 +16,7 @@ from elattn_bench.tables.changes import (
     environment_tables,
     latency_cell,
 )
-from elattn_bench.tables.headline import counts, interval_text, mean_of, names
+from elattn_bench.tables.headline import counts, interval_text, mean_of, names, stable
 from elattn_bench.tables.listings import NO_NUMBER, format_ratio
 from elattn_bench.tables.render import Column, Report, Table
 from elattn_bench.units import format_length
@@ -69,7 +69,13 @@ def _lead(called: Sequence[str], first: str, compared: Sequence[Sequence[Change]
         ]
         for verdict in ("slower", "faster")
     }
-    told = [f"cases are {verdict} in {', '.join(runs)}" for verdict, runs in found.items() if runs]
+    failing = [
+        letter
+        for letter, changes in zip(called[1:], compared, strict=True)
+        if any(change.failed for change in changes)
+    ]
+    told = [f"cases of A fail in {', '.join(failing)}"] if failing else []
+    told += [f"cases are {verdict} in {', '.join(runs)}" for verdict, runs in found.items() if runs]
     return f"{len(compared)} runs against A = {first}: {'; '.join(told) or 'no case is faster or slower'}."
 
 
@@ -81,16 +87,15 @@ def _runs_table(called: Sequence[str], runs: Sequence[Run], compared: Sequence[S
     ]  # fmt: skip
     rows = [[called[0], names(runs)[0], *[NO_NUMBER] * (2 + 1 + len(verdicts))]]
     for letter, name, changes in zip(called[1:], names(runs)[1:], compared, strict=True):
-        mean, found = mean_of(changes), counts(changes)
-        measured = sum(change.latency is not None for change in changes)
+        mean, found, taken = mean_of(changes), counts(changes), len(stable(changes))
         rows.append(
             [
-                letter, name, format_ratio(mean.value if mean else None), interval_text(mean), str(measured),
+                letter, name, format_ratio(mean.value if mean else None), interval_text(mean), str(taken),
                 *(str(found.get(verdict, 0)) for verdict in verdicts),
             ]
         )  # fmt: skip
     return Table(
-        "Latency over that of A, geometric mean of the cases measured in both", columns, rows, pinned=2
+        "Latency over that of A, geometric mean of the cases that are stable in both", columns, rows, pinned=2
     )
 
 
@@ -99,7 +104,7 @@ def _about(name: str, changes: Sequence[Change]) -> dict[str, Any]:
     return {
         "name": name, "geometric_mean_latency_ratio": mean.value if mean else None,
         "geometric_mean_low": mean.low if mean else None, "geometric_mean_high": mean.high if mean else None,
-        "verdicts": counts(changes),
+        "geometric_mean_cases": len(stable(changes)), "verdicts": counts(changes),
     }  # fmt: skip
 
 
@@ -165,7 +170,7 @@ def _notes(runs: Sequence[Run], threshold: float) -> list[str]:
     return [
         "A column shows its run's latency over that of A, whose own is shown; below 1x is faster. "
         f"! slower, * faster, ? unclear, no mark: the same (threshold {100 * threshold:g} %, p corrected for all "
-        "cases of all runs); new: A has no such measurement.",
+        "stable cases of all runs); new: A has no such measurement.",
         *(
             [
                 f"The control case drifted by up to {drift:.0%} within a run: a smaller change may be the machine's."

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from elattn_bench.analysis import Ratio, by_facet, by_label, latency_ratio, quotient
+from elattn_bench.analysis import Ratio, by_facet, by_label, latency_ratio, quotient, short_status
 from elattn_bench.environment import PASSING
 from elattn_bench.names import check_names
 from elattn_bench.results import Row
 from elattn_bench.rundir import Run
+from elattn_bench.units import format_bytes
 from elattn_bench.verdicts.reference import Comparison
 from elattn_bench.verdicts.significance import (
     SIGNIFICANT,
+    Scatter,
     corrected,
     p_values,
     ratio_of_medians,
@@ -24,7 +27,8 @@ from elattn_bench.verdicts.significance import (
 from elattn_bench.visits import Visit
 
 DEFAULT_THRESHOLD = 0.05  # a change below 5 % is within what two runs of one machine differ by
-FAILURES = ("slower", "memory", "error", "failed")
+FAILURES = ("slower", "memory", "failed", "error")
+FAILED = ("oom", "timeout", "error")  # outcomes that are a failure; an unsupported case is none
 
 Verdict = Literal["faster", "slower", "same", "unclear", "only in A", "only in B", "not measured"]
 
@@ -33,9 +37,11 @@ Verdict = Literal["faster", "slower", "same", "unclear", "only in A", "only in B
 class Change:
     """One case in two runs, A and B.
 
-    latency, memory, params: B over A; above 1, B is slower or needs more. None where not measured.
+    latency, memory, params: B over A; above 1, B is slower or needs more. None where not measured. Memory is infinite
+        where A needed 0 bytes and B does not.
     p_value, p_corrected: that A and B are equally fast, by their samples and by what unchanged cases scatter
-        (``significance``), alone and among all cases compared; None where a run has no raw samples.
+        (``significance``), alone and among all stable cases compared; None where a run has no raw samples,
+        p_corrected also where a row is not stable.
     reason: of an ``unclear`` verdict: ``noisy`` or ``throttled``, a row is not stable; ``interval``, it reaches over
         the threshold; ``p``, chance could do as much; ``drift``, so could the machine.
     """
@@ -58,6 +64,17 @@ class Change:
         assert row is not None
         return row
 
+    @property
+    def unstable(self) -> str:
+        """``throttled`` or ``noisy`` where a row is; empty where both are stable."""
+        words = {row.stability or "noisy" for row in (self.before, self.after) if row} - {"stable"}
+        return "" if not words else "throttled" if "throttled" in words else "noisy"
+
+    @property
+    def failed(self) -> str:
+        """``oom``, ``timeout`` or ``error`` where A measured the case and B could not; else empty."""
+        return _failed(self.after, self.before)
+
 
 def compare_runs(run: Run, other: Run, threshold: float = DEFAULT_THRESHOLD) -> list[Change]:
     """Every case of either run, matched by its id; sorted by facet, line and length."""
@@ -69,7 +86,9 @@ def compare_many(run: Run, others: Sequence[Run], threshold: float = DEFAULT_THR
     """What ``compare_runs`` says of the run and each of the others, with p-values corrected for all together."""
     samples = run.samples()
     matched = [_matched(run, samples, other) for other in others]
-    together = iter(corrected([change.p_value for changes in matched for change in changes]))
+    # Unstable cases are judged by no p, so that they are not among the many (Bourgon et al. 2010).
+    found = [None if change.unstable else change.p_value for changes in matched for change in changes]
+    together = iter(corrected(found))
     compared = [[replace(change, p_corrected=next(together)) for change in changes] for changes in matched]
     return [
         [_judged(change, threshold, max(machine_drift(run), machine_drift(other))) for change in changes]
@@ -91,12 +110,12 @@ def _matched(run: Run, samples: Mapping[str, Sequence[Visit]], other: Run) -> li
     return [_despite_scatter(change, scattered) for change in changes]
 
 
-def scatter_between(changes: Iterable[Change]) -> float:
+def scatter_between(changes: Iterable[Change]) -> Scatter:
     """By how much the runs differ in stable cases that did not change; see ``significance.scatter``."""
-    return scatter([change.latency for change in changes if change.latency and not _unstable(change)])
+    return scatter([change.latency for change in changes if change.latency and not change.unstable])
 
 
-def _despite_scatter(change: Change, scattered: float) -> Change:
+def _despite_scatter(change: Change, scattered: Scatter) -> Change:
     """The change with the larger p: samples know nothing of the scatter, nor it of their number."""
     if change.p_value is None or change.latency is None:
         return change
@@ -136,9 +155,16 @@ def _change(case_id: str, before: Row | None, after: Row | None, p_value: float 
         )
     # Without samples nothing guards against a lucky interval: take the widest that the two medians allow.
     latency = latency_ratio(after, before) if p_value is None else ratio_of_medians(after, before)
-    memory = quotient(after.peak_memory_bytes, before.peak_memory_bytes)
+    memory = _growth(after.peak_memory_bytes, before.peak_memory_bytes)
     params = quotient(after.params, before.params)
     return Change(case_id, before, after, latency, memory, params, "not measured", p_value)
+
+
+def _growth(after: int | None, before: int | None) -> float | None:
+    """``after / before``, infinite from 0 on; None where either is unknown, which 0 bytes are not."""
+    if after is None or before is None:
+        return None
+    return after / before if before else math.inf if after else 1.0
 
 
 def _judged(change: Change, threshold: float, drift: float) -> Change:
@@ -155,19 +181,13 @@ def _doubt(change: Change, verdict: Verdict, despite_drift: Verdict) -> str:
     Args:
         despite_drift: the verdict were the threshold what the machine drifted by.
     """
-    if unstable := _unstable(change):
-        return unstable  # a neighbour does not slow every case alike: a narrow interval proves nothing
+    if change.unstable:
+        return change.unstable  # a neighbour does not slow every case alike: a narrow interval proves nothing
     if verdict in ("unclear", "same"):
         return "interval" if verdict == "unclear" else ""
     if change.p_corrected is not None and change.p_corrected > SIGNIFICANT:
         return "p"
     return "" if despite_drift == verdict else "drift"
-
-
-def _unstable(change: Change) -> str:
-    """``throttled`` or ``noisy`` where a row is; empty where both are stable."""
-    words = {row.stability or "noisy" for row in (change.before, change.after) if row} - {"stable"}
-    return "" if not words else "throttled" if "throttled" in words else "noisy"
 
 
 def machine_drift(run: Run) -> float:
@@ -238,8 +258,8 @@ def fails(
     Args:
         comparisons: what ``compare_to_reference`` or ``compare_runs`` returned.
         kind: ``slower``: slower than the reference (or than in run A) by more than the threshold, beyond
-            doubt; ``memory``: more peak memory by more than the threshold; ``error``: ended with an error;
-            ``failed``: was not measured, though run A measured it.
+            doubt; ``memory``: more peak memory by more than the threshold; ``failed``: ended with oom, timeout or
+            error where the reference (or run A) was measured; ``error``: with an error, whatever was before.
         threshold: a share: 0.05 is 5 %.
 
     Raises:
@@ -260,7 +280,26 @@ def _slower(item: Comparison | Change, threshold: float) -> str:
 
 def _more_memory(item: Comparison | Change, threshold: float) -> str:
     ratio = item.memory if isinstance(item, Change) else item.memory_ratio
-    return f"needs {ratio:.3g}x the peak memory" if ratio and ratio > 1 + threshold else ""
+    if ratio is None or ratio <= 1 + threshold:
+        return ""
+    if math.isinf(ratio) and isinstance(item, Change) and item.after:
+        return f"needs {format_bytes(item.after.peak_memory_bytes)} of peak memory, from 0 B"
+    return f"needs {ratio:.3g}x the peak memory"
+
+
+def _fails_now(item: Comparison | Change, threshold: float) -> str:
+    row, base = (item.after, item.before) if isinstance(item, Change) else (item.row, item.reference)
+    found = _failed(row, base)
+    whom = "run A" if isinstance(item, Change) else "the reference"
+    return f"ended with {found} where {whom} was measured: {row.reason}" if row and found else ""
+
+
+def _failed(row: Row | None, base: Row | None) -> str:
+    """How the row failed where the other was measured; empty where it did not."""
+    if row is None or base is None or not base.ok:
+        return ""
+    word = short_status(row.status)
+    return word if word in FAILED else ""
 
 
 def _error(item: Comparison | Change, threshold: float) -> str:
@@ -268,15 +307,9 @@ def _error(item: Comparison | Change, threshold: float) -> str:
     return f"ended with an error: {row.reason}" if row and row.status == "error" else ""
 
 
-def _failed(item: Comparison | Change, threshold: float) -> str:
-    row = item.after if isinstance(item, Change) else item.row
-    lost = not isinstance(item, Change) or (item.before is not None and item.before.ok)
-    return f"{row.status}: {row.reason}" if row and lost and not row.ok else ""
-
-
 _FAILURES: Mapping[str, Callable[[Comparison | Change, float], str]] = {
     "slower": _slower,
     "memory": _more_memory,
+    "failed": _fails_now,
     "error": _error,
-    "failed": _failed,
 }

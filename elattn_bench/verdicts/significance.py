@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -20,8 +22,17 @@ SIGNIFICANT = 0.05  # the share of false discoveries among all that are called f
 FEWEST_RANKS = 20  # values a side for a rank test: of n values each, no p lies below 2 / C(2n, n)
 TRIMMED = 0.2  # of either end, Yuen's and Wilcox's usual share: an outlier or two decide nothing
 FEWEST_CASES = 12  # to see a scatter; that of fewer is mostly chance
-MOST_SCATTER = 0.10  # as a share; on a shared machine, runs of the same code scattered by 3 to 8 %
+MOST_SCATTER = (
+    0.05  # as a share; three pairs of runs of one commit on a shared machine scattered by 2 to 3.5 %
+)
+QUADRATURE = 100  # points of the normal law; more change p by a tenth of itself at most
 MIDDLE_HALF = 0.674490  # standard deviations on either side of the mean that hold half of a normal law
+# Degrees of freedom of Student's t. The heavy tail is that of runs of one commit on a shared machine: of the 48 stable
+# ratios between the runs 08, 09 and 10 of docs/results/amd-epyc-2-cores-history, each over its scatter, 1 is the
+# likeliest; 1.5, which finds more changes, is within two units of its log-likelihood, 2 is not.
+HEAVY_TAIL, LIGHT_TAIL = 1.5, 30.0
+PRIOR_CASES = 50  # what the heavy tail weighs against the cases at hand: tails of fewer are mostly chance
+TAIL_SHARE = 0.8  # the cases closest to the centre that tell the tail; the fifth farther out may have changed
 
 Visits: TypeAlias = Sequence[Visit]
 
@@ -122,27 +133,75 @@ def _trimmed_means(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np
     return np.where(np.isfinite(found), found, sure)
 
 
-def scatter(ratios: Sequence[Ratio]) -> float:
-    """By how much two runs differ where nothing changed, beyond the cases' own intervals: a standard deviation of logs.
+@dataclass(frozen=True, slots=True)
+class Scatter:
+    """By how much two runs differ where nothing changed, beyond the cases' own intervals.
+
+    sd: of logarithms, what a normal law with the same middle half would have as standard deviation.
+    tail: degrees of freedom of the Student's t that the ratios follow; few make large differences likely.
+    """
+
+    sd: float
+    tail: float = HEAVY_TAIL
+
+
+def scatter(ratios: Sequence[Ratio]) -> Scatter:
+    """How two runs differ in cases that did not change, told by the cases together.
 
     Two runs find other clocks, neighbours and places in memory, which no sample of either shows; cases together do. The
     scatter is that of the half of all cases that lie closest together (the shorth; Rousseeuw & Leroy 1988), so that
-    changes of fewer than half do not count, taken as a normal law's middle half: an empirical null (Efron 2004).
-    0 for fewer than twelve cases; never above 10 %, for what scatters more is the code that changed.
+    changes of fewer than half do not count, an empirical null (Efron 2004). Its law is Student's t, the usual one
+    for errors with outliers (Lange, Little & Taylor 1989). An sd of 0 for fewer than twelve cases; never above 5 %,
+    for what scatters more is the code that changed.
     """
     if len(ratios) < FEWEST_CASES:
-        return 0.0
+        return Scatter(0.0)
     logs = np.sort(np.log([ratio.value for ratio in ratios]))
     half = len(logs) // 2 + 1
-    shortest = float(np.min(logs[half - 1 :] - logs[: len(logs) - half + 1])) / 2 / MIDDLE_HALF
+    widths = logs[half - 1 :] - logs[: len(logs) - half + 1]
+    start = int(np.argmin(widths))
+    shortest, centre = float(widths[start]) / 2, float(logs[start] + logs[start + half - 1]) / 2
     own = float(np.median([_own_sd(ratio) for ratio in ratios]))
-    return min(math.sqrt(max(0.0, shortest**2 - own**2)), MOST_SCATTER)
+    sd = math.sqrt(max(0.0, (shortest / MIDDLE_HALF) ** 2 - own**2))
+    return Scatter(min(sd, MOST_SCATTER), _tail(np.abs(logs - centre), shortest))
 
 
-def scatter_p(ratio: Ratio, scattered: float) -> float:
-    """How often a case that did not change would differ as much or more, for such a scatter; two-sided."""
-    distance, sd = abs(math.log(ratio.value)), math.hypot(_own_sd(ratio), scattered)
-    return math.erfc(distance / sd / math.sqrt(2)) if sd else float(distance == 0)
+def _tail(distances: NDArray[np.float64], half_width: float) -> float:
+    """Degrees of freedom of the t whose middle 80 % is as much wider than its half; drawn towards the heavy tail.
+
+    The mean of the inverse degrees of freedom, the heavy tail's weighing as much as fifty cases (shrinkage,
+    Efron & Morris 1975).
+    """
+    from scipy.special import stdtrit
+
+    grid = np.geomspace(1, LIGHT_TAIL, 100)
+    wider = stdtrit(grid, (1 + TAIL_SHARE) / 2) / stdtrit(grid, 0.75)  # falls from 3.1 to 1.9
+    seen = float(np.quantile(distances, TAIL_SHARE)) / half_width if half_width else math.inf
+    found = float(np.interp(-seen, -wider, grid))
+    return (PRIOR_CASES + len(distances)) / (PRIOR_CASES / HEAVY_TAIL + len(distances) / found)
+
+
+def scatter_p(ratio: Ratio, scattered: Scatter) -> float:
+    """How often a case that did not change would differ as much or more, for such a scatter; two-sided.
+
+    The case's own noise is normal, the scatter Student's t: the law of their sum, by Gauss-Hermite quadrature
+    (Golub & Welsch 1969), for it has no formula.
+    """
+    from scipy.special import stdtr, stdtrit
+
+    distance, own = abs(math.log(ratio.value)), _own_sd(ratio)
+    if not scattered.sd:
+        return math.erfc(distance / own / math.sqrt(2)) if own else float(distance == 0)
+    scale = scattered.sd * MIDDLE_HALF / stdtrit(scattered.tail, 0.75)
+    places, weights = _normal_points()
+    beyond = stdtr(scattered.tail, (own * places - distance) / scale)
+    return float(min(1.0, 2 * np.average(beyond, weights=weights)))
+
+
+@functools.cache
+def _normal_points() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Points of the standard normal law and their weights, which replace an integral over it."""
+    return np.polynomial.hermite_e.hermegauss(QUADRATURE)
 
 
 def _own_sd(ratio: Ratio) -> float:
