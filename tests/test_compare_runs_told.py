@@ -323,7 +323,7 @@ class TestCommand:
         a = made_up.write_run(tmp_path / "a", dict(zip(cases, (measured, made_up.OOM), strict=True)))
         b = made_up.write_run(tmp_path / "b", dict.fromkeys(cases, made_up.OOM))
         (failure,) = history.fails(history.history([a, a, b]), "failed")
-        assert failure.startswith(f"{cases[0].case_id}: ended with oom where an earlier run was measured")
+        assert failure.startswith(f"{cases[0].case_id}: oom since b: needs 64 GiB")
         assert history.fails(history.history([b, b, a]), "failed") == []
 
     def test_an_unclear_case_does_not_fail(self, tmp_path: Path) -> None:
