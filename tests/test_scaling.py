@@ -191,6 +191,13 @@ class TestVerdict:
 
         assert (decoding("linear/eager"), decoding("softmax/sdpa")) == ("constant", "linear")
 
+    def test_a_line_of_unsteady_rows_is_judged_and_says_so_of_its_latency_alone(self) -> None:
+        rows = [replace(row, stability="noisy") for row in rows_of(exactly(1.0))]
+        latency, memory = one(rows), one(rows, "memory")
+        assert (latency.verdict, memory.verdict) == ("linear", "linear")
+        assert "8 of 8 rows were not stable" in latency.sentence
+        assert "stable" not in memory.sentence
+
     @pytest.mark.parametrize("count", [1, 2, 4])
     def test_too_few_lengths_make_no_verdict_and_say_so(self, count: int) -> None:
         found = one(rows_of(exactly(1.0), LENGTHS[:count]))

@@ -53,8 +53,8 @@ def latex(report: Report) -> str:
     ]
     labels = _labels([part.title for part in parts])
     tables = [_environment(part, label) for part, label in zip(parts, labels, strict=True)]
-    notes = "".join(f"% {note}\n" for note in report.notes)
-    return "\n".join(filter(None, (*([PACKAGES + "\n"] if tables else []), *tables, notes)))
+    lead, notes = ("".join(f"% {said}\n" for said in some) for some in (report.lead, report.notes))
+    return "\n".join(filter(None, (lead, *([PACKAGES + "\n"] if tables else []), *tables, notes)))
 
 
 def width(text: str) -> float:

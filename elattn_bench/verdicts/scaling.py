@@ -254,7 +254,7 @@ def _judge_one(
     return Scaling(
         facet, label, metric, rows, local, exponent, float(curve.constant[0]), float(curve.factor[0]), verdict, law,
         disagrees=verdict != "unclear" and law not in (theory.UNKNOWN, verdict),
-        reason=reason or (_why_unclear(exponent) if verdict == "unclear" else _unsteady(rows)),
+        reason=reason or (_why_unclear(exponent) if verdict == "unclear" else _unsteady(rows, metric)),
         misfit=misfit, curve=curve, replicates=replicates,
     )  # fmt: skip
 
@@ -265,7 +265,9 @@ def _misfit(rows: Sequence[Row], metric: str, curve: Curves) -> float:
     return float(np.sqrt(((logs - curve.log_at(lengths)[0]) ** 2).mean()))
 
 
-def _unsteady(rows: Sequence[Row]) -> str:
+def _unsteady(rows: Sequence[Row], metric: str) -> str:
+    if metric != "latency":  # bytes are counted, whatever the clock did
+        return ""
     shaky = [row for row in rows if row.stability not in (None, "stable")]
     return f"{len(shaky)} of {len(rows)} rows were not stable" if 2 * len(shaky) > len(rows) else ""
 
