@@ -11,11 +11,13 @@ import pytest
 
 import attention_impls
 from elattn_bench import catalogue, docs_page
+from elattn_bench.analysis import leading_facet
 from elattn_bench.config import read_toml
 from elattn_bench.defaults import AXIS_DEFAULTS
 from elattn_bench.results import COLUMNS, STATUSES
 from elattn_bench.rundir import SAMPLES, read_run
 from elattn_bench.samples_file import read_samples
+from elattn_bench.verdicts.sentences import verdicts
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -114,3 +116,13 @@ def test_the_library_example_of_the_readme_runs() -> None:
         [sys.executable, "-c", example], capture_output=True, text=True, cwd=ROOT, timeout=120
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_readme_leads_with_what_the_tool_says_of_the_committed_run() -> None:
+    run = read_run(ROOT / "docs/results/amd-epyc-2-cores-scaling")
+    found = verdicts(run, "softmax/sdpa", ["latency"])
+    leading = leading_facet({each.facet for each in found})
+    quoted = " ".join(text("README.md").replace("\n>", "\n").split())
+    sentences = [each.sentence for each in found if each.facet == leading]
+    assert len(sentences) == 6
+    assert " ".join([f"{leading.text}:", *sentences]) in quoted
