@@ -22,6 +22,7 @@ from elattn_bench.cases import Case
 from elattn_bench.errors import WorkerError
 from elattn_bench.output import OutputTail
 from elattn_bench.results import Measurement, Outcome, Skipped
+from elattn_bench.stacks import portable
 from elattn_bench.units import Seconds, format_duration
 from elattn_bench.worker_process import HUNG_UP, Answer, Settings
 
@@ -189,7 +190,7 @@ class Worker:
                 os.kill(self._process.pid, worker_process.SHOW_STACK)
             wait([self._process.sentinel], STACK_GRACE)
         self.kill()
-        return self._output.text()
+        return portable(self._output.text())
 
     def _post_mortem(self, oom_kills: int | None) -> Skipped:
         process, output = self._process, self._output
@@ -197,7 +198,7 @@ class Worker:
         assert output is not None
         code = _exit_code(process)
         self.kill()  # its children too: they would hold its output open
-        last_words = output.text()
+        last_words = portable(output.text())
         if code == -signal.SIGKILL and (oom_kills is None or environment.oom_kills() != oom_kills):
             return Skipped("oom", "the worker was killed (SIGKILL): the system ran out of memory", last_words)
         return Skipped("error", _how_it_went(code), last_words)

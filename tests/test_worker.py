@@ -12,7 +12,7 @@ from dataclasses import replace
 import psutil
 import pytest
 
-from elattn_bench import environment
+from elattn_bench import environment, stacks
 from elattn_bench.cases import Case
 from elattn_bench.errors import WorkerError
 from elattn_bench.results import Measurement, Skipped
@@ -129,3 +129,11 @@ def test_closing_leaves_no_process_behind() -> None:
         pid = worker.pid
     assert pid is not None
     assert not psutil.pid_exists(pid)
+
+
+def test_a_stack_names_files_from_their_packages_on() -> None:
+    dump = f'  File "{threading.__file__}", line 1 in run\n  File "{stacks.__file__}", line 2 in portable\n'
+    shown = stacks.portable(dump + '  File "/home/someone/mine.py", line 3 in mine')
+    assert 'File "threading.py"' in shown
+    assert 'File "elattn_bench/stacks.py"' in shown
+    assert 'File "/home/someone/mine.py"' in shown  # a plug-in's own place is what its author looks for
