@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elattn_bench.results import Row
+from elattn_bench.signed_rank import TAIL_SD
 from elattn_bench.visits import Visit
 
 Array = NDArray[np.float64]
@@ -20,7 +21,7 @@ REPLICATES = 200  # of the bootstrap: ends of intervals are then good to a tenth
 FLOOR = {"latency": 0.01, "memory": 0.001}
 """Standard deviation between cases of one law beyond what their samples show: where tensors lie in memory changes
 a call by a per cent (docs/comparing.md); an allocator rounds bytes up."""
-NORMAL_WIDTH = 2 * 1.959964  # of a 95 % interval of a normal distribution, in standard deviations
+NORMAL_WIDTH = 2 * TAIL_SD  # of a 95 % interval of a normal distribution, in standard deviations
 FEWEST_SAMPLES = 8  # the bootstrap of a median of fewer has next to no values to draw from
 
 

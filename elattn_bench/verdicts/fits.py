@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from elattn_bench.signed_rank import TAIL_SD
 from elattn_bench.verdicts import curve
 from elattn_bench.verdicts.curve import Array, Curves
 from elattn_bench.verdicts.nouns import Estimate
 
 PARAMETERS = 3  # of a curve: constant, factor, exponent
 SEVERAL = 3  # lengths; so few lie on a straight line as well as on any other
-NORMAL_TAIL = 1.959964  # standard deviations that leave 2.5 % on either side of a normal distribution
 TAILS = (0.025, 0.975)
 
 
@@ -95,7 +95,7 @@ def slope(medians: Medians, first: int = 0) -> list[Estimate]:
     if len(x) > SEVERAL:
         residuals = logs - logs.mean(axis=1, keepdims=True) - slopes[:, None] * (x - x.mean())
         left = len(x) - 2
-        seen = np.sqrt((residuals**2).sum(axis=1) / left) * _student(np.array(float(left))) / NORMAL_TAIL
+        seen = np.sqrt((residuals**2).sum(axis=1) / left) * _student(np.array(float(left))) / TAIL_SD
         between = np.maximum(between, seen)
     replicated = drawn + between[:, None, None] * _normal(medians.luck[..., first:])
     return _estimates(slopes, slopes[:, None] + replicated @ contrast)
@@ -123,7 +123,7 @@ def _between(medians: Medians, curves: Curves) -> tuple[Array, Array]:
 def _widened(between: Array, medians: Medians, freedom: Array) -> Array:
     """The deviation between cases that makes the whole, with what samples show, as wide as Student's t asks for."""
     within = (medians.errors**2).mean(axis=1)
-    whole = (between**2 + within) * (_student(freedom) / NORMAL_TAIL) ** 2
+    whole = (between**2 + within) * (_student(freedom) / TAIL_SD) ** 2
     return np.asarray(np.sqrt(whole - within))
 
 
