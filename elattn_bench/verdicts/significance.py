@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from elattn_bench.analysis import Ratio
 from elattn_bench.results import Row
 from elattn_bench.signed_rank import TAIL_SD
+from elattn_bench.verdicts.noise import MIDDLE_SD
 from elattn_bench.visits import Visit
 
 SIGNIFICANT = 0.05  # the share of false discoveries among all that are called faster or slower
@@ -26,7 +27,6 @@ MOST_SCATTER = (
     0.05  # as a share; three pairs of runs of one commit on a shared machine scattered by 2 to 3.5 %
 )
 QUADRATURE = 100  # points of the normal law; more change p by a tenth of itself at most
-MIDDLE_HALF = 0.674490  # standard deviations on either side of the mean that hold half of a normal law
 # Degrees of freedom of Student's t. The heavy tail is that of runs of one commit on a shared machine: of the 48 stable
 # ratios between the runs 08, 09 and 10 of docs/results/amd-epyc-2-cores-history, each over its scatter, 1 is the
 # likeliest. 2 finds more changes, and still calls none of those; from 2.5 on it does.
@@ -162,7 +162,7 @@ def scatter(ratios: Sequence[Ratio]) -> Scatter:
     start = int(np.argmin(widths))
     shortest, centre = float(widths[start]) / 2, float(logs[start] + logs[start + half - 1]) / 2
     own = float(np.median([_own_sd(ratio) for ratio in ratios]))
-    sd = math.sqrt(max(0.0, (shortest / MIDDLE_HALF) ** 2 - own**2))
+    sd = math.sqrt(max(0.0, (shortest / MIDDLE_SD) ** 2 - own**2))
     return Scatter(min(sd, MOST_SCATTER), _tail(np.abs(logs - centre), shortest))
 
 
@@ -192,7 +192,7 @@ def scatter_p(ratio: Ratio, scattered: Scatter) -> float:
     distance, own = abs(math.log(ratio.value)), _own_sd(ratio)
     if not scattered.sd:
         return math.erfc(distance / own / math.sqrt(2)) if own else float(distance == 0)
-    scale = scattered.sd * MIDDLE_HALF / stdtrit(scattered.tail, 0.75)
+    scale = scattered.sd * MIDDLE_SD / stdtrit(scattered.tail, 0.75)
     places, weights = _normal_points()
     beyond = stdtr(scattered.tail, (own * places - distance) / scale)
     return float(min(1.0, 2 * np.average(beyond, weights=weights)))
