@@ -172,6 +172,11 @@ def by_label(rows: Iterable[Row]) -> dict[str, list[Row]]:
     return dict(groups)
 
 
+def in_order(rows: Iterable[Row]) -> list[Row]:
+    """The rows as people read them: by facet, then line, then length."""
+    return [row for facet in by_facet(rows).values() for line in by_label(facet).values() for row in line]
+
+
 def label_key(row: Row) -> tuple[bool, str, str, int, SortKey]:
     """Sorts lines for people: softmax first, then by name, backend, order and knobs as numbers."""
     knobs = sort_key(row.hyperparameters)

@@ -128,22 +128,15 @@ def compare(
         body.compare_live([run, *others], axes, threshold, fail_on, format.value)
         return
     _refuse(axes, "is for --live; a run has the cases that it was measured with")
-    if not others and absolute:
-        _refuse(
-            _given(reference=reference, fail_on=fail_on),
-            "compares with a reference; --absolute shows each impl for itself",
-        )
+    if others:
+        _refuse(of_one_run, "is for one run; several runs are compared case by case, in all they have")
+        body.compare_runs(Path(run), list(map(Path, others)), threshold, fail_on, format.value, force=force)
+    elif absolute:
+        compared = _given(reference=reference, fail_on=fail_on)
+        _refuse(compared, "compares with a reference; --absolute shows each impl for itself")
         body.absolute(Path(run), metric, format.value, where or ())
-        return
-    if not others:
+    else:
         body.compare(Path(run), reference, metric, threshold, fail_on, format.value, where or ())
-        return
-    _refuse(
-        of_one_run,
-        "is for one run; several runs are compared case by case, in all they have",
-    )
-    paths = [Path(other) for other in others]
-    body.compare_runs(Path(run), paths, threshold, fail_on, format.value, force=force)
 
 
 def _given(**values: object) -> dict[str, object]:

@@ -12,7 +12,8 @@ import attention_impls
 from attention_impls.nouns import ELEMENT_SIZE
 from elattn_bench import device as devices
 from elattn_bench import knob_axes
-from elattn_bench.cases import CACHES, LEVELS, MODES, Axis, Case, Grid, Impl
+from elattn_bench.axis import Axis
+from elattn_bench.cases import CACHES, LEVELS, MODES, Case, Grid, Impl
 from elattn_bench.defaults import AXIS_DEFAULTS, DEFAULT_ORDERS, QUICK_TIMEOUT, RUN_DEFAULTS
 from elattn_bench.environment import total_memory
 from elattn_bench.errors import UsageError

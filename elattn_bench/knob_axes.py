@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import attention_impls as impls
 from attention_impls import Hyperparameter
-from elattn_bench.cases import Axis, is_whole
+from elattn_bench.axis import Axis, is_whole
 from elattn_bench.errors import UsageError
 from elattn_bench.knobs import KnobAxis, Value, finite, is_plain, value_of, word_of
 from elattn_bench.names import nearest

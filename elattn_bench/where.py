@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from elattn_bench.cases import Axis, is_whole
+from elattn_bench.axis import Axis, is_whole
 from elattn_bench.errors import UsageError
 from elattn_bench.knobs import word_of
 from elattn_bench.names import nearest

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from elattn_bench.cases import Axis, Case, Grid, Impl
+from elattn_bench.axis import Axis
+from elattn_bench.cases import Case, Grid, Impl
 from elattn_bench.errors import UsageError
 
 

@@ -13,10 +13,11 @@ import pytest
 from hostile_run import HOSTILE, make_hostile
 from reading_html import Page
 
-from elattn_bench.analysis import Facet
+from elattn_bench.analysis import Facet, in_order
 from elattn_bench.cases import Case
 from elattn_bench.commands.report import report
 from elattn_bench.errors import UsageError
+from elattn_bench.figures.palette import contrast
 from elattn_bench.html import charts, colours, data, page, sections, table
 from elattn_bench.results import COLUMNS, Outcome, Row, rows_of
 from elattn_bench.rundir import REPORT, Run, check_vacant, read_run
@@ -81,7 +82,7 @@ class TestWhatThePageSays:
         assert sections.command(dataclasses.replace(run, info={})) == ""
 
     def test_the_chart_starts_at_the_facet_of_the_lead_figure(self, wide_run: Run) -> None:
-        rows = data.sorted_rows(wide_run)
+        rows = in_order(wide_run.rows)
         start = rows[data.start_of(rows)]
         assert (start.level, start.mode, start.batch, start.dim, start.ok) == ("op", "forward", 1, 256, True)
 
@@ -176,14 +177,14 @@ class TestEveryoneCanReadIt:
         assert light["--ground"] != dark["--ground"]
         for scheme in (light, dark):
             for letters, ground in itertools.product(("--ink", "--muted", "--link"), ("--ground", "--panel")):
-                assert colours.contrast(scheme[letters], scheme[ground]) >= 4.5
+                assert contrast(scheme[letters], scheme[ground]) >= 4.5
             lines = [colour for name, colour in scheme.items() if name.startswith("--line-")]
             assert len(lines) == 5
-            assert all(colours.contrast(colour, scheme["--ground"]) >= 3 for colour in lines)
+            assert all(contrast(colour, scheme["--ground"]) >= 3 for colour in lines)
 
     def test_contrast_is_that_of_wcag(self) -> None:
-        assert colours.contrast("#000000", "#FFFFFF") == pytest.approx(21)
-        assert colours.contrast("#767676", "#FFFFFF") == pytest.approx(4.54, abs=0.01)
+        assert contrast("#000000", "#FFFFFF") == pytest.approx(21)
+        assert contrast("#767676", "#FFFFFF") == pytest.approx(4.54, abs=0.01)
         assert colours.on_dark("#000000") == "#FFFFFF"
 
 

@@ -12,11 +12,7 @@ from elattn_bench.errors import RunDirError, UsageError
 if TYPE_CHECKING:
     from elattn_bench.rundir import Run
 
-FOUND = 3  # exit code of DESIGN: what was asked for was done, and this was found
-DEPTHS = (
-    "*",
-    "*/*",
-)  # where runs lie below the directory: runs, or one directory of runs per machine or month
+DEPTHS = ("*", "*/*")  # where runs lie below the directory: there, or in a directory per machine or month
 
 
 def history(

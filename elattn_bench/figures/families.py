@@ -97,9 +97,8 @@ def _draw_part(
     for index, column in enumerate(columns):
         for number, family in enumerate(families):
             axes = figure.add_axes(layout.place(number, index))
-            _draw(axes, column, family, styles, limits[column.quantity.title], layout, look)
-            if layout.is_named(index):
-                _name(axes, column, family, styles, limits[column.quantity.title], layout, look)
+            named = layout.is_named(index)
+            _draw(axes, column, family, styles, limits[column.quantity.title], layout, look, named=named)
             axes.tick_params(labelbottom=number == len(families) - 1, labelleft=layout.has_ticks(index))
             if number == 0:
                 axes.set_title(column.title, loc="left", pad=5 * look.scale, fontweight="bold")
@@ -189,6 +188,8 @@ def _draw(
     limits: Limits,
     layout: _Layout,
     look: Look,
+    *,
+    named: bool,
 ) -> None:
     shown = column.shown(family)
     for series in column.lines:
@@ -196,19 +197,8 @@ def _draw(
             _draw_behind(axes, series, column, look)
     draw_panel(axes, shown, column.quantity, column.across, styles, limits, look)
     label_axes(axes, [shown], column.quantity, column.across, limits, layout.width)
-
-
-def _name(
-    axes: Axes,
-    column: Column,
-    family: str,
-    styles: Mapping[str, Style],
-    limits: Limits,
-    layout: _Layout,
-    look: Look,
-) -> None:
-    shown = column.shown(family)
-    name_lines(axes, shown, column.quantity, column.across, styles, limits, layout.panel_height, look)
+    if named:
+        name_lines(axes, shown, column.quantity, column.across, styles, limits, layout.panel_height, look)
 
 
 def _draw_behind(axes: Axes, series: Series, column: Column, look: Look) -> None:

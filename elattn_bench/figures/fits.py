@@ -17,10 +17,9 @@ from elattn_bench.figures.look import Look
 from elattn_bench.figures.sheet import Sheet, panel_height
 from elattn_bench.figures.style import Line, Style, assign_styles
 from elattn_bench.rundir import Run
-from elattn_bench.verdicts.crossover import Crossover, crossovers
+from elattn_bench.verdicts.crossover import Crossover, from_scalings
 from elattn_bench.verdicts.reference import DEFAULT_REFERENCE
 from elattn_bench.verdicts.scaling import Scaling, scalings
-from elattn_bench.visits import Visit
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -47,7 +46,7 @@ def draw_fits(run: Run, look: Look) -> Iterator[tuple[str, Figure]]:
             fitted = {row.case_id for line in lines for row in line.rows}
             labels = {line.label for line in lines}
             left_out = [row for row in few if row.label in labels and row.case_id not in fitted]
-            fits = Fits(facet, lines, _crossings(part, samples), left_out)
+            fits = Fits(facet, lines, _crossings(part, lines), left_out)
             for suffix, page in _pages(fits, is_crowded(few)).items():
                 yield f"fits-{file_part(facet.setting)}{suffix}", draw_figure(run, look, page, styles)
 
@@ -62,10 +61,8 @@ def _pages(fits: Fits, crowded: bool) -> dict[str, Fits]:
     return {f"-{family.lower().replace(' ', '-')}": fits.of_family(family) for family in families}
 
 
-def _crossings(run: Run, samples: Mapping[str, Sequence[Visit]]) -> list[Crossover]:
-    if not select(run.rows, label=DEFAULT_REFERENCE):
-        return []
-    return crossovers(run, DEFAULT_REFERENCE, "latency", samples)
+def _crossings(run: Run, lines: Sequence[Scaling]) -> list[Crossover]:
+    return from_scalings(run, lines, DEFAULT_REFERENCE) if select(run.rows, label=DEFAULT_REFERENCE) else []
 
 
 def draw_figure(run: Run, look: Look, fits: Fits, styles: Mapping[str, Style]) -> Figure:

@@ -37,11 +37,12 @@ def mixed(color: str, other: str, share: float) -> str:
 
 def contrast(one: str, other: str) -> float:
     """From 1 to 21: the contrast ratio of two colours (WCAG 2.2)."""
-    darker, lighter = sorted((_luminance(one), _luminance(other)))
+    darker, lighter = sorted((luminance(one), luminance(other)))
     return (lighter + 0.05) / (darker + 0.05)
 
 
-def _luminance(color: str) -> float:
+def luminance(color: str) -> float:
+    """The relative luminance, 0 to 1 (WCAG 2.2)."""
     from matplotlib.colors import to_rgb
 
     red, green, blue = (

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from elattn_bench.figures.header import EDGE as EDGE
 from elattn_bench.figures.look import Look
 from elattn_bench.figures.style import set_ticks, thin
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-EDGE = 0.1  # inches between the sheet's edge and what stands on it
 NARROW = 5.0  # inches: below, panels stand below each other
 LOWEST = 0.8  # inches: a panel in a figure of fixed height; the figure grows rather than squeeze it
 

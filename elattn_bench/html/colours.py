@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from elattn_bench.figures.palette import contrast, luminance, mixed
 from elattn_bench.figures.style import DASHES, MARKERS, Line, assign_styles
 
 LIGHT_GROUND = "#FFFFFF"
@@ -59,34 +60,13 @@ def readable(color: str, ground: str, least: float) -> str:
     """The colour, moved away from the ground until it has the contrast."""
     target = "#FFFFFF" if luminance(ground) < 0.18 else "#000000"  # 0.18: the middle of black and white
     share = 0.0
-    while contrast(mixed := _mix(color, target, min(share, 1.0)), ground) < least:
+    while contrast(moved := mixed(color, target, min(share, 1.0)).upper(), ground) < least:
         share += STEP
-    return mixed
-
-
-def contrast(one: str, other: str) -> float:
-    """The contrast ratio of two colours, 1 to 21, by WCAG 2.2."""
-    low, high = sorted((luminance(one), luminance(other)))
-    return (high + 0.05) / (low + 0.05)
-
-
-def luminance(color: str) -> float:
-    """The relative luminance of ``#RRGGBB``, 0 to 1, by WCAG 2.2."""
-    red, green, blue = (_linear(channel / 255) for channel in _channels(color))
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
-def _linear(channel: float) -> float:
-    return channel / 12.92 if channel <= 0.04045 else float(((channel + 0.055) / 1.055) ** 2.4)
+    return moved
 
 
 def _channels(color: str) -> tuple[int, int, int]:
     return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)
-
-
-def _mix(color: str, towards: str, share: float) -> str:
-    pairs = zip(_channels(color), _channels(towards), strict=True)
-    return _hex(round(one + (other - one) * share) for one, other in pairs)
 
 
 def _hex(channels: Iterable[int]) -> str:

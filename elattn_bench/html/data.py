@@ -6,10 +6,9 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from elattn_bench.analysis import Facet, Setting, by_facet, by_label, interest, one_order
+from elattn_bench.analysis import Facet, Setting, by_facet, interest, one_order
 from elattn_bench.errors import UsageError
 from elattn_bench.figures.style import Line
-from elattn_bench.knobs import text_of
 from elattn_bench.results import Row
 from elattn_bench.rundir import Run
 from elattn_bench.units import KIBI
@@ -66,13 +65,8 @@ def lines_of(rows: Iterable[Row]) -> list[Line]:
     return sorted({Line.of(row) for row in {row.label: row for row in rows}.values()})
 
 
-def name_without_order(row: Row) -> str:
-    """What a line is called where orders vary along it."""
-    return " ".join(filter(None, (row.impl, text_of(row.hyperparameters, " "))))
-
-
 _WORDS: Mapping[str, Callable[[Row], Any]] = {
-    "orderless": name_without_order,
+    "orderless": lambda row: row.label_without_order,
     "level": lambda row: row.level,
     "mode": lambda row: row.mode,
     "dtype": lambda row: row.dtype,
@@ -132,11 +126,6 @@ def _rounded(value: float | None) -> float | int | None:
         return None
     short = float(f"{value:.{DIGITS}g}")
     return int(short) if short.is_integer() else short
-
-
-def sorted_rows(run: Run) -> list[Row]:
-    """The rows in the order in which people read them: by facet, then line, then length."""
-    return [row for facet in by_facet(run.rows).values() for line in by_label(facet).values() for row in line]
 
 
 def featured(rows: Sequence[Row]) -> list[str]:

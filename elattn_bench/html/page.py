@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from elattn_bench.analysis import in_order
 from elattn_bench.html import charts, colours, data, sections, table
 from elattn_bench.html.colours import LineLook
 from elattn_bench.html.sections import Verdicts
@@ -34,7 +35,7 @@ def render(run: Run, verdicts: Verdicts, reference: str) -> str:
 
 
 def _facts(run: Run, verdicts: Verdicts, reference: str) -> dict[str, Any]:
-    rows = data.sorted_rows(run)
+    rows = in_order(run.rows)
     columns = data.columns_of(rows, data.speed_ups(run, reference))
     looks = colours.line_looks(data.lines_of(rows))
     failures = sections.failures(rows)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from elattn_bench.analysis import Facet, by_facet, label_key, leading_facet, short_status
+from elattn_bench.analysis import Facet, label_key, leading_facet, short_status
 from elattn_bench.errors import UsageError
 from elattn_bench.results import Row
 from elattn_bench.roofline import Ceilings
@@ -167,9 +167,3 @@ def about(run: Run) -> dict[str, str]:
         "version": f"elattn-bench {version}" + (f" ({commit})" if commit else "") if version else "",
     }
     return {name: fact for name, fact in facts.items() if fact}
-
-
-def fixed_words(rows: Sequence[Row]) -> str:
-    """What all rows have in common, for the table's caption."""
-    facets = list(by_facet(rows))
-    return facets[0].text if len(facets) == 1 else f"{len(facets):,} combinations of settings and sizes"

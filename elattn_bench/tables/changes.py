@@ -19,7 +19,7 @@ from elattn_bench.tables.headline import (
     names,
     stable,
 )
-from elattn_bench.tables.listings import NO_NUMBER, format_ratio, plain
+from elattn_bench.tables.listings import NO_NUMBER, format_ratio, interval_record, plain
 from elattn_bench.tables.render import Column, Report, Table
 from elattn_bench.units import format_length, format_ms, significant
 from elattn_bench.verdicts.runs import (
@@ -42,16 +42,17 @@ def change_report(
     name_a, name_b = names((run, other))
     news = changed(changes, threshold)
     title = f"Changed cases, worse first: A = {name_a}, B = {name_b}"
-    mean, drift = mean_of(changes), max(machine_drift(run), machine_drift(other))
+    mean, scattered = mean_of(changes), scatter_between(changes)
+    drifts = [machine_drift(each) for each in (run, other)]
     about = {
         "comparison": "runs", "a": run.name, "b": other.name, "threshold": threshold,
-        "verdict": headline(changes, "A", "B", threshold, drift), "verdicts": counts(changes),
+        "verdict": headline(changes, "A", "B", threshold, max(drifts)), "verdicts": counts(changes),
         "geometric_mean_latency_ratio": mean.value if mean else None,
         "geometric_mean_low": mean.low if mean else None, "geometric_mean_high": mean.high if mean else None,
         "geometric_mean_cases": len(stable(changes)), "failed": sum(bool(change.failed) for change in changes),
-        "agreement": agreement(changes).share, "scatter": scatter_between(changes).sd,
-        "scatter_degrees_of_freedom": scatter_between(changes).tail,
-        "drift_a": machine_drift(run), "drift_b": machine_drift(other),
+        "agreement": agreement(changes).share, "scatter": scattered.sd,
+        "scatter_degrees_of_freedom": scattered.tail,
+        "drift_a": drifts[0], "drift_b": drifts[1],
         "environment_differences": environment_differences(run, other),
     }  # fmt: skip
     return Report(
@@ -59,7 +60,7 @@ def change_report(
         [change_record(change) for change in changes],
         change_notes(changes, (run, other), threshold),
         about,
-        [headline(changes, f"A = {name_a}", f"B = {name_b}", threshold, drift)],
+        [headline(changes, f"A = {name_a}", f"B = {name_b}", threshold, max(drifts))],
     )
 
 
@@ -198,16 +199,14 @@ def _agreement_note(found: Agreement) -> str:
 
 def change_record(item: Change) -> dict[str, Any]:
     """The case for programs: its axes, both rows, ratios, p-values, verdict and reason."""
-    before, after, ratio = item.before, item.after, item.latency
+    before, after = item.before, item.after
     return {
         **axes_of(item.row),
         "status_a": before.status if before else None,
         "status_b": after.status if after else None,
         "latency_ms_p50_a": before.latency_ms_p50 if before else None,
         "latency_ms_p50_b": after.latency_ms_p50 if after else None,
-        "latency_ratio": ratio.value if ratio else None,
-        "latency_ratio_low": ratio.low if ratio else None,
-        "latency_ratio_high": ratio.high if ratio else None,
+        **interval_record("latency_ratio", item.latency),
         "p_value": item.p_value,
         "p_corrected": item.p_corrected,
         "peak_memory_bytes_a": before.peak_memory_bytes if before else None,

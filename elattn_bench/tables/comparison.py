@@ -16,6 +16,7 @@ from elattn_bench.tables.by_length import (
     reference_label,
     speed_up_table,
 )
+from elattn_bench.tables.listings import interval_record
 from elattn_bench.tables.overview import MOST_FACETS, how_to_see_one, overview_tables, too_many
 from elattn_bench.tables.parameters import params_ratio_tables, params_tables
 from elattn_bench.tables.render import Report, Table
@@ -143,7 +144,7 @@ def _absolute_notes(metrics: Sequence[str]) -> list[str]:
 
 
 def _comparison_record(item: Comparison, metrics: Sequence[str]) -> dict[str, Any]:
-    row, ratio = item.row, item.speed_up
+    row = item.row
     record: dict[str, Any] = {
         **axes_of(row),
         "status": row.status,
@@ -151,11 +152,7 @@ def _comparison_record(item: Comparison, metrics: Sequence[str]) -> dict[str, An
         "missing": item.missing or None,
     }
     if "latency" in metrics:
-        record |= {"latency_ms_p50": row.latency_ms_p50, "speed_up": ratio.value if ratio else None}
-        record |= {
-            "speed_up_low": ratio.low if ratio else None,
-            "speed_up_high": ratio.high if ratio else None,
-        }
+        record |= {"latency_ms_p50": row.latency_ms_p50, **interval_record("speed_up", item.speed_up)}
     if "memory" in metrics:
         record |= {"peak_memory_bytes": row.peak_memory_bytes, "memory_ratio": item.memory_ratio}
     if "params" in metrics:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from elattn_bench.analysis import leading_facet
+from elattn_bench.tables.listings import interval_record
 from elattn_bench.tables.render import Report
 from elattn_bench.tables.scaling import (
     CROSSOVER_NOTE,
@@ -56,8 +57,7 @@ def _records(moved: Sequence[Dependence]) -> list[dict[str, object]]:
     return [
         {
             **each.facet._asdict(), each.axis: None, "impl": each.label, "reference": each.reference, "axis": each.axis,
-            "places": [list(place) for place in each.places], "exponent": each.exponent.value,
-            "exponent_low": each.exponent.low, "exponent_high": each.exponent.high,
+            "places": [list(place) for place in each.places], **interval_record("exponent", each.exponent),
         }
         for each in moved
     ]  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 
 from elattn_bench.analysis import Facet
 from elattn_bench.tables.comparison import axes_of
-from elattn_bench.tables.listings import NO_NUMBER, SMALLEST_RATIO, format_ratio
+from elattn_bench.tables.listings import NO_NUMBER, SMALLEST_RATIO, format_ratio, interval_record
 from elattn_bench.tables.render import Column, Report, Table
 from elattn_bench.units import format_bytes, format_length, format_ms, significant
 from elattn_bench.verdicts.change_points import FEWEST_RUNS
@@ -342,9 +342,9 @@ def _record(found: History, case: CaseHistory) -> dict[str, Any]:
         "step_before": names[step.before] if step else None,
         "step_after": names[step.after] if step else None,
         "step_machine_changed": _by_machine_too(found, case),
-        **_estimate("step_ratio", step.ratio if step else None),
+        **interval_record("step_ratio", step.ratio if step else None),
         "step_p_value": step.p_value if step else None,
-        **_estimate("drift_per_run", course.drift),
+        **interval_record("drift_per_run", course.drift),
         "outliers": " ".join(names[index] for index in course.outliers),
     }  # fmt: skip
 
@@ -353,8 +353,3 @@ def _by_machine_too(found: History, case: CaseHistory) -> bool | None:
     """Whether the machine changed in the run of the last change too; None where there is no change."""
     step = case.last_step
     return case.run_of(step.after) in found.machine_changed if step else None
-
-
-def _estimate(name: str, found: Estimate | None) -> dict[str, float | None]:
-    values = (found.value, found.low, found.high) if found else (None, None, None)
-    return dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))

@@ -9,6 +9,7 @@ from elattn_bench.analysis import LineSummary, Ratio, Setting
 from elattn_bench.roofline import Ceilings
 from elattn_bench.tables.render import Column, Report, Table
 from elattn_bench.units import format_bytes, format_length, format_ms, rounded_to, significant
+from elattn_bench.verdicts.nouns import Estimate
 
 NO_NUMBER = "-"
 SMALLEST_RATIO = 0.001  # smaller ones would make wide columns; csv and json hold them in full
@@ -26,6 +27,12 @@ def format_estimate(ratio: Ratio) -> str:
     if ratio.value < SMALLEST_RATIO:
         return format_ratio(ratio.value)
     return f"{rounded_to(ratio.value, ratio.low, ratio.high)}x"
+
+
+def interval_record(name: str, found: Ratio | Estimate | None) -> dict[str, float | None]:
+    """A value and the ends of its interval for programs: ``name``, ``name_low``, ``name_high``."""
+    values = (found.value, found.low, found.high) if found else (None, None, None)
+    return dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))
 
 
 def plain(value: object) -> str:

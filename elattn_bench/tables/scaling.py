@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from elattn_bench.analysis import Facet, Setting
-from elattn_bench.tables.listings import NO_NUMBER
+from elattn_bench.tables.listings import NO_NUMBER, interval_record
 from elattn_bench.tables.overview import MOST_FACETS
 from elattn_bench.tables.render import Column, Table
 from elattn_bench.units import format_length
@@ -146,8 +146,8 @@ def scaling_records(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
             "metric": metric,
             "shortest": growth.lengths[0],
             "longest": growth.lengths[-1],
-            **_estimate("slope", growth.slope),
-            **_estimate("exponent", growth.exponent),
+            **interval_record("slope", growth.slope),
+            **interval_record("exponent", growth.exponent),
             "constant": growth.constant,
             "factor": growth.factor,
             "verdict": growth.verdict,
@@ -165,18 +165,11 @@ def _crossing_record(crossing: Crossover | None) -> dict[str, Any]:
     return {
         "reference": crossing.reference if crossing else None,
         "overtakes": crossing.where if crossing else None,
-        **_estimate("crossover", crossing.length if crossing else None),
+        **interval_record("crossover", crossing.length if crossing else None),
         "crossover_open_low": crossing.open_low if crossing else None,
         "crossover_open_high": crossing.open_high if crossing else None,
         "crossover_predicted": crossing.predicted if crossing else None,
         "crossover_reason": crossing.reason or None if crossing else None,
-    }
-
-
-def _estimate(name: str, estimate: Any) -> dict[str, float | None]:
-    parts = {"": "value", "_low": "low", "_high": "high"}
-    return {
-        f"{name}{suffix}": getattr(estimate, part) if estimate else None for suffix, part in parts.items()
     }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from elattn_bench.analysis import Facet, Ratio, Share
 from elattn_bench.results import Row
 from elattn_bench.tables.by_length import latency_cell
-from elattn_bench.tables.listings import NO_NUMBER
+from elattn_bench.tables.listings import NO_NUMBER, interval_record
 from elattn_bench.tables.render import Column, Table
 from elattn_bench.units import format_length
 
@@ -61,12 +61,7 @@ def share_records(shares: Sequence[Share]) -> list[dict[str, Any]]:
             **Facet.of(share.block)._asdict(), "impl": share.block.label, "seq_len": share.block.seq_len,
             "op_ms": share.op and share.op.latency_ms_p50, "layer_ms": share.layer and share.layer.latency_ms_p50,
             "block_ms": share.block.latency_ms_p50,
-            **_interval("op_share", share.op_share), **_interval("layer_share", share.layer_share),
+            **interval_record("op_share", share.op_share), **interval_record("layer_share", share.layer_share),
         }
         for share in shares
     ]  # fmt: skip
-
-
-def _interval(name: str, ratio: Ratio | None) -> dict[str, float | None]:
-    values = (ratio.value, ratio.low, ratio.high) if ratio else (None, None, None)
-    return dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from elattn_bench.analysis import Setting
+from elattn_bench.analysis import Setting, in_order
 from elattn_bench.results import Row
 from elattn_bench.rundir import Run
 from elattn_bench.tables.changes import (
@@ -20,7 +20,7 @@ from elattn_bench.tables.headline import counts, interval_text, mean_of, names, 
 from elattn_bench.tables.listings import NO_NUMBER, format_ratio
 from elattn_bench.tables.render import Column, Report, Table
 from elattn_bench.units import format_length
-from elattn_bench.verdicts.runs import Change, environment_differences, machine_drift, sorted_rows
+from elattn_bench.verdicts.runs import Change, environment_differences, machine_drift
 
 MARKS: Mapping[str, str] = {"slower": "!", "faster": "*", "unclear": "?", "same": " "}
 """Behind a ratio, for ``bold`` alone says nothing to a file or a screen reader; blank so that digits stay aligned."""
@@ -112,7 +112,7 @@ def _case_tables(called: Sequence[str], compared: Sequence[Sequence[Change]]) ->
     rows = {change.case_id: change.row for changes in compared for change in changes}
     by_id = [{change.case_id: change for change in changes} for changes in compared]
     settings: defaultdict[Setting, dict[str, list[Change | None]]] = defaultdict(dict)
-    for row in sorted_rows(rows.values()):
+    for row in in_order(rows.values()):
         settings[Setting.of(row)][row.case_id] = [found.get(row.case_id) for found in by_id]
     return [_case_table(setting.text, called, cases) for setting, cases in settings.items()]
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from elattn_bench.verdicts.noise import Noise, noises
 from elattn_bench.verdicts.nouns import Estimate
+from elattn_bench.verdicts.significance import benjamini_hochberg
 
 FEWEST_RUNS = 4  # of fewer, no test tells a step from noise
 SIGNIFICANT = 0.025  # share of false discoveries among steps, and among drifts: of both together 5 % at most
@@ -221,7 +222,7 @@ def _with_steps_accepted(drafts: Sequence[_Draft], threshold: float) -> list[_Dr
     """The drafts with those steps that stay significant among all that were looked at, and matter."""
     # A series without a step is a test too: that of its most likely one.
     tested = [draft.steps() or [draft.likeliest()] for draft in drafts]
-    corrected = iter(_corrected([step.p_value for steps in tested for step in steps]))
+    corrected = iter(benjamini_hochberg([step.p_value for steps in tested for step in steps]))
     accepted = []
     for draft, steps in zip(drafts, tested, strict=True):
         places = [int(np.searchsorted(draft.kept, step.after)) for step in steps]
@@ -237,13 +238,6 @@ def _with_steps_accepted(drafts: Sequence[_Draft], threshold: float) -> list[_Dr
 
 def _matters(ratio: float, threshold: float) -> bool:
     return abs(math.log(ratio)) > math.log1p(threshold)
-
-
-def _corrected(p_values: Sequence[float]) -> list[float]:
-    """The p-values by Benjamini & Hochberg (1995): at most so many false discoveries among those below."""
-    from scipy.stats import false_discovery_control
-
-    return [float(value) for value in false_discovery_control(p_values)] if p_values else []
 
 
 def _with_drifts(drafts: Sequence[_Draft], threshold: float) -> list[Course]:
@@ -265,7 +259,7 @@ def _drifts(flat: Sequence[_Draft], threshold: float) -> list[Estimate | None]:
     from scipy.stats import kendalltau
 
     p_values = [float(kendalltau(draft.kept, draft.clean).pvalue) for draft in flat]
-    corrected = _corrected([1.0 if math.isnan(p_value) else p_value for p_value in p_values])
+    corrected = benjamini_hochberg([1.0 if math.isnan(p_value) else p_value for p_value in p_values])
     return [
         _slope(draft, threshold) if p_value <= SIGNIFICANT else None
         for draft, p_value in zip(flat, corrected, strict=True)

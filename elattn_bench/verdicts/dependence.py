@@ -69,7 +69,7 @@ def _along(axis: str, crossovers: Sequence[Crossover]) -> dict[tuple[Facet, str]
             continue
         row = cross.models[0]
         if axis == "order" and row.order is not None:
-            groups[cross.facet, cross.label.replace(f" t={row.order}", "")][row.order] = cross
+            groups[cross.facet, row.label_without_order][row.order] = cross
         elif axis != "order":
             groups[_without(cross.facet, axis), cross.label][getattr(row, axis)] = cross
     return groups

@@ -42,7 +42,7 @@ class Fitted:
     curves: the best of each, [lines]. replicates: what they might as well have been, [lines, replicates].
     exponents: with their 95 % intervals.
     levels, level_replicates: the same as constants: of lines that do not grow.
-    misfit: root mean square distance of the medians from the curve, in logarithms, [lines].
+    misfit, level_misfit: root mean square distance of the medians from curve and constant, in logarithms, [lines].
     """
 
     curves: Curves
@@ -51,6 +51,7 @@ class Fitted:
     levels: Curves
     level_replicates: Curves
     misfit: Array
+    level_misfit: Array
 
 
 def fit(medians: Medians) -> Fitted:
@@ -73,8 +74,12 @@ def fit(medians: Medians) -> Fitted:
     middle = np.average(medians.logs, axis=1, weights=weights)
     moved = middle[:, None] + (replicated * weights[:, None, :]).sum(axis=2) / weights.sum(axis=1)[:, None]
     levels, level_replicates = (_constants(each, curves.shortest) for each in (middle, moved))
-    misfit = np.sqrt((residuals**2).mean(axis=1))
-    return Fitted(curves, refitted, exponents, levels, level_replicates, misfit)
+    misfits = (_root_mean_square(each) for each in (residuals, medians.logs - middle[:, None]))
+    return Fitted(curves, refitted, exponents, levels, level_replicates, *misfits)
+
+
+def _root_mean_square(residuals: Array) -> Array:
+    return np.asarray(np.sqrt((residuals**2).mean(axis=1)))
 
 
 def _constants(levels: Array, shortest: float) -> Curves:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elattn_bench import control
-from elattn_bench.analysis import Ratio, by_facet, by_label
+from elattn_bench.analysis import in_order
 from elattn_bench.errors import UsageError
 from elattn_bench.names import check_names
 from elattn_bench.results import Row
@@ -107,8 +107,7 @@ class CaseHistory:
         if course.drift is not None:
             return _word(course.drift.value, self.metric)
         assert course.likeliest is not None
-        widest = course.likeliest.ratio
-        same = judge(Ratio(widest.value, widest.low, widest.high), self.threshold) == "same"
+        same = judge(course.likeliest.ratio, self.threshold) == "same"
         return "same" if same else "unclear"
 
     def run_of(self, index: int) -> int:
@@ -188,7 +187,7 @@ def history(runs: Sequence[Run], metric: str = "latency", threshold: float = DEF
     by_id = dict(zip(judged, found, strict=True))
     cases = tuple(
         CaseHistory(row, points, by_id[row.case_id], metric, threshold, _failed_in(runs, row, points[-1].run))
-        for row in _sorted(_latest(runs, series))
+        for row in in_order(_latest(runs, series))
         for points in [series[row.case_id]]
     )
     changed = _machine_changed(cases) if metric == "latency" else frozenset()
@@ -243,10 +242,6 @@ def _machine_changed(cases: Iterable[CaseHistory]) -> frozenset[int]:
     """The runs that brought changes of torch's own kernel."""
     own = [case for case in cases if is_control(case.latest)]
     return frozenset(case.run_of(step.after) for case in own for step in case.sure_steps)
-
-
-def _sorted(rows: Iterable[Row]) -> list[Row]:
-    return [row for group in by_facet(rows).values() for line in by_label(group).values() for row in line]
 
 
 def _speeds(runs: Sequence[Run]) -> tuple[float | None, ...]:

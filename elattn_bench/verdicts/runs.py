@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from elattn_bench.analysis import Ratio, by_facet, by_label, latency_ratio, quotient, short_status
+from elattn_bench.analysis import Ratio, in_order, latency_ratio, quotient, short_status
 from elattn_bench.environment import PASSING
 from elattn_bench.names import check_names
 from elattn_bench.results import Row
 from elattn_bench.rundir import Run
 from elattn_bench.units import format_bytes
+from elattn_bench.verdicts.nouns import Estimate
 from elattn_bench.verdicts.reference import Comparison
 from elattn_bench.verdicts.significance import (
     SIGNIFICANT,
@@ -100,7 +101,7 @@ def _matched(run: Run, samples: Mapping[str, Sequence[Visit]], other: Run) -> li
     """The cases of both, with ratios and p-values, not yet judged."""
     before = {row.case_id: row for row in run.rows}
     after = {row.case_id: row for row in other.rows}
-    rows = sorted_rows({**before, **after}.values())
+    rows = in_order({**before, **after}.values())
     tests = _tests(before, after, samples, other.samples())
     ids = (row.case_id for row in rows)
     changes = [
@@ -120,12 +121,6 @@ def _despite_scatter(change: Change, scattered: Scatter) -> Change:
     if change.p_value is None or change.latency is None:
         return change
     return replace(change, p_value=max(change.p_value, scatter_p(change.latency, scattered)))
-
-
-def sorted_rows(rows: Iterable[Row]) -> list[Row]:
-    """The rows by facet, line and length: the order of every list of cases."""
-    facets = by_facet(rows).values()
-    return [row for facet_rows in facets for line in by_label(facet_rows).values() for row in line]
 
 
 def _tests(
@@ -200,7 +195,7 @@ def machine_drift(run: Run) -> float:
     return max((session.get("drift") or 0.0 for session in sessions), default=0.0)
 
 
-def judge(latency: Ratio | None, threshold: float) -> Verdict:
+def judge(latency: Ratio | Estimate | None, threshold: float) -> Verdict:
     """The verdict that the interval of a latency ratio allows.
 
     ``slower`` when all of it lies above 1 + threshold, ``faster`` when all of it lies below

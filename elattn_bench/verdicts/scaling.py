@@ -245,7 +245,7 @@ def _judge_one(
         each.of(index)
         for each in ((fitted.levels, fitted.level_replicates) if flat else (fitted.curves, fitted.replicates))
     )
-    misfit = _misfit(rows, metric, curve)
+    misfit = float((fitted.level_misfit if flat else fitted.misfit)[index])
     reason = (
         "it falls with length" if falls else _bend(misfit, local) if misfit > MOST_MISFIT and not flat else ""
     )
@@ -257,12 +257,6 @@ def _judge_one(
         reason=reason or (_why_unclear(exponent) if verdict == "unclear" else _unsteady(rows, metric)),
         misfit=misfit, curve=curve, replicates=replicates,
     )  # fmt: skip
-
-
-def _misfit(rows: Sequence[Row], metric: str, curve: Curves) -> float:
-    lengths = np.array([row.seq_len for row in rows], dtype=np.float64)
-    logs = np.log([draws.value_of(row, metric) or np.nan for row in rows])
-    return float(np.sqrt(((logs - curve.log_at(lengths)[0]) ** 2).mean()))
 
 
 def _unsteady(rows: Sequence[Row], metric: str) -> str:

@@ -213,10 +213,12 @@ def corrected(found: Sequence[float | None]) -> list[float | None]:
 
     Benjamini & Hochberg 1995. None stays None: a case without a test is not among the many.
     """
+    adjusted = iter(benjamini_hochberg([p for p in found if p is not None]))
+    return [None if p is None else next(adjusted) for p in found]
+
+
+def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
+    """The p-values corrected: of those at most a share, that share is false at most (Benjamini & Hochberg 1995)."""
     from scipy.stats import false_discovery_control
 
-    known = [p for p in found if p is not None]
-    if not known:
-        return list(found)
-    adjusted = iter(false_discovery_control(known, method="bh"))
-    return [None if p is None else float(next(adjusted)) for p in found]
+    return [float(p) for p in false_discovery_control(p_values, method="bh")] if p_values else []
