@@ -19,6 +19,10 @@ class RunDirError(ElattnError):
     """A run directory cannot be read, written or continued."""
 
 
+class MissingData(ElattnError):
+    """A data set is not on this machine, or is not the one that it should be; the message says what gives it."""
+
+
 class WorkerError(ElattnError):
     """The worker process cannot be started."""
 
