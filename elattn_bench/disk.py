@@ -62,3 +62,17 @@ def append_whole(target: Path, text: str) -> int:
             stream.truncate(size)
             raise
         return stream.tell()
+
+
+def cut_half_line(path: Path) -> None:
+    """Cut off a last line that a crash left without its end.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    if not path.is_file():
+        return
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        os.truncate(path, whole)

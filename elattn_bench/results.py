@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeAlias, get_args
 
-from elattn_bench import knobs, stats
+from elattn_bench import columns, stats
 from elattn_bench.cases import Case, Labelled
 from elattn_bench.knobs import Hyperparameters
 from elattn_bench.roofline import Ceilings, passes
@@ -148,7 +148,7 @@ class Row(Labelled):
 
     def to_csv(self) -> dict[str, str]:
         """The row as text, one entry per column."""
-        return {column: _to_text(getattr(self, column)) for column in COLUMNS}
+        return {column: columns.to_text(getattr(self, column)) for column in COLUMNS}
 
     @classmethod
     def from_csv(cls, record: Mapping[str, str]) -> Row:
@@ -157,7 +157,13 @@ class Row(Labelled):
         Raises:
             ValueError: a value does not have its column's type; the message names the column.
         """
-        return cls(**{column: _from_text(column, record[column]) for column in COLUMNS if column in record})
+        return cls(
+            **{
+                column: columns.from_text(_TYPES, column, record[column])
+                for column in COLUMNS
+                if column in record
+            }
+        )
 
 
 def rows_of(header: Sequence[str], records: Iterable[Sequence[str]]) -> Iterator[Row]:
@@ -192,7 +198,7 @@ def _values_of(column: str, texts: Sequence[str], met: dict[str, Any]) -> Iterab
         with contextlib.suppress(ValueError):  # the slower way names the column
             return [float(text) if text else None for text in texts]
     for text in set(texts).difference(met):
-        met[text] = _from_text(column, text)
+        met[text] = columns.from_text(_TYPES, column, text)
     values = [met[text] for text in texts]
     if len(met) > CHUNK:
         met.clear()  # a column in which hardly anything repeats
@@ -212,36 +218,7 @@ LATER_COLUMNS = frozenset(
 """Columns that an older schema does not have: ``hyperparameters`` came with 3, the others with 2."""
 
 
-def _parse_bool(text: str) -> bool:
-    return {"true": True, "false": False}[text]
-
-
-_PARSERS: Mapping[str, Callable[[str], Any]] = {
-    "str": str, "int": int, "float": float, "bool": _parse_bool, "Hyperparameters": knobs.values_of,
-}  # fmt: skip
-_TYPES = {column.name: str(column.type).split(" | ") for column in fields(Row)}
-
-
-def _from_text(column: str, text: str) -> Any:
-    kind, *optional = _TYPES[column]
-    if text == "" and optional:
-        return None
-    try:
-        return _PARSERS[kind](text)
-    except (ValueError, KeyError):
-        raise ValueError(f"column {column}: '{text}' is not of type {kind}") from None
-
-
-def _to_text(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return f"{value:.7g}"
-    if isinstance(value, tuple):
-        return knobs.text_of(value)
-    return " ".join(str(value).split())  # one line per row, whatever an error message holds
+_TYPES = columns.types_of(Row)
 
 
 def make_row(

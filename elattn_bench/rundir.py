@@ -13,10 +13,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
+from elattn_bench import locking
 from elattn_bench.cases import Case
-from elattn_bench.disk import append_whole, disk_errors, replace_whole
+from elattn_bench.disk import append_whole, cut_half_line, disk_errors, replace_whole
 from elattn_bench.errors import RunDirError
 from elattn_bench.rescue import Presence, places
 from elattn_bench.results import COLUMNS, WARNING_SEPARATOR, Measurement, Outcome, Row, make_row
@@ -32,9 +33,8 @@ RUN_INFO = "run.json"
 PLOTS = "plots"
 REPORT = "report.html"
 ERRORS = "errors.log"
-LOCK = ".lock"
 SCRATCH = "run.json.new"
-OURS = (RESULTS, SAMPLES, RUN_INFO, PLOTS, REPORT, ERRORS, LOCK, SCRATCH)
+OURS = (RESULTS, SAMPLES, RUN_INFO, PLOTS, REPORT, ERRORS, locking.LOCK, SCRATCH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +106,8 @@ def check_vacant(path: Path, *, force: bool, locked: bool = False) -> None:
             "touch; choose another directory with -o"
         )
     if _has_rows(path) and not force:
-        if not locked and _is_locked(path):
-            raise _other_sweep(path)
+        if not locked and locking.is_locked(path):
+            raise locking.in_use(path)
         raise RunDirError(
             f"{path}: already exists and holds a run; complete it with --resume ({resume_command(path)}), "
             "replace it with --force, or choose another directory with -o"
@@ -166,7 +166,7 @@ class RunDir:
         check_vacant(path, force=force)
         with disk_errors(path):
             path.mkdir(parents=True, exist_ok=True)
-        run_dir = cls(path, dict(info), _lock=_acquire(path))
+        run_dir = cls(path, dict(info), _lock=locking.acquire(path))
         try:
             check_vacant(path, force=force, locked=True)  # again, now that nobody else can fill it
             with disk_errors(path):
@@ -188,11 +188,11 @@ class RunDir:
         """
         if not (path / RUN_INFO).is_file() or not (path / RESULTS).is_file():
             raise RunDirError(f"{path}: there is no run to resume; start it without --resume")
-        lock = _acquire(path)
+        lock = locking.acquire(path)
         try:
             with disk_errors(path):
                 for name in (RESULTS, SAMPLES):
-                    _cut_half_line(path / name)
+                    cut_half_line(path / name)
             run_dir = cls(path, read_info(path), _lock=lock)
             check_same_columns(path / RESULTS)
             if (path / RESULTS).stat().st_size == 0:
@@ -316,7 +316,7 @@ class RunDir:
 
     def _watch(self) -> None:
         with disk_errors(self.path):
-            self._presence = Presence.of(self.path / LOCK, self.path / RESULTS)
+            self._presence = Presence.of(self.path / locking.LOCK, self.path / RESULTS)
 
     @contextlib.contextmanager
     def _present(self, *unwritten: Row) -> Iterator[None]:
@@ -357,36 +357,3 @@ class RunDir:
         for name in (RESULTS, SAMPLES, RUN_INFO, REPORT, ERRORS, SCRATCH):
             (self.path / name).unlink(missing_ok=True)
         shutil.rmtree(self.path / PLOTS, ignore_errors=True)
-
-
-def _cut_half_line(path: Path) -> None:
-    if not path.is_file():
-        return
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        os.truncate(path, whole)
-
-
-def _acquire(path: Path) -> FileLock:
-    lock = FileLock(path / LOCK)
-    with disk_errors(path):
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise _other_sweep(path) from None
-    return lock
-
-
-def _is_locked(path: Path) -> bool:
-    try:
-        _acquire(path).release()
-    except RunDirError:
-        return True
-    return False
-
-
-def _other_sweep(path: Path) -> RunDirError:
-    return RunDirError(
-        f"{path}: another sweep is writing to it; wait for it, or choose another directory with -o"
-    )

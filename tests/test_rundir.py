@@ -126,10 +126,10 @@ def test_two_sweeps_cannot_share_a_directory(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(RunDirError, match="another sweep is writing"):
+        with pytest.raises(RunDirError, match="another run is writing"):
             RunDir.resume(tmp_path / "run")
         for force in (False, True):
-            with pytest.raises(RunDirError, match="another sweep is writing"):
+            with pytest.raises(RunDirError, match="another run is writing"):
                 RunDir.create(tmp_path / "run", {}, force=force)
         other.communicate("")
     RunDir.resume(tmp_path / "run").close()
