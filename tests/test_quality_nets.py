@@ -284,7 +284,8 @@ def test_no_other_table_of_pairs_predicts_the_training_text_better_but_for_the_a
     network = untrained.Bigram(5)
     network.fit(examples)
     logits = network.logits.detach().clone().requires_grad_()
-    F.cross_entropy(logits[examples.inputs[0]], torch.from_numpy(examples.targets[0])).backward()
+    loss = F.cross_entropy(logits[examples.inputs[0]], torch.from_numpy(examples.targets[0]))
+    torch.autograd.backward(loss)
     assert logits.grad is not None
     assert logits.grad.abs().max() < 1e-3  # the gradient of the mean loss is about (1 - p tokens) / examples
 
@@ -304,9 +305,9 @@ def test_no_other_table_of_pairs_predicts_the_training_text_better_but_for_the_a
 def test_a_few_examples_can_be_learned_by_heart(name: str, form: Form, shares: tuple[float, ...]) -> None:
     network, x = _build(name, form, shares), _inputs(form, 12)
     wanted = torch.arange(12) % form.outputs
-    optimiser = torch.optim.Adam(network.parameters(), 3e-3)
-    for _ in range(150):
+    optimiser = torch.optim.Adam(network.parameters(), 5e-3)
+    for _ in range(50):
         optimiser.zero_grad()
-        F.cross_entropy(network(x), wanted).backward()
+        torch.autograd.backward(F.cross_entropy(network(x), wanted))
         optimiser.step()
     assert torch.equal(network.eval()(x).argmax(-1), wanted)
