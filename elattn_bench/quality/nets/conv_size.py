@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from elattn_bench.errors import UsageError
 from elattn_bench.quality.nets.form import Form
-from elattn_bench.quality.nets.sizes import budget, convolution, dense, largest, need
+from elattn_bench.quality.nets.sizes import budget, convolution, dense, largest, need, need_same_channels
 
 Stage = tuple[int, int, int]
 """Channels in, channels out, and pixels or steps of a kernel along an axis."""
@@ -57,6 +57,8 @@ def conv_size(form: Form, share: float) -> ConvSize:
         UsageError: not even one channel fits.
     """
     need("conv", form, "image", "series", "forecast")
+    if form.kind == "forecast":
+        need_same_channels("conv", form)
     width = largest(lambda width: ConvSize(form, width).params, budget("conv", form, share))
     if not width:
         raise UsageError(
