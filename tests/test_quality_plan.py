@@ -42,7 +42,7 @@ def test_labels_tell_models_apart() -> None:
 
 
 def test_what_projects_no_query_has_no_norm_of_it() -> None:
-    assert [model.qk_norm for model in parse("poly-nl", norms=("rms",))] == [None]
+    assert [model.qk_norm for model in parse("mean", norms=("rms",))] == [None]
 
 
 @pytest.mark.parametrize(
@@ -112,15 +112,8 @@ def test_networks_without_attention_are_trained_once_where_attentions_are_traine
         "causal": [True, False],
     }
     found = plan.make_plan({**given, "seeds": 1}).jobs
-    assert [(job.model.label, job.causal) for job in found] == [
-        ("softmax", False),
-        ("softmax", True),
-        ("mlp", False),
-    ] or [(job.model.label, job.causal) for job in found] == [
-        ("softmax", True),
-        ("softmax", False),
-        ("mlp", False),
-    ]
+    trained = [(job.model.label, job.causal) for job in found]
+    assert sorted(trained) == [("mlp", False), ("softmax", False), ("softmax", True)]
 
 
 def test_a_task_that_looks_ahead_cannot_be_asked_not_to() -> None:

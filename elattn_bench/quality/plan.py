@@ -13,7 +13,7 @@ from elattn_bench.errors import MissingData, UsageError
 from elattn_bench.names import check_names
 from elattn_bench.quality import data, models, tasks
 from elattn_bench.quality.nouns import Job, Model, Recipe, Split, Task
-from elattn_bench.quality.suites import SUITES, Entry
+from elattn_bench.quality.suites import SUITES, Entry, Suite
 
 SPLITS = ("test", "validation")
 DEFAULTS: Mapping[str, Any] = {
@@ -50,39 +50,41 @@ def make_plan(given: Mapping[str, Any]) -> QualityPlan:
     check_names("suite", [settings["suite"]], list(SUITES))
     check_names("split", [settings["split"]], SPLITS)
     suite = SUITES[settings["suite"]]
-    named = [tasks.find(name) for name in settings["tasks"]]
-    chosen = named or [tasks.find(name) for name in suite.entries]
+    names = settings["tasks"] or list(suite.entries)
+    entries = [(task, _entry(task, suite)) for task in map(tasks.find, names)]
     folders = tuple(Path(folder) for folder in settings["data-dir"])
-    missing = {}
-    for task in chosen:
+    missing = _missing([task for task, _ in entries], folders)
+    if missing and (settings["tasks"] or len(missing) == len(entries)):
+        raise next(iter(missing.values()))
+    jobs = [
+        job
+        for task, entry in entries
+        if task.name not in missing
+        for seed in range(settings["seeds"] or suite.seeds)
+        for job in _jobs(task, entry, seed, folders, settings)
+    ]
+    reasons = {name: str(error) for name, error in missing.items()}
+    return QualityPlan(settings, list({job.key: job for job in jobs}.values()), reasons)
+
+
+def _missing(wanted: Sequence[Task], folders: Sequence[Path]) -> dict[str, MissingData]:
+    """The tasks whose data is not here."""
+    found = {}
+    for task in wanted:
         try:
             data.locate(task, folders)
         except MissingData as error:
-            if named:
-                raise
-            missing[task.name] = str(error)
-    if missing and len(missing) == len(chosen):
-        raise MissingData(next(iter(missing.values())))
-    seeds = range(settings["seeds"] or suite.seeds)
-    jobs = [
-        job
-        for task in chosen
-        if task.name not in missing
-        for seed in seeds
-        for job in _jobs(task, _entry(task, settings["suite"]), seed, folders, settings)
-    ]
-    return QualityPlan(settings, list({job.key: job for job in jobs}.values()), missing)
+            found[task.name] = error
+    return found
 
 
-def _entry(task: Task, suite: str) -> Entry:
-    """What the suite says of the task; where it has none, what the standard one says."""
-    found = SUITES[suite].entries.get(task.name)
-    if found is None:
+def _entry(task: Task, suite: Suite) -> Entry:
+    if task.name not in suite.entries:
         raise UsageError(
-            f"{task.name} is not in --suite {suite}, which has {', '.join(SUITES[suite].entries)}; "
+            f"{task.name} is not in --suite {suite.name}, which has {', '.join(suite.entries)}; "
             "the standard suite has every task"
         )
-    return found
+    return suite.entries[task.name]
 
 
 def _jobs(
