@@ -143,6 +143,18 @@ DataDirs = Annotated[
         rich_help_panel=_HOW,
     ),
 ]
+Jobs = Annotated[
+    int | None,
+    Option(
+        "--jobs",
+        "-j",
+        metavar="N",
+        min=1,
+        help="Train so many models at once; they share the cores. Scores stay as they are, times grow.",
+        show_default="1",
+        rich_help_panel=_HOW,
+    ),
+]
 DryRun = Annotated[bool, Option("--dry-run", help="Show what would be trained, train nothing.")]
 Resume = Annotated[
     bool, Option("--resume", help="Complete an interrupted run; with --seeds N, up to N seeds.")
@@ -166,6 +178,7 @@ def run(
     data_dir: DataDirs = None,
     device: options.Device = None,
     threads: options.Threads = None,
+    jobs: Jobs = None,
     output: options.Output = None,
     resume: Resume = False,
     force: options.Force = False,
@@ -179,7 +192,7 @@ def run(
         "tasks": task, "suite": suite, "impl": impl, "order": order, "qk-norm": qk_norm,
         "hp": ",".join(hp) if hp else None, "causal": causal, "seeds": seeds, "epochs": epochs, "examples": examples,
         "split": split, "data-dir": [str(folder.resolve()) for folder in data_dir or ()], "device": device,
-        "threads": threads,
+        "threads": threads, "jobs": jobs,
     }  # fmt: skip
     flags = {name: value for name, value in given.items() if value not in (None, [])}
     body.run(flags, output, resume=resume, force=force, dry_run=dry_run, strict=strict)

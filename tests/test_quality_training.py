@@ -11,12 +11,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from elattn_bench.quality import batches, metrics, tasks, training  # noqa: E402
+from elattn_bench.quality import batches, metrics, models, tasks, training  # noqa: E402
 from elattn_bench.quality.data.nouns import IGNORED, DataSet, Examples  # noqa: E402
 from elattn_bench.quality.nets.build import build  # noqa: E402
 from elattn_bench.quality.nets.form import Form  # noqa: E402
 from elattn_bench.quality.nets.transformer import Transformer, positions  # noqa: E402
-from elattn_bench.quality.nouns import Epoch, Job, Model, Recipe, Trained  # noqa: E402
+from elattn_bench.quality.nouns import Epoch, Job, Kind, Model, Recipe, Trained  # noqa: E402
 from elattn_bench.stats import BUDGETS  # noqa: E402
 from elattn_bench.worker_process import Context, Settings  # noqa: E402
 
@@ -217,3 +217,18 @@ def test_peak_memory_grows_with_the_batch() -> None:
 def test_data_folders_of_a_job_need_no_data_of_a_made_task(tmp_path: Path) -> None:
     trained, _ = run(replace(MQAR, folders=(tmp_path,)))
     assert trained.params > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [(name, kind) for name, network in models.NETWORKS.items() for kind in network.kinds]
+)
+def test_every_network_answers_every_kind_of_task_that_it_names(name: str, kind: Kind) -> None:
+    shape = {"image": (28, 28, 1), "series": (6, 12), "forecast": (24, 3), "language": (12,)}[kind]
+    form = Form(
+        kind, shape, 3, horizon=5 if kind == "forecast" else 0, longest=0 if kind == "image" else shape[0]
+    )
+    share = 0.5 if models.NETWORKS[name].sized else None
+    net = build(Model(name, share=share), form, RECIPE, causal=False).eval()
+    x = torch.zeros(2, *shape, dtype=torch.int64) if kind == "language" else torch.zeros(2, *shape)
+    expected = {"image": (2, 3), "series": (2, 3), "forecast": (2, 5, 3), "language": (2, 12, 3)}[kind]
+    assert tuple(net(x).shape) == expected

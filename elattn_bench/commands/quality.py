@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from elattn_bench.quality.plan import QualityPlan
 
 FAILED = 4  # exit code of DESIGN: what was asked for was done, and this was found
-EXTENDING = ("seeds", "data-dir", "threads")
-"""What may be said anew to a run that goes on: more seeds, and where the data is now."""
+EXTENDING = ("seeds", "data-dir", "jobs")
+"""What may be said anew to a run that goes on: more seeds, where the data is now, how many models at once."""
 
 
 def run(

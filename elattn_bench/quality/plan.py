@@ -19,7 +19,7 @@ SPLITS = ("test", "validation")
 DEFAULTS: Mapping[str, Any] = {
     "tasks": [], "suite": "standard", "impl": None, "order": None, "hp": "", "qk-norm": None, "causal": [],
     "seeds": None, "epochs": None, "examples": None, "data-dir": [], "split": "test", "device": "auto",
-    "threads": None,
+    "threads": None, "jobs": 1,
 }  # fmt: skip
 """Of every setting that run.json keeps, what it is when nobody says."""
 

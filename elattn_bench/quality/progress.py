@@ -21,9 +21,11 @@ class TrainingBar:
     """An observer of a quality run that draws on stderr; plain lines where there is no terminal."""
 
     def __init__(self, jobs: Sequence[Job], console: Console) -> None:
-        self._console, self._total, self._number = console, len(jobs), 0
+        self._console, self._total = console, len(jobs)
+        self._started = self._finished = 0
         self._names = {job.key: name_of(job, jobs) for job in jobs}
         self._width = max(map(len, self._names.values()), default=0)
+        self._trained: dict[tuple[str, str, bool, int], int] = {}  # epochs
         self._said = time.monotonic()
         self._progress = Progress(
             TextColumn("{task.fields[count]}"), BarColumn(bar_width=12), TextColumn("left"), TimeRemainingColumn(),
@@ -40,9 +42,9 @@ class TrainingBar:
 
     def started(self, job: Job) -> None:
         """Show the job as the current one."""
-        self._number += 1
-        self._finished_epochs = 0
-        count = f"{self._number}/{self._total}"
+        self._started += 1
+        self._trained[job.key] = 0
+        count = f"{self._started}/{self._total}"
         self._progress.update(self._task, description=self._names[job.key], count=count)
 
     def epoch(self, job: Job, epoch: Epoch) -> None:
@@ -52,7 +54,7 @@ class TrainingBar:
         number = f"epoch {epoch.number}/{job.recipe.epochs}"
         what = f"{self._names[job.key]}  {number}  {loss}{metric} {score(value, metric)}"
         if epoch.number:
-            self._finished_epochs += 1
+            self._trained[job.key] += 1
             self._progress.advance(self._task)
         self._progress.update(self._task, description=what)
         if not self._console.is_terminal and time.monotonic() - self._said > QUIET:
@@ -60,8 +62,9 @@ class TrainingBar:
 
     def finished(self, job: Job, outcome: Trained | Skipped) -> None:
         """Print the job's line."""
+        self._finished += 1
         self._print(Text(f"{self._count()}  {self._names[job.key]:<{self._width}}  {_result(job, outcome)}"))
-        self._progress.advance(self._task, _epochs(job) - self._finished_epochs)
+        self._progress.advance(self._task, _epochs(job) - self._trained[job.key])
 
     def _print(self, line: Text) -> None:
         one_line = self._console.is_terminal
@@ -75,7 +78,7 @@ class TrainingBar:
         self._said = time.monotonic()
 
     def _count(self) -> str:
-        return f"{self._number}/{self._total}".rjust(2 * len(str(self._total)) + 1)
+        return f"{self._finished}/{self._total}".rjust(2 * len(str(self._total)) + 1)
 
 
 def name_of(job: Job, jobs: Sequence[Job]) -> str:
