@@ -28,6 +28,22 @@ LOSSY = (".jpg", ".jpeg")
 SUFFIXES = (*LOSSY, ".png")
 
 
+def parts(folder: Path) -> list[Path]:
+    """Its folders ``train`` and ``test``.
+
+    Raises:
+        MissingData: the folder of a class is missing.
+    """
+    wanted = [f"{part}/{name}" for part in COUNTS for name in CLASSES]
+    absent = [name for name in wanted if not (folder / name).is_dir()]
+    if absent:
+        raise MissingData(
+            f"{NAME}: {folder} must hold train/ and test/ with a folder for each of {', '.join(CLASSES)}, "
+            f"and lacks {', '.join(absent)}: bring the whole data set"
+        )
+    return [folder / part for part in COUNTS]
+
+
 def from_folder(folder: Path) -> dict[str, bytes]:
     """Path below the folder -> content, of every image."""
     found = (path for part in COUNTS for path in folder.joinpath(part).glob("*/*") if _is_image(path.name))
@@ -107,14 +123,16 @@ def _image(path: str, content: bytes) -> Array:
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        # Only these two: some of Pillow's other formats start programs.
+        with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as image:
             if image.size != (SIDE, SIDE):
+                size = f"{image.width} x {image.height}"
                 raise MissingData(
-                    f"{NAME}: {path} must be {SIDE} x {SIDE} pixels, and is {image.width} x {image.height}"
+                    f"{NAME}: {path} must be {SIDE} x {SIDE} pixels and is {size}: fetch it again"
                 )
             return np.asarray(image.convert("RGB"))
-    # Pillow's errors for a damaged file; SyntaxError is what it raises for a broken PNG.
-    except (OSError, SyntaxError, ValueError) as error:
+    # What Pillow raises for a damaged file; SyntaxError is a broken PNG.
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise MissingData(
             f"{NAME}: {path} is not an image ({error}); it is damaged: fetch it again"
         ) from error

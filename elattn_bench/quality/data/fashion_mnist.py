@@ -1,4 +1,4 @@
-"""Fashion-MNIST: 60,000 + 10,000 grey images of 28 x 28 pixels, 10 classes (Xiao, Rasul, Vollgraf, 2017, 1708.07747)."""
+"""Fashion-MNIST: 60,000 + 10,000 grey images of 28 x 28, 10 classes (Xiao, Rasul, Vollgraf, 2017, 1708.07747)."""
 
 from __future__ import annotations
 
