@@ -35,7 +35,7 @@ def locate(folders: Sequence[Path]) -> list[Path]:
         return cifar10_images.parts(image_folder.parents[1])
     if archive := find(folders, (ARCHIVE,)):
         return [archive]
-    wanted = f"neither {FOLDER}/, train/<class>/*.jpg or *.png with test/, nor {ARCHIVE}"
+    wanted = f"{FOLDER}/, train/ and test/ with a folder of images for each class, or {ARCHIVE}"
     remedy = "unpack cifar-10-python.tar.gz (https://www.cs.toronto.edu/~kriz/cifar.html) into --data-dir"
     raise missing(NAME, wanted, remedy, folders)
 

@@ -79,9 +79,7 @@ def read_batch(name: str, content: bytes) -> Pixels:
         MissingData: it is cut, asks for anything that is not data, or holds other things than a batch does.
     """
     batch = _unpickle(name, content)
-    data, labels = (
-        (_rows(batch.get(b"data")), batch.get(b"labels")) if isinstance(batch, dict) else (None, None)
-    )
+    data, labels = _rows(batch.get(b"data")), batch.get(b"labels", ())
     if data is None or not _are_classes(labels) or len(data) != len(labels):
         raise MissingData(
             f"{NAME}: {name} is not a batch of CIFAR-10: it must hold b'data', uint8 of {VALUES:,} values an image, "

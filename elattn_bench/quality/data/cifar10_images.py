@@ -89,7 +89,7 @@ def decode(contents: Mapping[str, bytes], part: str) -> Pixels:
     paths = [path for turn in zip(*by_class, strict=True) for path in turn]
     images = np.empty((len(paths), SIDE, SIDE, 3), np.uint8)
     for row, path in enumerate(paths):
-        images[row] = _image(path, contents[path])
+        images[row] = image(path, contents[path])
     return Pixels(images, np.arange(len(paths), dtype=np.int64) % len(CLASSES))
 
 
@@ -118,8 +118,12 @@ def _told(found: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in sorted(found.items())) or "none"
 
 
-def _image(path: str, content: bytes) -> Array:
-    """[32, 32, 3] uint8."""
+def image(path: str, content: bytes) -> Array:
+    """The pixels of a file, [32, 32, 3] uint8.
+
+    Raises:
+        MissingData: it is damaged, of another format, or of another size.
+    """
     from PIL import Image
 
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,19 +65,26 @@ def parse_idx(name: str, content: bytes) -> Array:
     Raises:
         MissingData: it is no such file, or has too few or too many values.
     """
-    if content[:3] != b"\0\0\x08" or len(content) < 4 + 4 * content[3]:
+    shape = _shape(content)
+    if shape is None:
         raise MissingData(
             f"{NAME}: {name} is not an IDX file of bytes: it must begin with 00 00 08, a rank and as many extents, "
             f"and begins with {content[:4].hex(' ') or 'nothing'}; fetch it again"
         )
-    body = 4 + 4 * content[3]
-    shape = tuple(int(extent) for extent in np.frombuffer(content[4:body], ">u4"))
-    if len(content) - body != math.prod(shape):
+    values = np.frombuffer(content, np.uint8, offset=4 + 4 * len(shape))
+    if len(values) != math.prod(shape):
         raise MissingData(
-            f"{NAME}: {name} announces {math.prod(shape):,} values, shape {shape}, and holds {len(content) - body:,}; "
+            f"{NAME}: {name} announces {math.prod(shape):,} values, shape {shape}, and holds {len(values):,}; "
             "it is cut or damaged: fetch it again"
         )
-    return np.frombuffer(content, np.uint8, offset=body).reshape(shape)
+    return values.reshape(shape)
+
+
+def _shape(content: bytes) -> tuple[int, ...] | None:
+    """What the head of an IDX file says; None where it is none, or of other values than bytes, or cut."""
+    if content[:3] != b"\0\0\x08" or len(content) < 4 or len(content) < 4 + 4 * content[3]:
+        return None
+    return struct.unpack_from(f">{content[3]}I", content, 4)
 
 
 def _locate(name: str, places: Sequence[Path]) -> Path:
