@@ -124,7 +124,7 @@ def image(path: str, content: bytes) -> Array:
     Raises:
         MissingData: it is damaged, of another format, or of another size.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         # Only these two: some of Pillow's other formats start programs.
@@ -137,8 +137,9 @@ def image(path: str, content: bytes) -> Array:
             return np.asarray(image.convert("RGB"))
     # What Pillow raises for a damaged file; SyntaxError is a broken PNG.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        said = "neither JPEG nor PNG" if isinstance(error, UnidentifiedImageError) else error
         raise MissingData(
-            f"{NAME}: {path} is not an image ({error}); it is damaged: fetch it again"
+            f"{NAME}: {path} is not an image ({said}); it is damaged: fetch it again"
         ) from error
 
 

@@ -21,6 +21,8 @@ OUTPUTS = 10
 PACKAGE_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package dataset-fashion-mnist puts the files."""
 
+REMEDY = "apt install dataset-fashion-mnist, or put the four gz IDX files into --data-dir"
+
 SHA256 = {
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
@@ -40,7 +42,11 @@ def locate(folders: Sequence[Path]) -> list[Path]:
         MissingData: one of them is nowhere.
     """
     places = [*folders, *(folder / "fashion-mnist" for folder in folders), PACKAGE_FOLDER]
-    return [_locate(name, places) for name in SHA256]
+    found = {name: find(places, (f"{name}.gz", name)) for name in SHA256}
+    absent = [f"{name}.gz" for name, path in found.items() if path is None]
+    if absent:
+        raise missing(NAME, ", ".join(absent), REMEDY, places)
+    return [path for path in found.values() if path is not None]
 
 
 def load(folders: Sequence[Path]) -> DataSet:
@@ -85,14 +91,6 @@ def _shape(content: bytes) -> tuple[int, ...] | None:
     if content[:3] != b"\0\0\x08" or len(content) < 4 or len(content) < 4 + 4 * content[3]:
         return None
     return struct.unpack_from(f">{content[3]}I", content, 4)
-
-
-def _locate(name: str, places: Sequence[Path]) -> Path:
-    path = find(places, (f"{name}.gz", name))
-    if path is None:
-        remedy = "apt install dataset-fashion-mnist, or put the four gz IDX files into --data-dir"
-        raise missing(NAME, f"{name}.gz", remedy, places)
-    return path
 
 
 def _content(path: Path) -> tuple[Path, bytes]:
