@@ -39,7 +39,7 @@ def idx(array: Array) -> bytes:
     return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
 
 
-def batch(data: Array, labels: list[int], dtype: bytes = b"u1") -> bytes:
+def batch(data: Array, labels: list[int], dtype: bytes = b"u1", fortran: bool = False) -> bytes:
     """A batch of CIFAR-10 in the opcodes that Python 2's cPickle wrote, protocol 2.
 
     Python 3 cannot write one: it has no byte strings of that kind.
@@ -59,7 +59,8 @@ def batch(data: Array, labels: list[int], dtype: bytes = b"u1") -> bytes:
             + b"\x86",
             b"cnumpy\ndtype\n" + _text(dtype) + b"K\x00K\x01\x87R",
             b"(K\x03" + _text(b"|") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb",
-            b"\x89T" + struct.pack("<i", data.nbytes) + data.tobytes() + b"tb",
+            (b"\x88T" if fortran else b"\x89T") + struct.pack("<i", data.nbytes),
+            data.tobytes("F" if fortran else "C") + b"tb",
             _text(b"filenames") + b"](" + _text(b"camion_s_000148.png") + b"e",
             b"u.",
         ]

@@ -55,6 +55,13 @@ class TestBatches:
         assert read.classes.tolist() == [3, 0, 9, 3]
         assert read.classes.dtype == np.int64
 
+    def test_rows_in_the_order_of_fortran_are_read_alike(self) -> None:
+        data = pixels(3, 3072)
+        there, here = (
+            read_batch("a", batch(data, [1, 2, 3], fortran=order)).images for order in (True, False)
+        )
+        np.testing.assert_array_equal(there, here)
+
     def test_numpy_itself_reads_the_made_up_batch_alike(self) -> None:
         data = pixels(2, 3072)
         # Numpy warns of its old module name, and from 2.4 on of the old call of dtype: so none of it is called.

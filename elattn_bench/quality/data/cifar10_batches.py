@@ -140,10 +140,10 @@ def _rows(stored: Any) -> Array | None:
     """[n, 3072] uint8 of an array's state (version, shape, dtype, Fortran order, content); None where it is no such."""
     match stored:
         case _Stored(
-            state=(_, (int(count), int(width)), _Stored(arguments=(b"u1", *_)), False, bytes(content))
+            state=(_, (int(count), int(width)), _Stored(arguments=(b"u1", *_)), fortran, bytes(content))
         ):
-            fits = width == VALUES and len(content) == count * width
-            return np.frombuffer(content, np.uint8).reshape(count, width) if fits else None
+            if width == VALUES and len(content) == count * width:
+                return np.frombuffer(content, np.uint8).reshape(count, width, order="F" if fortran else "C")
     return None
 
 

@@ -96,7 +96,7 @@ def decode(contents: Mapping[str, bytes], part: str) -> Pixels:
 def _members(archive: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
     for member in archive:
         path = PurePosixPath(member.name)  # without a leading ./
-        if len(path.parts) == 3 and path.parts[0] in COUNTS and _is_image(path.name):
+        if member.isfile() and len(path.parts) == 3 and path.parts[0] in COUNTS and _is_image(path.name):
             content = archive.extractfile(member)
             if content is not None:
                 yield str(path), content.read()
