@@ -256,10 +256,11 @@ class TestImages:
             (tmp_path / "train" / "cat" / name).write_bytes(b"no image")
         assert cifar10.load([tmp_path]).files == before.files
 
-    @pytest.mark.parametrize("kept", [0, 100, 1000])
-    def test_a_cut_archive_is_refused_with_its_path(self, kept: int, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("kept", [0, 0.1, 0.5])
+    def test_a_cut_archive_is_refused_with_its_path(self, kept: float, tmp_path: Path) -> None:
         archive = packed(image_folder(tmp_path / "folder", 3, 2), tmp_path / cifar10.ARCHIVE)
-        archive.write_bytes(archive.read_bytes()[:kept])
+        whole = archive.read_bytes()
+        archive.write_bytes(whole[: int(kept * len(whole))])
         with pytest.raises(MissingData, match=f"{archive} cannot be read"):
             cifar10.load([tmp_path])
 
