@@ -58,7 +58,7 @@ class ConvForForecasts(nn.Module):
 def conv(form: Form, share: float) -> nn.Module:
     """A plain convolutional net with at most a share of a model's parameters, and as near to it as whole channels go.
 
-    Images: three 3x3 convolutions of c, 2c and 4c channels, each with batch norm and ReLU, the image halved by a
+    Images: four 3x3 convolutions of c, 2c, 4c and 8c channels, each with batch norm and ReLU, the image halved by a
     max-pool between them; the mean over the map; a dense layer. The share is of ``vgg``.
 
     Series and forecasts: three convolutions over 7, 5 and 3 steps, of c, 2c and c channels, with batch norm and ReLU;

@@ -11,7 +11,7 @@ from elattn_bench.quality.nets.sizes import budget, convolution, dense, largest,
 Stage = tuple[int, int, int]
 """Channels in, channels out, and pixels or steps of a kernel along an axis."""
 
-IMAGE_STAGES = ((1, 3), (2, 3), (4, 3))
+IMAGE_STAGES = ((1, 3), (2, 3), (4, 3), (8, 3))
 """Of each stage: its channels over those of the first, and its kernel; images are halved between stages."""
 
 SERIES_STAGES = ((1, 7), (2, 5), (1, 3))
