@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -141,6 +143,17 @@ def test_an_example_is_answered_alike_alone_and_among_others(
 )
 def test_vgg_has_the_parameters_that_the_documentation_names(form: Form, params: int) -> None:
     assert counts.vgg(form) == params
+
+
+def test_counting_parameters_loads_neither_torch_nor_numpy() -> None:
+    code = (
+        "import sys; from elattn_bench.quality.nets import counts, form;"
+        "print(counts.conv(form.Form('image', (28, 28, 1), 10), 0.03), {'torch', 'numpy'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.split() == [str(counts.conv(GREY, 0.03)), "set()"]
 
 
 @pytest.mark.parametrize("share", [0.03, 0.1, 0.5])

@@ -67,7 +67,7 @@ def conv(form: Form, share: float) -> nn.Module:
     parameters, those of the small transformer.
 
     Raises:
-        UsageError: the form is of language, or not one channel fits into the share.
+        UsageError: the form is of language or forecasts other channels than it shows, or not one channel fits.
 
     Papers: batch norm: Ioffe & Szegedy 2015, arXiv 1502.03167; the mean before the last layer: Lin et al. 2014,
     arXiv 1312.4400; series: Wang et al. 2017, arXiv 1611.06455.

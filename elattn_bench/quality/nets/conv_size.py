@@ -54,7 +54,7 @@ def conv_size(form: Form, share: float) -> ConvSize:
     """The widest net within a share of VGG's parameters, or of the small transformer's where no image is read.
 
     Raises:
-        UsageError: not even one channel fits.
+        UsageError: the form is of language or forecasts other channels than it shows, or not one channel fits.
     """
     need("conv", form, "image", "series", "forecast")
     if form.kind == "forecast":
