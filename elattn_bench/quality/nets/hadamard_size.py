@@ -12,8 +12,8 @@ POOLS = (1, 2, 4)
 """Sides of the squares of pixels that may be averaged before the network, the smallest first."""
 
 MOST_FEATURES = 4
-"""Features that a hidden unit may stand for. Ours, chosen on held-out training images: coarser images with more units
-were better than finer ones with fewer, at 3 % as at 50 % of VGG."""
+"""Features that a hidden unit may stand for. Ours, chosen on held-out training images: where it would stand for more,
+a coarser image with more units was better."""
 
 ARRAYS = 6
 """Arrays of a block: weight and bias of query, key and value; its norm has none."""
