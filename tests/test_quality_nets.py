@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +17,9 @@ from torch import Tensor, nn
 from elattn_bench.errors import UsageError
 from elattn_bench.quality.data.nouns import IGNORED, Examples
 from elattn_bench.quality.nets import conv, counts, floors, hadamard_net, untrained, vgg
+from elattn_bench.quality.nets.conv_size import ConvSize, conv_size
 from elattn_bench.quality.nets.form import Form
-from elattn_bench.quality.nets.hadamard_size import LEAST_HIDDEN, hadamard_size
+from elattn_bench.quality.nets.hadamard_size import HadamardSize, hadamard_size
 from elattn_bench.quality.nets.sizes import TRANSFORMER_PARAMS
 
 GREY = Form("image", (28, 28, 1), 10)
@@ -82,6 +86,12 @@ def _answer_shape(form: Form, batch: int) -> tuple[int, ...]:
     return (batch, *ahead, form.outputs)
 
 
+def _one_wider(size: HadamardSize | ConvSize) -> HadamardSize | ConvSize:
+    if isinstance(size, HadamardSize):
+        return replace(size, hidden=size.hidden + 1)
+    return replace(size, width=size.width + 1)
+
+
 def _size(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
@@ -135,7 +145,18 @@ def test_vgg_has_the_parameters_that_the_documentation_names(form: Form, params:
     assert counts.vgg(form) == params
 
 
-@pytest.mark.parametrize("share", [0.01, 0.03, 0.1, 0.5])
+def test_counting_parameters_loads_neither_torch_nor_numpy() -> None:
+    code = (
+        "import sys; from elattn_bench.quality.nets import counts, form;"
+        "print(counts.conv(form.Form('image', (28, 28, 1), 10), 0.03), {'torch', 'numpy'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.split() == [str(counts.conv(GREY, 0.03)), "set()"]
+
+
+@pytest.mark.parametrize("share", [0.03, 0.1, 0.5])
 @pytest.mark.parametrize("form", [GREY, COLOUR], ids=["28x28x1", "32x32x3"])
 @pytest.mark.parametrize("name", ["hadamard_net", "conv"])
 def test_a_sized_network_fills_its_share_of_vgg_and_no_more(name: str, form: Form, share: float) -> None:
@@ -150,10 +171,28 @@ def test_without_an_image_the_share_is_of_the_small_transformer(form: Form, shar
     assert 0.8 < filled <= 1
 
 
-def test_the_image_is_pooled_only_where_the_hidden_layer_would_be_too_narrow() -> None:
-    tight, wide = hadamard_size(COLOUR, 0.03), hadamard_size(COLOUR, 0.5)
-    assert (tight.pool, wide.pool) == (2, 1)
-    assert min(tight.hidden, wide.hidden) >= LEAST_HIDDEN
+@pytest.mark.parametrize(
+    ("form", "share", "pool", "hidden"),
+    [(GREY, 0.03, 2, 118), (GREY, 0.5, 1, 544), (COLOUR, 0.03, 4, 186), (COLOUR, 0.5, 2, 848)],
+)
+def test_the_image_is_pooled_as_far_as_the_documentation_says(
+    form: Form, share: float, pool: int, hidden: int
+) -> None:
+    size = hadamard_size(form, share)
+    assert (size.pool, size.hidden) == (pool, hidden)
+
+
+@pytest.mark.parametrize("form", [GREY, COLOUR], ids=["28x28x1", "32x32x3"])
+def test_a_larger_share_never_pools_more(form: Form) -> None:
+    pools = [hadamard_size(form, share).pool for share in (0.03, 0.1, 0.3, 0.5, 1.0)]
+    assert pools == sorted(pools, reverse=True)
+
+
+@pytest.mark.parametrize("name", ["hadamard_net", "conv"])
+def test_one_unit_more_would_break_the_budget(name: str) -> None:
+    allowed = 0.03 * counts.vgg(GREY)
+    size = hadamard_size(GREY, 0.03) if name == "hadamard_net" else conv_size(GREY, 0.03)
+    assert size.params <= allowed < _one_wider(size).params
 
 
 @pytest.mark.parametrize("name", ["hadamard_net", "conv"])

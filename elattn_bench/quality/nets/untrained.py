@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 
+from elattn_bench.quality.data.nouns import IGNORED, Examples
 from elattn_bench.quality.nets.form import Form
 from elattn_bench.quality.nets.sizes import need, need_same_channels
-
-if TYPE_CHECKING:
-    from elattn_bench.quality.data.nouns import Examples
 
 
 class RepeatLast(nn.Module):
@@ -44,8 +40,7 @@ class Bigram(nn.Module):
         Source: add-one smoothing is Laplace's rule of succession, 1814.
         """
         current, following = (torch.from_numpy(array).flatten() for array in (train.inputs, train.targets))
-        # Targets are tokens or a negative mark.
-        asked = following >= 0
+        asked = following != IGNORED
         pairs = torch.bincount(current[asked] * self.tokens + following[asked], minlength=self.tokens**2)
         counts = pairs.view(self.tokens, self.tokens).double() + 1
         self.logits.copy_(torch.log(counts / counts.sum(1, keepdim=True)))
