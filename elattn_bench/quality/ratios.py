@@ -63,7 +63,7 @@ def _fieller(above: _Moments, below: _Moments, quantile: float) -> Estimate | No
 
 
 def _freedom(above: _Moments, below: _Moments) -> float:
-    """Satterthwaite's degrees of freedom of mean(above) - r mean(below) at the measured ratio r (Satterthwaite 1946)."""
+    """Of mean(above) - r mean(below) at the measured ratio r (Satterthwaite 1946)."""
     (a, var_a, count_a), (b, var_b, count_b) = above, below
     scaled = (a / b) ** 2 * var_b if b else 0.0
     total = var_a + scaled

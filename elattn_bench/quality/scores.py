@@ -1,7 +1,8 @@
-"""What the models of a run reached and took, over seeds, and against a reference. Pure: no torch, no disk, no screen."""
+"""What the models of a run reached and took, over seeds, and against a reference. Pure: no torch, no disk."""
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,11 +20,12 @@ FAMILIES: tuple[Family, ...] = ("transformer", "network", "floor")
 """In the order of tables. ``floor``: what puts the others into proportion: the task's floors, and uniform attention."""
 
 AT = "@"  # between a metric and the length that it was measured at: accuracy@512
+SHARE = re.compile(r"-[\d.]+$")  # behind a network's name: of the parameters of vgg; conv-3
 UNIFORM = "mean"  # the attention that does not attend: it averages
 
 
-class Form(NamedTuple):
-    """What is held fixed in a comparison: one table, one figure."""
+class TaskFacet(NamedTuple):
+    """What is held fixed while models are compared: a table, a panel of a figure."""
 
     task: str
     causal: bool
@@ -48,7 +50,7 @@ class Score:
         train_examples, test_examples: how many there were.
     """
 
-    form: Form
+    facet: TaskFacet
     model: str
     family: Family
     attention: str
@@ -95,22 +97,22 @@ def scores(rows: Iterable[QualityRow], tasks: Mapping[str, Task]) -> list[Score]
     Args:
         tasks: by name; those of the rows.
     """
-    groups: defaultdict[tuple[Form, str, str], list[QualityRow]] = defaultdict(list)
+    groups: defaultdict[tuple[TaskFacet, str, str], list[QualityRow]] = defaultdict(list)
     for row in rows:
         if row.ok and row.metric is not None and row.value is not None:
-            groups[form_of(row), row.model, row.metric].append(row)
+            groups[facet_of(row), row.model, row.metric].append(row)
     return [_score(key[0], found, tasks[key[0].task]) for key, found in groups.items()]
 
 
-def form_of(row: QualityRow) -> Form:
-    """The form that the row belongs to."""
-    return Form(row.task, row.causal, row.split)
+def facet_of(row: QualityRow) -> TaskFacet:
+    """The facet that the row lies in."""
+    return TaskFacet(row.task, row.causal, row.split)
 
 
-def _score(form: Form, rows: Sequence[QualityRow], task: Task) -> Score:
+def _score(facet: TaskFacet, rows: Sequence[QualityRow], task: Task) -> Score:
     first = rows[0]
     return Score(
-        form, first.model, _family(first, task), first.attention, first.backend, first.order, first.qk_norm,
+        facet, first.model, _family(first, task), first.attention, first.backend, first.order, first.qk_norm,
         first.hyperparameters, first.metric or "", tuple(row.value for row in rows if row.value is not None),
         task.higher_is_better, first.params, first.epochs, _median(row.train_s for row in rows),
         _median(row.step_ms_p50 for row in rows), _median(row.peak_memory_bytes for row in rows),
@@ -119,7 +121,8 @@ def _score(form: Form, rows: Sequence[QualityRow], task: Task) -> Score:
 
 
 def _family(row: QualityRow, task: Task) -> Family:
-    if row.model in task.floors or row.attention == UNIFORM:
+    floors = {SHARE.sub("", floor) for floor in task.floors}
+    if row.network in floors or row.attention == UNIFORM:
         return "floor"
     return "transformer" if row.attention else "network"
 
@@ -129,10 +132,28 @@ def _median(values: Iterable[float | None]) -> float | None:
     return statistics.median(known) if known else None
 
 
-def of_metric(found: Iterable[Score], form: Form, metric: str) -> dict[str, Score]:
-    """The scores of the form in the metric, by model: transformers, networks, floors, each from the best down."""
-    chosen = [score for score in found if score.form == form and score.metric == metric]
-    return {score.model: score for score in sorted(chosen, key=_place)}
+def facets(found: Sequence[Score]) -> list[TaskFacet]:
+    """In the order trained, without those of networks alone that stand beside attentions of the other form too."""
+    known = list(dict.fromkeys(score.facet for score in found))
+    attending = {score.facet for score in found if score.attention}
+    tasks = {facet.task for facet in attending}
+    return [facet for facet in known if facet in attending or facet.task not in tasks]
+
+
+def of_facet(found: Iterable[Score], facet: TaskFacet, metric: str) -> dict[str, Score]:
+    """The scores in the metric, by model: transformers, networks, floors, each from the best down.
+
+    A network without attention knows no form: it stands beside either.
+    """
+    chosen = [score for score in found if score.metric == metric and _is_of(score, facet)]
+    own = {score.model for score in chosen if score.facet == facet}
+    kept = [score for score in chosen if score.facet == facet or score.model not in own]
+    return {score.model: score for score in sorted(kept, key=_place)}
+
+
+def _is_of(score: Score, facet: TaskFacet) -> bool:
+    other = facet._replace(causal=not facet.causal)
+    return score.facet == facet or (score.facet == other and not score.attention)
 
 
 def _place(score: Score) -> tuple[int, float, str]:
