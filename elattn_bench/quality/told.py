@@ -105,6 +105,9 @@ def _of_many(judgement: Judgement) -> str:
     claim = judgement.claim
     held, failed = (judgement.with_verdict(each) for each in ("reproduced", "not reproduced"))
     unsure = [each for each in judgement.findings if each.undecided]
+    judged = [each for each in judgement.findings if each.ratio]
+    if not judged:
+        return "; ".join(_missing(judgement))
     amount = f"{'more than' if claim.strict else 'at least'} {100 * claim.ratio:g} %"
     parts = [
         f"{claim.subject} has {amount} of {claim.reference}'s score on {len(held)} of {len(claim.tasks)} tasks",
@@ -112,8 +115,7 @@ def _of_many(judgement: Judgement) -> str:
         *([f"undecided: {_listed(unsure)}"] if unsure else []),
         *_missing(judgement),
     ]
-    judged = [each for each in judgement.findings if each.ratio]
-    return "; ".join(parts) + (f" ({conditions(judged)}); {_passing(claim, judged)}" if judged else "")
+    return f"{'; '.join(parts)} ({conditions(judged)}); {_passing(claim, judged)}"
 
 
 def _listed(findings: Sequence[Finding]) -> str:

@@ -1,0 +1,65 @@
+"""Notes below the tables of a quality run: how to read them, what failed, what to know of the data."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from elattn_bench.quality.rows import QualityRow
+from elattn_bench.quality.rundir import QualityRun
+from elattn_bench.quality.scores import Score, facet_of
+
+READING = (
+    "Scores: mean over seeds after the last epoch; sd: their standard deviation. Best: the best, and those that the "
+    "seeds cannot tell from it. Floors put the others into proportion: without attention, or with uniform weights. "
+    "train: time in training steps; step: median of one; memory: the most that a step allocates beyond parameters, "
+    "optimiser and batch; medians over seeds."
+)
+ERRORS_INVERTED = "Of errors (mse, bits per byte) the share of the reference is reference over model: above 100 % is better."
+
+
+def notes_of_data(run: QualityRun) -> dict[str, str]:
+    """Task -> what a reader should know of its data, as run.json has it; tasks without a note are left out."""
+    data = run.info.get("data")
+    found = data if isinstance(data, Mapping) else {}
+    notes = {task: entry.get("note") for task, entry in found.items() if isinstance(entry, Mapping)}
+    return {task: str(note) for task, note in notes.items() if note}
+
+
+def notes(run: QualityRun, found: Sequence[Score], data: Mapping[str, str]) -> list[str]:
+    """How to read the tables; then what lacks, and of which data and machine the numbers are."""
+    return [
+        READING,
+        *([ERRORS_INVERTED] if any(not score.higher_is_better for score in found) else []),
+        *_single_seeds(found),
+        *_failed(run.rows),
+        *(f"Data of {task}: {note.rstrip('.')}." for task, note in data.items()),
+        _machine(run),
+    ]
+
+
+def _single_seeds(found: Sequence[Score]) -> list[str]:
+    single = list(dict.fromkeys(score.model for score in found if len(score.values) == 1))
+    if not single:
+        return []
+    which = "all models" if len(single) == len({score.model for score in found}) else ", ".join(single)
+    return [
+        f"One seed alone: {which}. Nobody knows how far another seed would lie; train with --seeds 3 or more."
+    ]
+
+
+def _failed(rows: Sequence[QualityRow]) -> list[str]:
+    """Models that have no score, each reason once."""
+    reasons: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    for row in rows:
+        if not row.ok:
+            reasons[row.status, row.reason].append(f"{row.model} on {facet_of(row).text}, seed {row.seed}")
+    return [
+        f"Failed ({status}: {reason}): {'; '.join(where)}." for (status, reason), where in reasons.items()
+    ]
+
+
+def _machine(run: QualityRun) -> str:
+    threads = sorted({row.threads for row in run.rows if row.threads})
+    count = f", {' or '.join(map(str, threads))} thread{'s' * (threads != [1])}" if threads else ""
+    return f"Trained on {run.device_name}{count}."
