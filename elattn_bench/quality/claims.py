@@ -65,14 +65,18 @@ class Claim:
         return "causal" if self.causal else "non-causal"
 
     @property
+    def amount(self) -> str:
+        """``at least 98 %``, ``more than 100 %``."""
+        return f"{'more than' if self.strict else 'at least'} {100 * self.ratio:g} %"
+
+    @property
     def rule(self) -> str:
         """What must be true, in words: ``at least 92 % of vgg's score with at most 3 % of its parameters``."""
         if not self.tasks:
             return self.obstacle
-        amount = f"{'more than' if self.strict else 'at least'} {100 * self.ratio:g} %"
         share = "" if self.share is None else f" with at most {100 * self.share:g} % of its parameters"
         where = "" if len(self.tasks) == 1 else f", on {self.at_least or 'each'} of {len(self.tasks)} tasks"
-        return f"{amount} of the score of {self.reference}{share}{where}"
+        return f"{self.amount} of the score of {self.reference}{share}{where}"
 
 
 _BACOCHINA = "2302.05488"
@@ -109,7 +113,7 @@ CLAIMS: tuple[Claim, ...] = (
         share=0.50,
     ),
     Claim(
-        "EA comparable, non-causal",
+        "EA like SA, non-causal",
         _FENG,
         "quoted",
         _COMPARABLE,
@@ -119,7 +123,7 @@ CLAIMS: tuple[Claim, ...] = (
         ratio=1 - MARGIN,
     ),
     Claim(
-        "EA comparable, causal",
+        "EA like SA, causal",
         _FENG,
         "quoted",
         _COMPARABLE,

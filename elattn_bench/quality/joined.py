@@ -41,7 +41,7 @@ class Joined:
     def note(self) -> str:
         """What the latencies are of, in a sentence."""
         if self.facet is None:
-            return "The sweep has no forward case of these attentions in this form: no latency is shown."
+            return "For some tables the sweep has no forward case of their attentions, causal or not as they are."
         backends = ", ".join(f"{model} as {row.impl}" for model, row in self.rows.items())
         return f"Latency: of the attention alone, from the sweep: {self.facet.text}; {backends}."
 

@@ -14,6 +14,8 @@ from elattn_bench.quality.rows import QualityRow
 from elattn_bench.quality.scores import (
     Score,
     TaskFacet,
+    facet_of,
+    is_scored,
     of_facet,
     oriented,
     plain_ratio,
@@ -124,7 +126,7 @@ def _of_task(
             name, "not testable here", _absence(wanting, facet, rows), None, None, subject, reference
         )
     floors = _floors(models, reference)
-    if obstacle := _obstacle(subject, reference):
+    if obstacle := _obstacle(subject, reference, rows):
         return Finding(
             name, "not testable here", obstacle, subject=subject, reference=reference, floors=floors
         )
@@ -165,14 +167,28 @@ def _floors(models: Mapping[str, Score], reference: Score) -> dict[str, float]:
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
-def _obstacle(subject: Score, reference: Score) -> str:
-    """Why the two cannot be compared; empty where they can."""
+def _obstacle(subject: Score, reference: Score, rows: Sequence[QualityRow]) -> str:
+    """Why the two cannot be compared; empty where they can.
+
+    A model that fails with some seeds is not as good as the others make it look.
+    """
     for score in (subject, reference):
+        if lost := lost_seeds(score, rows):
+            return f"{lost} of {lost + len(score.values)} seeds of {score.model} failed"
         if len(score.values) < FEWEST_SEEDS:
             return f"one seed of {score.model}, at least {FEWEST_SEEDS} are needed"
     if subject.epochs != reference.epochs:
         return f"{subject.model} has {subject.epochs} epochs, {reference.model} {reference.epochs}"
     return ""
+
+
+def lost_seeds(score: Score, rows: Iterable[QualityRow]) -> int:
+    """With how many seeds the model failed or diverged."""
+    whose = (score.facet, score.model)
+    return sum(
+        (facet_of(row), row.model) == whose and row.metric in (None, score.metric) and not is_scored(row)
+        for row in rows
+    )
 
 
 def _decided(claim: Claim, subject: Score, reference: Score, floors: Mapping[str, float]) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import statistics
 from collections import defaultdict
@@ -92,16 +93,21 @@ class Score:
 
 
 def scores(rows: Iterable[QualityRow], tasks: Mapping[str, Task]) -> list[Score]:
-    """One per task, form, model and metric, in the order trained; failed jobs have none.
+    """One per task, form, model and metric, in the order trained; jobs that failed or diverged have none.
 
     Args:
         tasks: by name; those of the rows.
     """
     groups: defaultdict[tuple[TaskFacet, str, str], list[QualityRow]] = defaultdict(list)
     for row in rows:
-        if row.ok and row.metric is not None and row.value is not None:
+        if row.metric is not None and is_scored(row):
             groups[facet_of(row), row.model, row.metric].append(row)
     return [_score(key[0], found, tasks[key[0].task]) for key, found in groups.items()]
+
+
+def is_scored(row: QualityRow) -> bool:
+    """Whether the line has a number: its job neither failed nor diverged."""
+    return row.ok and row.value is not None and math.isfinite(row.value)
 
 
 def facet_of(row: QualityRow) -> TaskFacet:

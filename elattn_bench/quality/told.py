@@ -87,7 +87,7 @@ def _doubt(finding: Finding) -> list[str]:
 
 def might(finding: Finding) -> str:
     """How many seeds may decide: ``about 7 might``."""
-    return f"about {finding.decisive} might" if finding.decisive else "nor would a hundred"
+    return f"about {finding.decisive} might" if finding.decisive else "a hundred would not either"
 
 
 def _beside(finding: Finding) -> str:
@@ -108,9 +108,8 @@ def _of_many(judgement: Judgement) -> str:
     judged = [each for each in judgement.findings if each.ratio]
     if not judged:
         return "; ".join(_missing(judgement))
-    amount = f"{'more than' if claim.strict else 'at least'} {100 * claim.ratio:g} %"
     parts = [
-        f"{claim.subject} has {amount} of {claim.reference}'s score on {len(held)} of {len(claim.tasks)} tasks",
+        f"{claim.subject} has {claim.amount} of {claim.reference}'s score on {len(held)} of {len(claim.tasks)} tasks",
         *([f"not on {_listed(failed)}"] if failed else []),
         *([f"undecided: {_listed(unsure)}"] if unsure else []),
         *_missing(judgement),
@@ -153,11 +152,12 @@ def _passes(claim: Claim, value: float) -> bool:
 def conditions(findings: Iterable[Finding]) -> str:
     """``3 seeds, 10 epochs``; ``2 to 3 seeds`` where they differ."""
     both = [score for each in findings for score in (each.subject, each.reference) if score]
-    seeds = _range({len(score.values) for score in both}, "seed")
-    return f"{seeds}, {_range({score.epochs for score in both}, 'epoch')}"
+    seeds = span({len(score.values) for score in both}, "seed")
+    return f"{seeds}, {span({score.epochs for score in both}, 'epoch')}"
 
 
-def _range(counts: set[int], noun: str) -> str:
+def span(counts: set[int], noun: str) -> str:
+    """``3 seeds``, ``2 to 3 seeds``."""
     low, high = min(counts), max(counts)
     return f"{low} to {high} {noun}s" if low != high else f"{low} {noun}{'s' * (low != 1)}"
 

@@ -9,10 +9,8 @@ from elattn_bench.quality.claims import Claim
 from elattn_bench.quality.judging import DEFINITIONS, Finding, Judgement
 from elattn_bench.quality.told import (
     conditions,
-    interval_text,
     might,
     of_reference,
-    percent,
     sentence,
     share_text,
     verdict_word,
@@ -45,25 +43,23 @@ def _quoted(claim: Claim) -> str:
 
 def _measured(judgement: Judgement) -> str:
     """The ratio of a claim on one task; of several, on how many it holds."""
-    if len(judgement.findings) == 1:
-        finding = judgement.findings[0]
-        share = "" if finding.share is None else f" with {share_text(finding.share)} of the parameters"
-        return (of_reference(finding.ratio) if finding.ratio else finding.reason) + share
-    held = len(judgement.with_verdict("reproduced"))
-    return f"holds on {held} of {len(judgement.findings)} tasks"
+    claim, findings = judgement.claim, judgement.findings
+    if len(findings) > 1:
+        held = len(judgement.with_verdict("reproduced"))
+        return f"{claim.amount} of {claim.reference} on {held} of {len(findings)} tasks"
+    (finding,) = findings
+    if finding.ratio is None:
+        return finding.reason
+    share = "" if finding.share is None else f" with {share_text(finding.share)} of its parameters"
+    return f"{of_reference(finding.ratio)} of {claim.reference}{share}"
 
 
 def _by_task(told: Sequence[Judgement]) -> Table:
     columns = [
-        Column("claim"), Column("task"), Column("of reference", "right"), Column("interval", "right"),
-        Column("bar", "right"), Column("verdict"),
+        Column("claim"), Column("task"), Column("% of reference", "right"), Column("verdict"),
     ]  # fmt: skip
     rows = [
-        [
-            each.claim.name, finding.task, percent(finding.ratio.value) if finding.ratio else NO_NUMBER,
-            interval_text(finding.ratio) if finding.ratio else NO_NUMBER, _bar(each.claim),
-            verdict_word(each.claim, finding.verdict),
-        ]
+        [each.claim.name, finding.task, _plain(finding), verdict_word(each.claim, finding.verdict)]
         for each in told
         for finding in each.findings
         if finding.subject and finding.reference
@@ -71,8 +67,9 @@ def _by_task(told: Sequence[Judgement]) -> Table:
     return Table("Claims, task by task", columns, rows, pinned=2)
 
 
-def _bar(claim: Claim) -> str:
-    return f"{'>' if claim.strict else '>='} {100 * claim.ratio:g} %"
+def _plain(finding: Finding) -> str:
+    """The ratio, its unit in the heading."""
+    return of_reference(finding.ratio).replace(" %", "") if finding.ratio else NO_NUMBER
 
 
 def claim_notes(judged: Sequence[Judgement]) -> list[str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+from elattn_bench.quality.claims import MARGIN
 from elattn_bench.quality.rows import QualityRow
 from elattn_bench.quality.rundir import QualityRun
-from elattn_bench.quality.scores import Score, facet_of
+from elattn_bench.quality.scores import Score, facet_of, is_scored
 
 READING = (
     "Scores: mean over seeds after the last epoch; sd: their standard deviation. Best: the best, and those that the "
@@ -15,7 +16,8 @@ READING = (
     "train: time in training steps; step: median of one; memory: the most that a step allocates beyond parameters, "
     "optimiser and batch; medians over seeds."
 )
-ERRORS_INVERTED = "Of errors (mse, bits per byte) the share of the reference is reference over model: above 100 % is better."
+ERRORS_INVERTED = "Errors (mse, bits per byte) are divided into the reference's: above 100 % is better."
+FEW_EXAMPLES = "Few test examples, one of which weighs 1 % of the accuracy or more: {}."
 
 
 def notes_of_data(run: QualityRun) -> dict[str, str]:
@@ -32,6 +34,7 @@ def notes(run: QualityRun, found: Sequence[Score], data: Mapping[str, str]) -> l
         READING,
         *([ERRORS_INVERTED] if any(not score.higher_is_better for score in found) else []),
         *_single_seeds(found),
+        *_few_examples(found),
         *_failed(run.rows),
         *(f"Data of {task}: {note.rstrip('.')}." for task, note in data.items()),
         _machine(run),
@@ -39,23 +42,32 @@ def notes(run: QualityRun, found: Sequence[Score], data: Mapping[str, str]) -> l
 
 
 def _single_seeds(found: Sequence[Score]) -> list[str]:
-    single = list(dict.fromkeys(score.model for score in found if len(score.values) == 1))
+    single = {f"{score.model} on {score.facet.text}": None for score in found if len(score.values) == 1}
     if not single:
         return []
-    which = "all models" if len(single) == len({score.model for score in found}) else ", ".join(single)
+    which = "all models" if all(len(score.values) == 1 for score in found) else ", ".join(single)
     return [
         f"One seed alone: {which}. Nobody knows how far another seed would lie; train with --seeds 3 or more."
     ]
 
 
+def _few_examples(found: Sequence[Score]) -> list[str]:
+    """Tasks of which a test example weighs half the margin or more, which no seed shows."""
+    counts = {score.facet.task: score.test_examples for score in found if score.metric == "accuracy"}
+    few = [f"{task} has {count}" for task, count in counts.items() if count and 1 / count >= MARGIN / 2]
+    return [FEW_EXAMPLES.format(", ".join(few))] if few else []
+
+
 def _failed(rows: Sequence[QualityRow]) -> list[str]:
-    """Models that have no score, each reason once."""
-    reasons: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    """Jobs that have no score; the seeds of a model with one reason together."""
+    seeds: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
     for row in rows:
-        if not row.ok:
-            reasons[row.status, row.reason].append(f"{row.model} on {facet_of(row).text}, seed {row.seed}")
+        if not is_scored(row):
+            why = f"{row.metric} is {row.value}" if row.ok else f"{row.status}: {row.reason}"
+            seeds[f"{row.model} on {facet_of(row).text}", why.rstrip(".")].append(str(row.seed))
     return [
-        f"Failed ({status}: {reason}): {'; '.join(where)}." for (status, reason), where in reasons.items()
+        f"Failed: {model}, seed{'s' * (len(found) > 1)} {', '.join(found)} ({why})."
+        for (model, why), found in seeds.items()
     ]
 
 

@@ -12,7 +12,9 @@ from elattn_bench.tables.listings import interval_record
 
 def score_record(score: Score, reference: Score | None, joined: Joined | None) -> dict[str, Any]:
     """The score, what it took, and its ratio to the reference; empty where it has none."""
-    interval, measured = score.interval, ratio(score, reference) if reference else None
+    interval, measured = score.interval, None
+    if reference and score.model != reference.model:
+        measured = ratio(score, reference)
     return {
         "task": score.facet.task, "causal": score.facet.causal, "split": score.facet.split,
         "model": score.model, "family": score.family, "attention": score.attention, "backend": score.backend,

@@ -7,14 +7,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from elattn_bench.quality.joined import Joined
 from elattn_bench.quality.scores import Score, TaskFacet, plain_ratio, ratio, share_of_params
-from elattn_bench.quality.told import interval_text, percent, share_text
+from elattn_bench.quality.told import interval_text, percent, share_text, span
 from elattn_bench.tables.listings import NO_NUMBER
 from elattn_bench.tables.render import Column, Table
 from elattn_bench.units import WITHOUT_INTERVAL, format_bytes, format_ms, significant
 
 SD_DIGITS = 2  # of a standard deviation, whose own uncertainty is large (GUM 7.2.6: at most two)
 THOUSAND, MILLION = 1e3, 1e6
-SCORE = 2  # the column of the score
+SCORE = 1  # the column of the score
 
 
 def score_table(
@@ -26,13 +26,15 @@ def score_table(
         reference: whose share the scores are; None: no share is shown.
         joined: latencies from a sweep, which become the last column.
     """
+    counts = {len(score.values) for score in models.values()}
     columns = [
-        Column("model"), Column("backend"), Column(unit(models.values()), "right"), Column("sd", "right"),
-        Column("seeds", "right"), *_of_columns(reference), Column("params", "right"), *_params_columns(reference),
+        Column("model"), Column(unit(models.values()), "right"), Column("sd", "right"),
+        *([Column("seeds", "right")] if len(counts) > 1 else []), *_of_columns(reference),
+        Column("params", "right"), *_params_columns(reference), Column("backend"),
         Column("train", "right"), Column("step", "right"), Column("memory", "right"),
         *([Column(joined.title, "right")] if joined and joined.rows else []),
     ]  # fmt: skip
-    rows = [_row(score, reference, joined) for score in models.values()]
+    rows = [_row(score, reference, joined, seeds=len(counts) > 1) for score in models.values()]
     best = frozenset((place, SCORE) for place, name in enumerate(models) if name in best_of(models))
     return Table(_title(facet, models.values()), columns, rows, best=best)
 
@@ -58,18 +60,19 @@ def _is_share(metric: str) -> bool:
 def _title(facet: TaskFacet, found: Collection[Score]) -> str:
     first = next(iter(found))
     better = "higher" if first.higher_is_better else "lower"
-    epochs = sorted({score.epochs for score in found})
-    span = f"{epochs[0]} epochs" if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]} epochs"
-    examples = f"{first.train_examples:,} training examples" if first.train_examples else ""
-    return f"{facet.text}: {', '.join(filter(None, (f'{better} is better', span, examples)))}"
+    seeds = span({len(score.values) for score in found}, "seed")
+    epochs = span({score.epochs for score in found}, "epoch")
+    examples = f"{first.train_examples:,} examples" if first.train_examples else ""
+    return f"{facet.text}: {', '.join(filter(None, (f'{better} is better', seeds, epochs, examples)))}"
 
 
-def _row(score: Score, reference: Score | None, joined: Joined | None) -> list[str]:
+def _row(score: Score, reference: Score | None, joined: Joined | None, *, seeds: bool) -> list[str]:
     latency = joined.latency_ms.get(score.model) if joined else None
     return [
-        called(score), score.backend or NO_NUMBER, mean_text(score), sd_text(score), str(len(score.values)),
+        called(score), mean_text(score), sd_text(score), *([str(len(score.values))] if seeds else []),
         *(_of_reference(score, reference) if reference else []),
         count_text(score.params), *([_share(score, reference)] if reference else []),
+        score.backend or NO_NUMBER,
         format_ms(1e3 * score.train_s if score.train_s is not None else None), format_ms(score.step_ms_p50),
         format_bytes(score.peak_memory_bytes), *([format_ms(latency)] if joined and joined.rows else []),
     ]  # fmt: skip
