@@ -102,8 +102,8 @@ def add(
                 continue
             others = {about.metric + suffix: factor * value for suffix, factor in (longer or {}).items()}
             outcome = trained(label, {about.metric: value, **others})
-            for epoch in _epochs(about, value, epochs, outcome.train_s):
-                run.append_curve(curve_of(made_up, epoch))
+            curve = _epochs(about, value, epochs, outcome.train_s)
+            run.append_curve([row for epoch in curve for row in curve_of(made_up, epoch)])
             run.append(rows_of(made_up, outcome, "cpu", 2))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from elattn_bench.quality.claims import CLAIMS, Claim
@@ -45,6 +45,7 @@ class Finding:
         verdict: of the task alone.
         reason: why it is not testable, or what failed beside the score; else empty.
         ratio: the subject's score over the reference's; None without two seeds of both.
+        point: the same without interval, of single seeds too.
         share: of the reference's parameters.
         subject, reference: None where the run has none.
         decisive: how many seeds might decide, where the interval holds the bar; None: more than a hundred.
@@ -55,6 +56,7 @@ class Finding:
     verdict: Verdict
     reason: str = ""
     ratio: Estimate | None = None
+    point: float | None = None
     share: float | None = None
     subject: Score | None = None
     reference: Score | None = None
@@ -122,15 +124,19 @@ def _of_task(
     subject, reference = (pick(models, label) for label in (claim.subject, claim.reference))
     if subject is None or reference is None:
         wanting = claim.subject if subject is None else claim.reference
-        return Finding(
-            name, "not testable here", _absence(wanting, facet, rows), None, None, subject, reference
-        )
-    floors = _floors(models, reference)
+        return Finding(name, "not testable here", _absence(wanting, facet, rows))
+    compared = Finding(
+        name,
+        "not testable here",
+        point=plain_ratio(subject, reference),
+        share=share_of_params(subject, reference),
+        subject=subject,
+        reference=reference,
+        floors=_floors(models, reference),
+    )
     if obstacle := _obstacle(subject, reference, rows):
-        return Finding(
-            name, "not testable here", obstacle, subject=subject, reference=reference, floors=floors
-        )
-    return _decided(claim, subject, reference, floors)
+        return replace(compared, reason=obstacle)
+    return _decided(claim, compared, subject, reference)
 
 
 def pick(models: Mapping[str, Score], label: str) -> Score | None:
@@ -191,18 +197,18 @@ def lost_seeds(score: Score, rows: Iterable[QualityRow]) -> int:
     )
 
 
-def _decided(claim: Claim, subject: Score, reference: Score, floors: Mapping[str, float]) -> Finding:
-    """The verdict that the interval allows."""
-    measured, share = ratio(subject, reference), share_of_params(subject, reference)
-    verdict, reason = _side(claim, measured), ""
+def _decided(claim: Claim, compared: Finding, subject: Score, reference: Score) -> Finding:
+    """The finding with the verdict that the interval allows."""
+    measured, share = ratio(subject, reference), compared.share
+    verdict = _side(claim, measured)
     if claim.share is not None and (share is None or share > claim.share):
-        verdict, reason = "not reproduced", "more parameters than claimed"
-    decisive = None
+        return replace(
+            compared, verdict="not reproduced", reason="more parameters than claimed", ratio=measured
+        )
     if verdict == "not testable here":
-        reason = "the seeds do not decide"
         decisive = seeds_to_decide(*oriented(subject, reference), claim.ratio)
-    task = subject.facet.task
-    return Finding(task, verdict, reason, measured, share, subject, reference, decisive, floors)
+        return replace(compared, reason="the seeds do not decide", ratio=measured, decisive=decisive)
+    return replace(compared, verdict=verdict, ratio=measured)
 
 
 def _side(claim: Claim, measured: Estimate | None) -> Verdict:

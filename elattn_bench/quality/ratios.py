@@ -59,7 +59,9 @@ def _fieller(above: _Moments, below: _Moments, quantile: float) -> Estimate | No
     if b == 0 or leading <= 0:
         return None
     root = quantile * math.sqrt(max(0.0, var_a * leading + a * a * var_b))
-    return Estimate(a / b, (a * b - root) / leading, (a * b + root) / leading)
+    value, low, high = a / b, (a * b - root) / leading, (a * b + root) / leading
+    # Without spread both ends are the ratio itself, but for rounding.
+    return Estimate(value, min(low, value), max(high, value)) if root else Estimate(value, value, value)
 
 
 def _freedom(above: _Moments, below: _Moments) -> float:

@@ -14,6 +14,7 @@ from elattn_bench.verdicts.nouns import Estimate
 OWN_WORDS: Mapping[Verdict, str] = {"reproduced": "holds", "not reproduced": "does not hold"}
 """Of a question that no paper answers nothing can be reproduced."""
 
+NO_NUMBER = "-"
 FEW = 2  # tasks of one kind that a sentence gives figures of; of more, the table does
 
 
@@ -57,15 +58,19 @@ def short_note(note: str) -> str:
 
 
 def _of_one(claim: Claim, finding: Finding) -> str:
-    if finding.ratio is None or finding.subject is None or finding.reference is None:
+    if finding.subject is None or finding.reference is None:
         return f"{finding.task}: {finding.reason}"
     params = "" if finding.share is None else f" with {share_text(finding.share)} of its parameters"
-    measured = of_reference(finding.ratio)
-    first = (
-        f"{finding.subject.model} has {measured} of {finding.reference.model}'s {quality(finding.subject)}"
-    )
+    first = f"{finding.subject.model} has {measured(finding)} of {finding.reference.model}'s {quality(finding.subject)}"
     aside = f"(claimed: {_bar(claim)}; {conditions([finding])})"
     return "; ".join([f"{first}{params} {aside}", *_doubt(finding), _beside(finding)])
+
+
+def measured(finding: Finding) -> str:
+    """The ratio with its interval; of a single seed without; ``-`` where there is none."""
+    if finding.ratio is not None:
+        return of_reference(finding.ratio)
+    return NO_NUMBER if finding.point is None else percent(finding.point)
 
 
 def quality(score: Score) -> str:

@@ -9,14 +9,14 @@ from elattn_bench.quality.claims import Claim
 from elattn_bench.quality.judging import DEFINITIONS, Finding, Judgement
 from elattn_bench.quality.told import (
     conditions,
+    measured,
     might,
-    of_reference,
     sentence,
     share_text,
     verdict_word,
     whose,
 )
-from elattn_bench.tables.listings import NO_NUMBER, interval_record
+from elattn_bench.tables.listings import interval_record
 from elattn_bench.tables.render import Column, Table
 
 SAID: Mapping[str, str] = {"quoted": '"{}"', "second-hand": 'second-hand: "{}"', "ours": "our question: {}"}
@@ -48,10 +48,10 @@ def _measured(judgement: Judgement) -> str:
         held = len(judgement.with_verdict("reproduced"))
         return f"{claim.amount} of {claim.reference} on {held} of {len(findings)} tasks"
     (finding,) = findings
-    if finding.ratio is None:
+    if finding.subject is None or finding.reference is None:
         return finding.reason
     share = "" if finding.share is None else f" with {share_text(finding.share)} of its parameters"
-    return f"{of_reference(finding.ratio)} of {claim.reference}{share}"
+    return f"{measured(finding)} of {claim.reference}{share}"
 
 
 def _by_task(told: Sequence[Judgement]) -> Table:
@@ -69,7 +69,7 @@ def _by_task(told: Sequence[Judgement]) -> Table:
 
 def _plain(finding: Finding) -> str:
     """The ratio, its unit in the heading."""
-    return of_reference(finding.ratio).replace(" %", "") if finding.ratio else NO_NUMBER
+    return measured(finding).replace(" %", "")
 
 
 def claim_notes(judged: Sequence[Judgement]) -> list[str]:
@@ -122,7 +122,8 @@ def claim_records(judged: Sequence[Judgement], data: Mapping[str, str]) -> list[
 def _finding(claim: Claim, finding: Finding) -> dict[str, Any]:
     return {
         "task": finding.task, "verdict": verdict_word(claim, finding.verdict), "reason": finding.reason,
-        **interval_record("ratio", finding.ratio), "bar": claim.ratio, "params_ratio": finding.share,
+        **interval_record("ratio", finding.ratio), "ratio": finding.point, "bar": claim.ratio,
+        "params_ratio": finding.share,
         "conditions": conditions([finding]) if finding.subject and finding.reference else None,
         "seeds_that_may_decide": finding.decisive, "floors": dict(finding.floors),
     }  # fmt: skip
