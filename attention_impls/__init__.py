@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from attention_impls.nouns import (
+    QK_NORMS,
     Cost,
     Hyperparameter,
     InvalidArgument,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from attention_impls.transformer import TransformerBlock
 
 __all__ = [
+    "QK_NORMS",
     "AttentionLayer",
     "AttentionSpec",
     "Backend",

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attention_impls.nouns import InvalidArgument, Operand, Problem, Unsupported
+from attention_impls.nouns import InvalidArgument, Operand, Problem, QkNorm, Unsupported
+from attention_impls.qk_norm import QueryKeyNorm, check_qk_norm
 from attention_impls.registry import get
 from attention_impls.validate import dtype_name
 
@@ -57,14 +58,18 @@ class AttentionLayer(nn.Module):
         backend: a backend of the attention, or None for the best that can run each call.
         bias: whether the projections have one.
         seq_len: the longest sequence; needed by attentions whose parameters grow with it (``aft-full``).
+        qk_norm: what is done to the projected queries and keys: ``none``, or a norm of ``QueryKeyNorm``. Every
+            head is normalised by itself; of a per-channel attention, where heads mean nothing, all channels
+            together, with a gain each.
         device, dtype: of the parameters.
         hyperparameters: the attention's own, for example ``order=6``.
 
-    Parameters: ``spec.layer_params``, for most 4 dim^2 (+ 4 dim with bias).
+    Parameters: ``spec.layer_params``, for most 4 dim^2 (+ 4 dim with bias; with the qk_norms ``layer`` and
+    ``rms`` twice the channels that are normalised together).
 
     Raises:
         UnknownAttention: no attention has the name.
-        InvalidArgument: sizes, backend or hyperparameters break their rules.
+        InvalidArgument: sizes, backend, hyperparameters or qk_norm break their rules.
     """
 
     def __init__(
@@ -76,6 +81,7 @@ class AttentionLayer(nn.Module):
         backend: str | None = None,
         bias: bool = False,
         seq_len: int | None = None,
+        qk_norm: QkNorm = "none",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         **hyperparameters: Any,
@@ -91,9 +97,10 @@ class AttentionLayer(nn.Module):
         if backend is not None:
             self.spec.backend(backend)
         self.spec.check_hyperparameters(hyperparameters)
+        check_qk_norm(attention, self.spec.projections.names, qk_norm)
         self.dim, self.heads, self.backend, self.hyperparameters = dim, heads, backend, hyperparameters
         problem = Problem(1, heads, seq_len or 0, dim // heads, hyperparameters=hyperparameters)
-        made = {"device": device, "dtype": dtype}
+        made: dict[str, Any] = {"device": device, "dtype": dtype}
         self.projections = nn.ModuleDict(
             {
                 name: self._projection(width, bias, made)
@@ -103,6 +110,9 @@ class AttentionLayer(nn.Module):
         self.parameters_of_core = nn.ParameterDict(
             {name: _initial(operand, made) for name, operand in self._learned(problem, seq_len).items()}
         )
+        norms = () if qk_norm == "none" else ("query", "key")
+        width = self.spec.norm_width(problem)
+        self.norms = nn.ModuleDict({name: QueryKeyNorm(qk_norm, width, **made) for name in norms})
         gains = 2 if self.spec.projections.residual else 0
         self.gains = nn.Parameter(torch.ones(gains, device=device, dtype=dtype)) if gains else None
 
@@ -152,7 +162,7 @@ class AttentionLayer(nn.Module):
 
     def _project(self, name: str, x: Tensor) -> Tensor:
         projected: Tensor = self.projections[name](x) if name in self.projections else x
-        return projected
+        return self.norms[name](projected) if name in self.norms else projected
 
     def _split_heads(self, x: Tensor) -> Tensor:
         return torch.unflatten(x, -1, (self.heads, -1)).transpose(1, 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 ELEMENT_SIZE: Mapping[str, int] = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 """Bytes per element of every dtype that the library accepts."""
@@ -15,6 +15,12 @@ Growth = Literal["linear", "quadratic", "unknown"]
 
 Definition = Literal["defined", "extension"]
 """Whether the source defines a form (causal, or full), or we extend it."""
+
+
+QkNorm = Literal["none", "layer", "rms", "tanh"]
+"""What a layer does to its queries and keys after their projections; ``qk_norm.QueryKeyNorm`` says how."""
+
+QK_NORMS: tuple[QkNorm, ...] = get_args(QkNorm)
 
 
 class UnknownAttention(KeyError):

@@ -26,6 +26,7 @@ from attention_impls.nouns import (
     Paper,
     Problem,
     Projections,
+    QkNorm,
     Unsupported,
     causal_only_reason,
     nearest,
@@ -274,6 +275,10 @@ class AttentionSpec:
         """Width of a query and a key of one head."""
         return problem.head_dim if self.key_dim is None else self.key_dim(problem)
 
+    def norm_width(self, problem: Problem) -> int:
+        """Channels that a layer's qk_norm normalises together: a head's, and of a per-channel attention all."""
+        return problem.dim if self.per_channel else self.key_width(problem)
+
     def projected_widths(self, problem: Problem) -> Mapping[str, int]:
         """Outputs of every projection of an ``AttentionLayer``, by name; operands of every token included."""
         keys = problem.heads * self.key_width(problem)
@@ -292,11 +297,12 @@ class AttentionSpec:
         """Parameters of the attention itself, without projections."""
         return sum(math.prod(each.shape) for each in self.operands(problem).values() if each.learned)
 
-    def layer_params(self, problem: Problem, bias: bool = False) -> int:
+    def layer_params(self, problem: Problem, bias: bool = False, qk_norm: QkNorm = "none") -> int:
         """Parameters of an ``AttentionLayer`` for that problem's dim, heads and longest seq_len."""
         rows = 1 if self.projections.kind == "array" else problem.dim
         projected = sum((rows + bias) * width for width in self.projected_widths(problem).values())
-        return projected + self.core_params(problem) + 2 * self.projections.residual
+        gains = 2 * self.norm_width(problem) if qk_norm in ("layer", "rms") else 0
+        return projected + gains + self.core_params(problem) + 2 * self.projections.residual
 
     @cached_property
     def oracle(self) -> Callable[..., Tensor]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from attention_impls.costs.layers import EXPANSION
 from attention_impls.layer import AttentionLayer
-from attention_impls.nouns import InvalidArgument
+from attention_impls.nouns import InvalidArgument, QkNorm
 
 
 class TransformerBlock(nn.Module):
@@ -27,6 +27,7 @@ class TransformerBlock(nn.Module):
         backend: a backend of the attention, or None for the best that can run each call.
         bias: whether projections, MLP and norms have one.
         seq_len: the longest sequence; needed by attentions whose parameters grow with it.
+        qk_norm: what is done to the projected queries and keys, as of ``AttentionLayer``.
         device, dtype: of the parameters.
         hyperparameters: the attention's own, for example ``order=6``.
 
@@ -34,7 +35,7 @@ class TransformerBlock(nn.Module):
 
     Raises:
         UnknownAttention: no attention has the name.
-        InvalidArgument: sizes, backend or hyperparameters break their rules.
+        InvalidArgument: sizes, backend, hyperparameters or qk_norm break their rules.
 
     Paper: Vaswani et al. 2017, arXiv 1706.03762; norms before, not after: Xiong et al. 2020, *On Layer
     Normalization in the Transformer Architecture*, arXiv 2002.04745; GELU: Hendrycks & Gimpel 2016,
@@ -51,6 +52,7 @@ class TransformerBlock(nn.Module):
         backend: str | None = None,
         bias: bool = False,
         seq_len: int | None = None,
+        qk_norm: QkNorm = "none",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         **hyperparameters: Any,
@@ -60,7 +62,14 @@ class TransformerBlock(nn.Module):
             raise InvalidArgument(f"expansion must be a positive whole number; it is {expansion}")
         made: dict[str, Any] = {"bias": bias, "device": device, "dtype": dtype}
         self.attention = AttentionLayer(
-            attention, dim, heads, backend=backend, seq_len=seq_len, **made, **hyperparameters
+            attention,
+            dim,
+            heads,
+            backend=backend,
+            seq_len=seq_len,
+            qk_norm=qk_norm,
+            **made,
+            **hyperparameters,
         )
         self.attention_norm, self.mlp_norm = nn.LayerNorm(dim, **made), nn.LayerNorm(dim, **made)
         self.mlp = nn.Sequential(

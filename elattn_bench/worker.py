@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -24,7 +25,7 @@ from elattn_bench.output import OutputTail
 from elattn_bench.results import Measurement, Outcome, Skipped
 from elattn_bench.stacks import portable
 from elattn_bench.units import Seconds, format_duration
-from elattn_bench.worker_process import HUNG_UP, Answer, Settings
+from elattn_bench.worker_process import HUNG_UP, Answer, Note, Settings
 
 __all__ = ["Settings", "Worker"]
 
@@ -72,8 +73,19 @@ class Worker:
         outcome: Outcome = self.call("elattn_bench.measure:measure", case, timeout=timeout)
         return outcome
 
-    def call(self, target: str, *arguments: Any, timeout: Seconds) -> Any:
+    def call(
+        self,
+        target: str,
+        *arguments: Any,
+        timeout: Seconds,
+        on_note: Callable[[Any], None] = lambda what: None,
+    ) -> Any:
         """What the function ``module:name`` returns, called in the worker with its context first.
+
+        Args:
+            target, arguments: the call.
+            timeout: how long to wait for the result, or for the next thing that the task reports.
+            on_note: gets what the task reports on its way.
 
         A ``Skipped`` instead when it raises, runs out of memory or time, or takes the worker with it.
 
@@ -90,10 +102,14 @@ class Worker:
         assert self._connection is not None
         assert self._process is not None
         oom_kills = environment.oom_kills()
-        ready = wait([self._connection, self._process.sentinel], timeout)
-        if self._connection in ready:
-            with contextlib.suppress(*HUNG_UP):
-                return self._accept(self._connection.recv())
+        while self._connection in (ready := wait([self._connection, self._process.sentinel], timeout)):
+            try:
+                answer = self._connection.recv()
+            except HUNG_UP:
+                break
+            if not isinstance(answer, Note):
+                return self._accept(answer)
+            on_note(answer.what)
         if not ready:
             return Skipped("timeout", f"took longer than {timeout:g} s (--timeout)", self._last_stack())
         return self._post_mortem(oom_kills)

@@ -11,6 +11,7 @@ import pkgutil
 import signal
 import threading
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -47,10 +48,19 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a task gets first: the settings, and the gate that remembers what has passed."""
+    """What a task gets first: the settings, the gate that remembers what has passed, and a way to be heard before
+    the end: ``report`` sends its argument to whoever waits for the task."""
 
     settings: Settings
     gate: Gate
+    report: Callable[[Any], None] = lambda what: None
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What a task reported on its way."""
+
+    what: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +92,7 @@ def _work(connection: Connection, settings: Settings) -> None:
         connection.send(f"{type(error).__name__}: {error}")
         return
     connection.send(described)
-    context = Context(settings, Gate(settings.input_std))
+    context = Context(settings, Gate(settings.input_std), lambda what: connection.send(Note(what)))
     gc.freeze()  # torch's hundred thousand objects stay: every collection from here on is quick
     before = residue.Residue.now()
     own_pid = os.getpid()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from attention_impls.costs.counting import with_matmul_gradients
-from attention_impls.nouns import Cost, Problem
+from attention_impls.nouns import Cost, Problem, QkNorm
 from attention_impls.spec import AttentionSpec, Backend
 
 EXPANSION = 4
@@ -28,7 +28,7 @@ def projection_cost(spec: AttentionSpec, problem: Problem) -> Cost:
     tokens read, every projection written; backward their gradients and the tokens read and one tensor
     written, and the arrays.
 
-    Biases, gates' squashing and the residual are left out.
+    Biases, gates' squashing, the residual and a qk_norm are left out.
     """
     if spec.projections.kind == "array":
         return _array_cost(problem, len(spec.projections.names))
@@ -88,10 +88,14 @@ def block_weights(problem: Problem, expansion: int = EXPANSION, bias: bool = Fal
 
 
 def block_params(
-    spec: AttentionSpec, problem: Problem, expansion: int = EXPANSION, bias: bool = False
+    spec: AttentionSpec,
+    problem: Problem,
+    expansion: int = EXPANSION,
+    bias: bool = False,
+    qk_norm: QkNorm = "none",
 ) -> int:
     """Parameters of a ``TransformerBlock``: of its ``AttentionLayer``, its MLP and its norms."""
-    return spec.layer_params(problem, bias) + block_weights(problem, expansion, bias)
+    return spec.layer_params(problem, bias, qk_norm) + block_weights(problem, expansion, bias)
 
 
 def block_workspace(backend: Backend, problem: Problem, expansion: int = EXPANSION) -> int | None:

@@ -1,4 +1,4 @@
-"""The run directory of a quality run: quality.csv, curves.csv, run.json, plots. A job's rows are on disk before the next."""
+"""The run directory of a quality run: rows, curves, run.json, plots. A job is on disk before the next begins."""
 
 from __future__ import annotations
 

