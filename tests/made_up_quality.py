@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from elattn_bench.quality.nouns import Epoch, Job, Model, Recipe, Task, Trained
 from elattn_bench.quality.rows import curve_of, rows_of
 from elattn_bench.quality.rundir import QualityDir, QualityRun, read_quality
+from elattn_bench.quality.tasks import TASKS
 from elattn_bench.results import Skipped
 
 ENVIRONMENT = {"device_name": "Made-up CPU 9000", "cpu_model": "Made-up CPU 9000", "threads": 2}
@@ -36,16 +37,8 @@ FASHION: Mapping[str, Score] = {
 
 
 def task(name: str = "fashion-mnist") -> Task:
-    """What the name stands for, as far as a reader of results asks; floors as the real ones have them."""
-    if name.startswith("ett"):
-        return Task(name, "", "forecast", "mse", False, "ett", floors=("repeat-last", "nlinear"))
-    if name == "shakespeare":
-        return Task(
-            name, "", "language", "bits_per_byte", False, "shakespeare", causal=True, floors=("bigram",)
-        )
-    if name in ("fashion-mnist", "cifar10"):
-        return Task(name, "", "image", "accuracy", True, "images", floors=("logistic", "mlp", "conv-3"))
-    return Task(name, "", "series", "accuracy", True, "uea", floors=("logistic", "mlp"))
+    """The real task of that name."""
+    return TASKS[name]
 
 
 def model(label: str) -> Model:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ BETTER_CLAIM, ORDER_CLAIM = BY_NAME["EA-6 outperforms"], BY_NAME["EA-6 better th
 
 
 def _judged(run: QualityRun, claim: Claim) -> Judgement:
-    (judgement,) = judge(run.rows, {row.task: task(row.task) for row in run.rows}, [claim])
+    (judgement,) = judge(run.rows, [claim])
     return judgement
 
 
@@ -125,10 +126,22 @@ def test_models_of_different_epochs_are_not_compared(tmp_path: Path) -> None:
     with open_run(tmp_path / "run") as run:
         add(run, "fashion-mnist", {"vgg": 0.92}, epochs=10)
         add(run, "fashion-mnist", {"hadamard-net-3": 0.88}, epochs=2)
-    (judgement,) = judge(run.rows, {"fashion-mnist": task()}, [FASHION_CLAIM])
+    (judgement,) = judge(run.rows, [FASHION_CLAIM])
 
     assert judgement.verdict == "not testable here"
     assert judgement.findings[0].reason == "hadamard-net-3 has 2 epochs, vgg 10"
+
+
+def test_a_claim_of_ten_epochs_on_all_images_is_not_judged_by_less(tmp_path: Path) -> None:
+    short = _fashion(tmp_path / "short", 0.87, epochs=3)
+    assert short.verdict == "not testable here"
+    assert "trained for 3 epochs, the claim is of 10" in sentence(short, {})
+
+    run = write_quality(tmp_path / "few", {"fashion-mnist": {"hadamard-net-3": 0.87, "vgg": 0.925}})
+    few = replace(run, rows=[replace(row, train_examples=6000) for row in run.rows])
+    assert (
+        _judged(few, FASHION_CLAIM).findings[0].reason == "trained on 6,000 examples, the claim is of 60,000"
+    )
 
 
 def test_comparable_must_hold_on_each_task_and_one_that_does_not_is_enough_to_refute(tmp_path: Path) -> None:
@@ -190,12 +203,12 @@ def test_a_subject_may_have_been_asked_for_with_a_backend(tmp_path: Path) -> Non
 
 def test_a_sentence_can_be_quoted_alone(tmp_path: Path) -> None:
     made_up = {"cifar10": {"vgg": 0.8, "hadamard-net-50": 0.6, "conv-50": 0.7, "logistic": 0.4}}
-    run = write_quality(tmp_path / "run", made_up, epochs=7)
+    run = write_quality(tmp_path / "run", made_up, epochs=12)
 
     said = sentence(_judged(run, CIFAR_CLAIM), {"cifar10": JPEG})
     assert said == (
         "Reproduced (2302.05488, 60 % on CIFAR-10, CIFAR-10 as JPEG): hadamard-net-50 has 75.0 % [74.5, 75.5] of "
-        "vgg's accuracy with 49.9 % of its parameters (claimed: 60 % with 50 %; 3 seeds, 7 epochs); while conv-50 "
+        "vgg's accuracy with 49.9 % of its parameters (claimed: 60 % with 50 %; 3 seeds, 12 epochs); while conv-50 "
         "has 87.5 %, logistic 50.0 %."
     )
 

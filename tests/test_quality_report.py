@@ -7,12 +7,13 @@ import io
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from elattn_bench.errors import UsageError
+from elattn_bench.errors import RunDirError, UsageError
 from elattn_bench.quality.rundir import QualityRun, read_quality
 from elattn_bench.results import Skipped
 from elattn_bench.rundir import Run
@@ -20,7 +21,7 @@ from elattn_bench.tables.quality import quality_report
 from elattn_bench.tables.quality_scores import count_text
 from elattn_bench.tables.render import FORMATS, Report, Table, show
 from tests.made_up import cases, write_run
-from tests.made_up_quality import FASHION, JPEG, Score, add, open_run, task, write_quality
+from tests.made_up_quality import FASHION, JPEG, Score, add, open_run, write_quality
 
 LONG: Mapping[str, Score] = {
     "softmax": 0.41, "ea-series t=2": 0.42, "ea-series t=6": 0.44, "mean": 0.42, "repeat-last": 1.2,
@@ -41,7 +42,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> QualityRun:
 
 
 def _report(run: QualityRun, reference: str | None = None, sweep: Run | None = None) -> Report:
-    return quality_report(run, reference, {row.task: task(row.task) for row in run.rows}, sweep)
+    return quality_report(run, reference, sweep)
 
 
 def _table(report: Report, title: str) -> Table:
@@ -137,8 +138,6 @@ def test_single_seeds_are_said_and_have_neither_spread_nor_interval(tmp_path: Pa
 
 
 def test_a_few_test_examples_are_said(run: QualityRun, tmp_path: Path) -> None:
-    from dataclasses import replace
-
     few = replace(run, rows=[replace(row, test_examples=40) for row in run.rows])
 
     assert not any(note.startswith("Few test examples") for note in _report(run).notes)
@@ -193,6 +192,19 @@ def test_a_sweep_without_the_form_is_said(run: QualityRun, tmp_path: Path) -> No
     assert any(note.startswith("For some tables the sweep has no") for note in report.notes)
 
 
+def test_a_task_of_another_version_is_refused(run: QualityRun) -> None:
+    other = replace(run, rows=[replace(row, task="imagenet") for row in run.rows])
+
+    with pytest.raises(RunDirError, match="holds imagenet, which is no task of this elattn-bench"):
+        _report(other)
+
+
+def test_tasks_that_were_left_out_are_named(run: QualityRun) -> None:
+    without = replace(run, info={**run.info, "missing": {"etth2-96": "ETTh2.csv not found in no folder."}})
+
+    assert "Left out: etth2-96: ETTh2.csv not found in no folder." in _report(without).notes
+
+
 def test_an_unknown_reference_is_refused_with_those_that_there_are(run: QualityRun) -> None:
     with pytest.raises(UsageError, match=r"--reference sofmax: .*did you mean 'softmax'"):
         _report(run, "sofmax")
@@ -244,7 +256,8 @@ def test_claims_that_the_run_has_no_task_of_are_named_below_not_told(tmp_path: P
 
     assert not any("2501.05730" in sentence for sentence in report.lead)
     (note,) = [note for note in report.notes if note.startswith("Not testable here: ")]
-    assert "EA like SA, causal (2501.05730): its tasks are not in this run" in note
+    assert "60 % on CIFAR-10 (2302.05488), EA like SA, non-causal (2501.05730)" in note
+    assert "not in this run; boosts on MS-COCO (1812.01243): neither MS-COCO nor a detector is here" in note
 
 
 @pytest.mark.parametrize(

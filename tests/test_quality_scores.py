@@ -12,13 +12,14 @@ from elattn_bench.quality.ratios import mean_interval, ratio_of_means, seeds_to_
 from elattn_bench.quality.rundir import QualityRun
 from elattn_bench.quality.scores import Score, TaskFacet, facets, of_facet, ratio, scores
 from elattn_bench.results import Skipped
-from tests.made_up_quality import add, open_run, task, write_quality
+from tests import made_up_quality
+from tests.made_up_quality import add, open_run, write_quality
 
 ABOVE, BELOW = (0.87, 0.88, 0.865), (0.92, 0.93, 0.925)
 
 
 def _found(run: QualityRun) -> list[Score]:
-    return scores(run.rows, {row.task: task(row.task) for row in run.rows})
+    return scores(run.rows)
 
 
 def test_the_interval_of_a_mean_is_student_s() -> None:
@@ -39,10 +40,7 @@ def test_at_the_ends_of_the_ratio_s_interval_the_difference_is_just_significant(
 
     assert found is not None
     assert found.low < found.value < found.high
-    a, b, var_a, var_b = (
-        *map(statistics.fmean, (ABOVE, BELOW)),
-        *(stats.sem(x) ** 2 for x in (ABOVE, BELOW)),
-    )
+    (a, var_a), (b, var_b) = ((statistics.fmean(side), stats.sem(side) ** 2) for side in (ABOVE, BELOW))
     for end in (found.low, found.high):
         distance = abs(a - end * b) / (var_a + end**2 * var_b) ** 0.5
         freedom = (var_a + found.value**2 * var_b) ** 2 / (var_a**2 / 2 + (found.value**2 * var_b) ** 2 / 2)
@@ -104,7 +102,12 @@ def test_models_stand_as_transformers_networks_floors_each_from_the_best_down(tm
         "softmax": 0.885,
         "conv-50": 0.93,
     }
-    errors = {"repeat-last": 1.2, "softmax": 0.5, "linear": 0.4, "nlinear": 0.3}
+    errors: dict[str, made_up_quality.Score] = {
+        "repeat-last": 1.2,
+        "softmax": 0.5,
+        "linear": 0.4,
+        "nlinear": 0.3,
+    }
     found = _found(write_quality(tmp_path / "run", {"fashion-mnist": accuracies, "etth1-96": errors}))
 
     images = of_facet(found, TaskFacet("fashion-mnist", causal=False), "accuracy")
@@ -119,7 +122,7 @@ def test_networks_without_attention_stand_beside_causal_attentions_too(tmp_path:
         add(run, "etth1-96", {"softmax": 0.41}, causal=True)
         add(run, "shakespeare", {"softmax": 2.0}, causal=True)
         add(run, "shakespeare", {"bigram": 3.5})
-    found = scores(run.rows, {name: task(name) for name in ("etth1-96", "shakespeare")})
+    found = scores(run.rows)
 
     assert list(of_facet(found, TaskFacet("etth1-96", causal=True), "mse")) == ["softmax", "nlinear"]
     assert [facet.text for facet in facets(found)] == [
@@ -128,7 +131,10 @@ def test_networks_without_attention_stand_beside_causal_attentions_too(tmp_path:
 
 
 def test_failed_and_diverged_jobs_have_no_score(tmp_path: Path) -> None:
-    made_up = {"softmax": Skipped("error", "loss is nan"), "linear": [0.8, float("nan"), 0.82]}
+    made_up: dict[str, made_up_quality.Score] = {
+        "softmax": Skipped("error", "loss is nan"),
+        "linear": [0.8, float("nan"), 0.82],
+    }
     found = _found(write_quality(tmp_path / "run", {"fashion-mnist": made_up}))
 
     assert [(score.model, score.values) for score in found] == [("linear", (0.8, 0.82))]

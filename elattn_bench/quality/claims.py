@@ -42,6 +42,7 @@ class Claim:
         strict: more than ``ratio``, not at least.
         share: of the reference's parameters, at most; None: any.
         at_least: on how many of the tasks; None: on each of them.
+        epochs, examples: at least so many, and so many to train on, or it was not trained as claimed; None: any.
         obstacle: why no task here can show it.
     """
 
@@ -57,6 +58,8 @@ class Claim:
     strict: bool = False
     share: float | None = None
     at_least: int | None = None
+    epochs: int | None = None
+    examples: int | None = None
     obstacle: str = ""
 
     @property
@@ -99,6 +102,8 @@ CLAIMS: tuple[Claim, ...] = (
         ("fashion-mnist",),
         ratio=0.92,
         share=0.03,
+        epochs=10,
+        examples=60_000,
     ),
     Claim(
         "60 % on CIFAR-10",
@@ -111,6 +116,8 @@ CLAIMS: tuple[Claim, ...] = (
         ("cifar10",),
         ratio=0.60,
         share=0.50,
+        epochs=10,
+        examples=50_000,
     ),
     Claim(
         "EA like SA, non-causal",

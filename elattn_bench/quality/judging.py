@@ -23,6 +23,7 @@ from elattn_bench.quality.scores import (
     scores,
     share_of_params,
 )
+from elattn_bench.quality.tasks import TASKS
 from elattn_bench.verdicts.nouns import Estimate
 
 Verdict = Literal["reproduced", "not reproduced", "not testable here"]
@@ -88,7 +89,7 @@ class Judgement:
 
 
 def judge(
-    rows: Sequence[QualityRow], tasks: Mapping[str, Task], claims: Iterable[Claim] = CLAIMS
+    rows: Sequence[QualityRow], claims: Iterable[Claim] = CLAIMS, tasks: Mapping[str, Task] = TASKS
 ) -> list[Judgement]:
     """Every claim, in their order.
 
@@ -134,7 +135,7 @@ def _of_task(
         reference=reference,
         floors=_floors(models, reference),
     )
-    if obstacle := _obstacle(subject, reference, rows):
+    if obstacle := _obstacle(claim, subject, reference, rows):
         return replace(compared, reason=obstacle)
     return _decided(claim, compared, subject, reference)
 
@@ -173,7 +174,7 @@ def _floors(models: Mapping[str, Score], reference: Score) -> dict[str, float]:
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
-def _obstacle(subject: Score, reference: Score, rows: Sequence[QualityRow]) -> str:
+def _obstacle(claim: Claim, subject: Score, reference: Score, rows: Sequence[QualityRow]) -> str:
     """Why the two cannot be compared; empty where they can.
 
     A model that fails with some seeds is not as good as the others make it look.
@@ -185,6 +186,15 @@ def _obstacle(subject: Score, reference: Score, rows: Sequence[QualityRow]) -> s
             return f"one seed of {score.model}, at least {FEWEST_SEEDS} are needed"
     if subject.epochs != reference.epochs:
         return f"{subject.model} has {subject.epochs} epochs, {reference.model} {reference.epochs}"
+    return _too_short(claim, subject)
+
+
+def _too_short(claim: Claim, subject: Score) -> str:
+    """What was left out of the training that is claimed; empty where nothing was."""
+    if claim.epochs and subject.epochs < claim.epochs:
+        return f"trained for {subject.epochs} epochs, the claim is of {claim.epochs}"
+    if claim.examples and (subject.train_examples or 0) < claim.examples:
+        return f"trained on {subject.train_examples or 0:,} examples, the claim is of {claim.examples:,}"
     return ""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,17 +10,18 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from elattn_bench.knobs import Hyperparameters
+from elattn_bench.quality.models import NETWORKS
 from elattn_bench.quality.nouns import Task
 from elattn_bench.quality.ratios import mean_interval, ratio_of_means
 from elattn_bench.quality.rows import QualityRow
+from elattn_bench.quality.tasks import TASKS
 from elattn_bench.verdicts.nouns import Estimate
 
 Family = Literal["transformer", "network", "floor"]
 FAMILIES: tuple[Family, ...] = ("transformer", "network", "floor")
-"""In the order of tables. ``floor``: what puts the others into proportion: the task's floors, and uniform attention."""
+"""In the order of tables. ``floor``: what puts the others into proportion: small networks, and uniform attention."""
 
 AT = "@"  # between a metric and the length that it was measured at: accuracy@512
-SHARE = re.compile(r"-[\d.]+$")  # behind a network's name: of the parameters of vgg; conv-3
 UNIFORM = "mean"  # the attention that does not attend: it averages
 
 
@@ -92,7 +92,7 @@ class Score:
         return int(suffix) if suffix.isdecimal() else None
 
 
-def scores(rows: Iterable[QualityRow], tasks: Mapping[str, Task]) -> list[Score]:
+def scores(rows: Iterable[QualityRow], tasks: Mapping[str, Task] = TASKS) -> list[Score]:
     """One per task, form, model and metric, in the order trained; jobs that failed or diverged have none.
 
     Args:
@@ -118,7 +118,7 @@ def facet_of(row: QualityRow) -> TaskFacet:
 def _score(facet: TaskFacet, rows: Sequence[QualityRow], task: Task) -> Score:
     first = rows[0]
     return Score(
-        facet, first.model, _family(first, task), first.attention, first.backend, first.order, first.qk_norm,
+        facet, first.model, _family(first), first.attention, first.backend, first.order, first.qk_norm,
         first.hyperparameters, first.metric or "", tuple(row.value for row in rows if row.value is not None),
         task.higher_is_better, first.params, first.epochs, _median(row.train_s for row in rows),
         _median(row.step_ms_p50 for row in rows), _median(row.peak_memory_bytes for row in rows),
@@ -126,11 +126,11 @@ def _score(facet: TaskFacet, rows: Sequence[QualityRow], task: Task) -> Score:
     )  # fmt: skip
 
 
-def _family(row: QualityRow, task: Task) -> Family:
-    floors = {SHARE.sub("", floor) for floor in task.floors}
-    if row.network in floors or row.attention == UNIFORM:
-        return "floor"
-    return "transformer" if row.attention else "network"
+def _family(row: QualityRow) -> Family:
+    if row.attention:
+        return "floor" if row.attention == UNIFORM else "transformer"
+    network = NETWORKS.get(row.network)
+    return "floor" if network is None or network.is_floor else "network"
 
 
 def _median(values: Iterable[float | None]) -> float | None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from elattn_bench.errors import RunDirError
 from elattn_bench.names import check_names
 from elattn_bench.quality.joined import Joined, join
 from elattn_bench.quality.judging import judge, pick
 from elattn_bench.quality.nouns import Task
 from elattn_bench.quality.rundir import QualityRun
 from elattn_bench.quality.scores import Score, TaskFacet, facets, of_facet, scores
+from elattn_bench.quality.tasks import TASKS
 from elattn_bench.rundir import Run
 from elattn_bench.tables.quality_claims import claim_notes, claim_records, claim_tables, sentences
 from elattn_bench.tables.quality_notes import notes, notes_of_data
@@ -22,21 +24,23 @@ DEFAULT_REFERENCES = ("softmax", "vgg")
 
 
 def quality_report(
-    run: QualityRun, reference: str | None, tasks: Mapping[str, Task], sweep: Run | None = None
+    run: QualityRun, reference: str | None, sweep: Run | None = None, tasks: Mapping[str, Task] = TASKS
 ) -> Report:
     """The verdicts, the claims as quoted, and per task and form the models with what they reached and took.
 
     Args:
         reference: label of the model that scores are a share of; None: softmax, else vgg.
-        tasks: by name; those of the run.
         sweep: its latencies of the models' attentions become a column.
+        tasks: by name; those of the run.
 
     Raises:
+        RunDirError: the run has a task that is none of them.
         UsageError: no task of the run has the reference.
     """
+    _check_tasks(run, tasks)
     found = scores(run.rows, tasks)
     check_reference(found, reference)
-    judged = judge(run.rows, tasks)
+    judged = judge(run.rows, tasks=tasks)
     data = notes_of_data(run)
     joins = {facet: join(found, sweep, causal=facet.causal) for facet in facets(found)} if sweep else {}
     tables = [
@@ -51,6 +55,15 @@ def quality_report(
         {"device": run.device_name, "data": data, "claims": claim_records(judged, data)},
         sentences(judged, data),
     )
+
+
+def _check_tasks(run: QualityRun, tasks: Mapping[str, Task]) -> None:
+    unknown = {row.task for row in run.rows}.difference(tasks)
+    if unknown:
+        raise RunDirError(
+            f"{run.path}: holds {', '.join(sorted(unknown))}, which is no task of this elattn-bench "
+            f"({', '.join(tasks)}); read the run with the version that made it"
+        )
 
 
 def check_reference(found: Sequence[Score], reference: str | None) -> None:

@@ -93,17 +93,20 @@ def claim_notes(judged: Sequence[Judgement]) -> list[str]:
 
 
 def _not_tested(others: Sequence[Judgement]) -> list[str]:
-    if not others:
-        return []
-    said = "; ".join(f"{each.claim.name} ({whose(each.claim)}): {_why(each)}" for each in others)
-    return [f"Not testable here: {said}."]
+    """Claims that this run says nothing of, those with one reason together."""
+    reasons: dict[str, list[str]] = {}
+    for each in others:
+        reasons.setdefault(_why(each), []).append(f"{each.claim.name} ({whose(each.claim)})")
+    said = "; ".join(f"{', '.join(names)}: {why}" for why, names in reasons.items())
+    return [f"Not testable here: {said}."] if said else []
 
 
 def _why(judgement: Judgement) -> str:
-    reasons = dict.fromkeys(finding.reason for finding in judgement.findings)
-    if not reasons:
+    if not judgement.findings:
         return judgement.claim.obstacle
-    return "its tasks are not in this run" if set(reasons) == {"not in this run"} else ", ".join(reasons)
+    absent = "not in this run"
+    reasons = dict.fromkeys(each.reason for each in judgement.findings if each.reason != absent)
+    return ", ".join(reasons) or absent
 
 
 def claim_records(judged: Sequence[Judgement], data: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -36,6 +36,7 @@ def notes(run: QualityRun, found: Sequence[Score], data: Mapping[str, str]) -> l
         *_single_seeds(found),
         *_few_examples(found),
         *_failed(run.rows),
+        *_left_out(run),
         *(f"Data of {task}: {note.rstrip('.')}." for task, note in data.items()),
         _machine(run),
     ]
@@ -69,6 +70,13 @@ def _failed(rows: Sequence[QualityRow]) -> list[str]:
         f"Failed: {model}, seed{'s' * (len(found) > 1)} {', '.join(found)} ({why})."
         for (model, why), found in seeds.items()
     ]
+
+
+def _left_out(run: QualityRun) -> list[str]:
+    """Tasks whose data was not there, as run.json has them."""
+    missing = run.info.get("missing")
+    found = missing if isinstance(missing, Mapping) else {}
+    return [f"Left out: {task}: {str(reason).rstrip('.')}." for task, reason in found.items()]
 
 
 def _machine(run: QualityRun) -> str:
