@@ -134,10 +134,11 @@ class TestMadeData:
         assert small.files["train"] != large.files["train"]
 
     @pytest.mark.parametrize("load", LOADERS)
-    def test_shares_no_sequence_between_training_and_test(self, load: Load) -> None:
-        data = load([], **FEW)
-        trained = {row.tobytes() for row in data.train.inputs}
-        assert not any(row.tobytes() in trained for row in data.test.inputs)
+    def test_shares_no_sequence_between_its_parts_even_if_they_are_of_one_size(self, load: Load) -> None:
+        data = load([], train=50, test=50)
+        assert data.validation is not None
+        rows = [row.tobytes() for part in (data.train, data.validation, data.test) for row in part.inputs]
+        assert len(set(rows)) == 150
 
     @pytest.mark.parametrize("load", LOADERS)
     def test_of_another_seed_is_other_data(self, load: Load, monkeypatch: pytest.MonkeyPatch) -> None:

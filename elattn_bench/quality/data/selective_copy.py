@@ -17,7 +17,7 @@ from elattn_bench.quality.data.nouns import IGNORED, DataSet, Examples
 
 NOISE = 0  # the token to be skipped
 MARKER = 1  # the token that asks for the next one
-LONGER = (256, 512)  # steps: twice and four times as many, for as many tokens
+LONGER = (128, 256)  # steps: twice and four times as many, for as many tokens
 
 
 def locate(folders: Sequence[Path], **arguments: object) -> list[Path]:
@@ -28,7 +28,7 @@ def locate(folders: Sequence[Path], **arguments: object) -> list[Path]:
 def load(
     folders: Sequence[Path],
     tokens: int = 16,
-    steps: int = 128,
+    steps: int = 64,
     vocabulary: int = 16,
     train: int = 20_000,
     test: int = 1_000,
