@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_up_quality import FASHION, JPEG, Score, add, open_run, task, write_quality
 
 from elattn_bench.quality.claims import CLAIMS, SERIES, Claim, targets
 from elattn_bench.quality.judging import Judgement, judge
 from elattn_bench.quality.rundir import QualityRun
 from elattn_bench.quality.told import sentence
 from elattn_bench.results import Skipped
-from tests.made_up_quality import FASHION, JPEG, Score, add, open_run, task, write_quality
 
 BY_NAME = {claim.name: claim for claim in CLAIMS}
 FASHION_CLAIM, CIFAR_CLAIM = BY_NAME["92 % on Fashion-MNIST"], BY_NAME["60 % on CIFAR-10"]

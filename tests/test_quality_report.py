@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from made_up import cases, write_run
+from made_up_quality import FASHION, JPEG, Score, add, open_run, write_quality
 from rich.console import Console
 
 from elattn_bench.errors import RunDirError, UsageError
@@ -20,8 +22,6 @@ from elattn_bench.rundir import Run
 from elattn_bench.tables.quality import quality_report
 from elattn_bench.tables.quality_scores import count_text
 from elattn_bench.tables.render import FORMATS, Report, Table, show
-from tests.made_up import cases, write_run
-from tests.made_up_quality import FASHION, JPEG, Score, add, open_run, write_quality
 
 LONG: Mapping[str, Score] = {
     "softmax": 0.41, "ea-series t=2": 0.42, "ea-series t=6": 0.44, "mean": 0.42, "repeat-last": 1.2,

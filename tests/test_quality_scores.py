@@ -5,15 +5,15 @@ from __future__ import annotations
 import statistics
 from pathlib import Path
 
+import made_up_quality
 import pytest
+from made_up_quality import add, open_run, write_quality
 from scipy import stats
 
 from elattn_bench.quality.ratios import mean_interval, ratio_of_means, seeds_to_decide
 from elattn_bench.quality.rundir import QualityRun
 from elattn_bench.quality.scores import Score, TaskFacet, facets, of_facet, ratio, scores
 from elattn_bench.results import Skipped
-from tests import made_up_quality
-from tests.made_up_quality import add, open_run, write_quality
 
 ABOVE, BELOW = (0.87, 0.88, 0.865), (0.92, 0.93, 0.925)
 
