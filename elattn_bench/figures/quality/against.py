@@ -1,0 +1,225 @@
+"""Score against cost: a panel for parameters, time, memory and latency, which share the axis of the score."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from elattn_bench.figures.header import draw_header, header_height
+from elattn_bench.figures.legend import draw_handles, labels_of, legend_height, legend_letters
+from elattn_bench.figures.look import Look
+from elattn_bench.figures.names import NAME_OFFSET, End, beside_panel, fit, names_width, write_names
+from elattn_bench.figures.quality.claimed import Claimed, claimed_in, draw_claimed, line_look
+from elattn_bench.figures.quality.costs import PARAMS, Cost, costs_of, limits_of
+from elattn_bench.figures.quality.metrics import padded, score_ticks
+from elattn_bench.figures.quality.nouns import Beside, Comparison, Standing
+from elattn_bench.figures.quality.notes import bars_words, data_words, describe
+from elattn_bench.figures.quality.standings import comparisons, failed_words
+from elattn_bench.figures.quality.styles import handle, mark, styles_of
+from elattn_bench.figures.sheet import EDGE, NARROW, Sheet, log_ticks, panel_height, share
+from elattn_bench.figures.style import Style
+from elattn_bench.quality.rundir import QualityRun
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PANEL_HEIGHT = 2.9  # inches, as all that follow, at scale 1
+STACKED_HEIGHT = 1.9
+LEFT = 0.62  # ticks and title of the score
+BETWEEN = 0.2
+ABOVE = 0.12
+TICKS = 0.48
+RIGHT = 0.1
+NARROWEST = 1.0  # a panel; else the models stand in a legend
+TICK_ROOM = 0.5  # that the label of a tick needs
+INDENT = 8.0  # points: the mark before a name
+CLEAR = 0.09  # of a panel's width at both ends, without ticks: their labels would meet the neighbour's
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Where the panels stand; inches at scale 1. names: their width, None where a legend names the models."""
+
+    room: float
+    top: float
+    count: int
+    columns: int
+    height: float
+    names: float | None
+    below: float
+
+    @classmethod
+    def of(
+        cls, count: int, labels: Sequence[str], others: Sequence[str], top: float, look: Look
+    ) -> _Plan:
+        columns = count if look.room >= NARROW else 1
+        rows = -(-count // columns)
+
+        def made(names: float | None) -> _Plan:
+            below = legend_height([*others, *(labels if names is None else ())], look)
+            taken = top + rows * (ABOVE + TICKS) + below
+            height = panel_height(look, PANEL_HEIGHT if rows == 1 else STACKED_HEIGHT, taken, rows)
+            return cls(look.room, top, count, columns, height, names, below)
+
+        named = made(names_width(labels) + INDENT / 72)
+        return named if named.width >= NARROWEST and fit(labels, named.height) else made(None)
+
+    @property
+    def width(self) -> float:
+        """Of a panel."""
+        right = RIGHT if self.names is None else self.names
+        return (self.room - EDGE - LEFT - right - BETWEEN * (self.columns - 1)) / self.columns
+
+    @property
+    def pitch(self) -> float:
+        """From the upper edge of a panel to that of the one below."""
+        return ABOVE + self.height + TICKS
+
+    @property
+    def whole(self) -> float:
+        """The height of the figure."""
+        return self.top + -(-self.count // self.columns) * self.pitch + self.below
+
+    def of_panel(self, number: int) -> tuple[float, float, float, float]:
+        """Left, top, width and height."""
+        row, column = divmod(number, self.columns)
+        left = EDGE + LEFT + column * (self.width + BETWEEN)
+        return left, self.top + row * self.pitch + ABOVE, self.width, self.height
+
+
+def draw_quality(run: QualityRun, look: Look, beside: Beside) -> Iterator[tuple[str, Figure]]:
+    """A figure for every task and form in which two models have a score."""
+    styles = styles_of(run.rows, look)
+    for comparison in comparisons(run.rows, beside):
+        costs = costs_of(comparison.standings, beside)
+        if len(comparison.standings) > 1 and costs:
+            yield (
+                f"quality-{comparison.question.stem}",
+                _draw(run, look, comparison, costs, claimed_in(comparison, beside.targets), styles),
+            )
+
+
+def _draw(
+    run: QualityRun,
+    look: Look,
+    comparison: Comparison,
+    costs: Sequence[Cost],
+    claims: Sequence[Claimed],
+    styles: Mapping[str, Style],
+) -> Figure:
+    title = f"{comparison.question.text.capitalize()}: {comparison.metric.words} against cost"
+    rows = [row for row in run.rows if (row.task, row.causal) == comparison.question]
+    lines = describe(run, rows, _remarks(run, comparison, claims), look)
+    extra = [_claim_handle(claim, look) for claim in claims]
+    labels = [standing.model for standing in comparison.standings]
+    plan = _Plan.of(len(costs), labels, labels_of(extra), header_height(lines, look, title), look)
+    sheet = Sheet.of(look, plan.whole)
+    limits = _score_limits(comparison, claims)
+    for number, cost in enumerate(costs):
+        axes = sheet.axes(*plan.of_panel(number))
+        _draw_panel(axes, comparison, cost, claims, styles, limits, plan, look)
+        if number % plan.columns == 0:
+            axes.set_ylabel(comparison.metric.axis)
+        else:
+            axes.tick_params(axis="y", labelleft=False)
+        if plan.names is not None and number % plan.columns == plan.columns - 1:
+            _name(axes, comparison.standings, styles, limits, plan.height, look)
+    draw_header(sheet.figure, title, lines, look)
+    models = [] if plan.names is not None else [
+        handle(each.model, styles[each.model], look, hollow=each.is_floor) for each in comparison.standings
+    ]  # fmt: skip
+    draw_handles(sheet.figure, [*models, *extra], look)
+    return sheet.figure
+
+
+def _remarks(run: QualityRun, comparison: Comparison, claims: Sequence[Claimed]) -> list[str]:
+    floors = any(standing.is_floor for standing in comparison.standings)
+    unknown = [standing.model for standing in comparison.standings if not standing.params]
+    return [
+        bars_words([comparison]),
+        "Hollow and grey: floors." if floors else "",
+        f"Without parameters, a line: {', '.join(unknown)}." if unknown else "",
+        "In the tinted corner the claim holds." if claims else "",
+        failed_words(comparison.failed),
+        data_words(run, [comparison.question]),
+    ]
+
+
+def _score_limits(comparison: Comparison, claims: Sequence[Claimed]) -> tuple[float, float]:
+    ends = [end for standing in comparison.standings for end in (standing.score.low, standing.score.high)]
+    ends += [claim.score for claim in claims]
+    return padded(min(ends), max(ends))
+
+
+def _draw_panel(
+    axes: Axes,
+    comparison: Comparison,
+    cost: Cost,
+    claims: Sequence[Claimed],
+    styles: Mapping[str, Style],
+    limits: tuple[float, float],
+    plan: _Plan,
+    look: Look,
+) -> None:
+    """The claims behind all, then bars and marks; a line for what costs nothing."""
+    values = [value for value in map(cost.of, comparison.standings) if value]
+    axes.set_xscale("log")
+    axes.set_ylim(*limits)
+    bounds = [claim.params for claim in claims] if cost is PARAMS else []
+    x = limits_of([*values, *bounds])
+    axes.set_xlim(*x)
+    for claim in claims:
+        draw_claimed(axes, claim, look, corner=cost is PARAMS)
+    for standing in comparison.standings:
+        _draw_standing(axes, standing, cost, styles[standing.model], look)
+    ticks = [tick for tick in cost.ticks(*x) if CLEAR <= share(tick, x) <= 1 - CLEAR]
+    log_ticks(axes, "x", ticks, cost.tick, max(2, int(plan.width / TICK_ROOM)))
+    score_ticks(axes, comparison.metric, plan.height)
+    axes.set_xlabel(cost.label)
+
+
+def _draw_standing(axes: Axes, standing: Standing, cost: Cost, style: Style, look: Look) -> None:
+    value, score = cost.of(standing), standing.score
+    if value is None:
+        if standing.params is None:
+            axes.axhline(
+                score.mean, color=style.color, linewidth=0.9 * look.scale, linestyle=(0, (1.2, 1.6)), zorder=1.5
+            )
+        return
+    axes.plot(
+        [value, value], [score.low, score.high], color=style.color, linewidth=1.1 * look.scale,
+        label="_spread", zorder=2.5,
+    )  # fmt: skip
+    how = mark(style, look, hollow=standing.is_floor)
+    axes.plot([value], [score.mean], label=standing.model, zorder=2 if standing.is_floor else 3, **how)
+
+
+def _name(
+    axes: Axes,
+    standings: Sequence[Standing],
+    styles: Mapping[str, Style],
+    limits: tuple[float, float],
+    height: float,
+    look: Look,
+) -> None:
+    """The models beside the last panel at the height of their score, each behind its mark."""
+    span = limits[1] - limits[0]
+    ends = [
+        End(each.model, styles[each.model].color, 1.0, (each.score.mean - limits[0]) / span) for each in standings
+    ]  # fmt: skip
+    places = write_names(axes, ends, height, look, INDENT)
+    beside = beside_panel(axes, NAME_OFFSET + INDENT / 2 - 1, look)
+    for standing, place in zip(standings, places, strict=True):
+        how = mark(styles[standing.model], look, hollow=standing.is_floor)
+        axes.plot([1], [place], label="_name", transform=beside, clip_on=False, **how)
+
+
+def _claim_handle(claim: Claimed, look: Look) -> Artist:
+    from matplotlib.lines import Line2D
+
+    label = "\n".join(textwrap.wrap(claim.target.label.replace(" %", "\u00a0%"), legend_letters(look)))
+    return Line2D([], [], label=label, **line_look(look))
