@@ -90,7 +90,7 @@ def write_names(
         axes.annotate(
             end.text, (end.x, end.y), xytext=(1, spot / room), xycoords="axes fraction", textcoords=beside,
             va="center", fontsize=look.points(7.5), color=color, annotation_clip=False, parse_math=False,
-            arrowprops=leader(color, look),
+            arrowprops=leader(color, look, indent),
         )  # fmt: skip
     return [spot / room for spot in places]
 
@@ -109,9 +109,10 @@ def ends_of(
     return [end for end in (_end(series, panel, quantity, across, limits) for series in panel) if end]
 
 
-def leader(color: str, look: Look) -> dict[str, Any]:
-    """The thin line from a name to the end of its line."""
+def leader(color: str, look: Look, indent: float = 0.0) -> dict[str, Any]:
+    """The thin line from a name to the end of its line; it stops so many points earlier."""
     sizes = {name: size * look.scale for name, size in LEADER.items()}
+    sizes["shrinkB"] += indent * look.scale
     return {"arrowstyle": "-", "alpha": 0.6, "relpos": (0, 0.5), "color": color, **sizes}
 
 

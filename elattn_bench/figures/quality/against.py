@@ -10,16 +10,24 @@ from typing import TYPE_CHECKING
 from elattn_bench.figures.header import draw_header, header_height
 from elattn_bench.figures.legend import draw_handles, labels_of, legend_height, legend_letters
 from elattn_bench.figures.look import Look
-from elattn_bench.figures.names import NAME_OFFSET, End, beside_panel, fit, names_width, write_names
+from elattn_bench.figures.names import (
+    NAME_OFFSET,
+    NAME_POINTS,
+    End,
+    beside_panel,
+    fit,
+    names_width,
+    write_names,
+)
 from elattn_bench.figures.quality.claimed import Claimed, claimed_in, draw_claimed, line_look
 from elattn_bench.figures.quality.costs import PARAMS, Cost, costs_of, limits_of
-from elattn_bench.figures.quality.metrics import padded, score_ticks
+from elattn_bench.figures.quality.metrics import LETTER, padded, score_ticks
+from elattn_bench.figures.quality.notes import bars_words, data_words, describe, far_words
 from elattn_bench.figures.quality.nouns import Beside, Comparison, Standing
-from elattn_bench.figures.quality.notes import bars_words, data_words, describe
 from elattn_bench.figures.quality.standings import comparisons, failed_words
 from elattn_bench.figures.quality.styles import handle, mark, styles_of
-from elattn_bench.figures.sheet import EDGE, NARROW, Sheet, log_ticks, panel_height, share
-from elattn_bench.figures.style import Style
+from elattn_bench.figures.sheet import EDGE, NARROW, Sheet, at_share, panel_height
+from elattn_bench.figures.style import Style, set_ticks
 from elattn_bench.quality.rundir import QualityRun
 
 if TYPE_CHECKING:
@@ -29,12 +37,13 @@ if TYPE_CHECKING:
 
 PANEL_HEIGHT = 2.9  # inches, as all that follow, at scale 1
 STACKED_HEIGHT = 1.9
-LEFT = 0.62  # ticks and title of the score
+HIGHEST = 3.6  # that a panel grows to, to have room for names
+LEFT = 0.7  # ticks and title of the score
 BETWEEN = 0.2
 ABOVE = 0.12
 TICKS = 0.48
 RIGHT = 0.1
-NARROWEST = 1.0  # a panel; else the models stand in a legend
+NARROWEST = 1.1  # a panel; else the models stand in a legend
 TICK_ROOM = 0.5  # that the label of a tick needs
 INDENT = 8.0  # points: the mark before a name
 CLEAR = 0.09  # of a panel's width at both ends, without ticks: their labels would meet the neighbour's
@@ -53,20 +62,24 @@ class _Plan:
     below: float
 
     @classmethod
-    def of(
-        cls, count: int, labels: Sequence[str], others: Sequence[str], top: float, look: Look
-    ) -> _Plan:
-        columns = count if look.room >= NARROW else 1
-        rows = -(-count // columns)
+    def of(cls, count: int, labels: Sequence[str], others: Sequence[str], top: float, look: Look) -> _Plan:
+        """The models named beside the panels, if need be in two rows; else in a legend."""
 
-        def made(names: float | None) -> _Plan:
-            below = legend_height([*others, *(labels if names is None else ())], look)
+        def made(columns: int, names: float | None) -> _Plan:
+            rows = -(-count // columns)
+            below = legend_height(others, look) + (legend_height(labels, look) if names is None else 0)
             taken = top + rows * (ABOVE + TICKS) + below
-            height = panel_height(look, PANEL_HEIGHT if rows == 1 else STACKED_HEIGHT, taken, rows)
-            return cls(look.room, top, count, columns, height, names, below)
+            wanted = PANEL_HEIGHT if rows == 1 else STACKED_HEIGHT
+            if names is not None:
+                wanted = max(wanted, min(HIGHEST, (len(labels) + 1) * NAME_POINTS / 72))
+            return cls(look.room, top, count, columns, panel_height(look, wanted, taken, rows), names, below)
 
-        named = made(names_width(labels) + INDENT / 72)
-        return named if named.width >= NARROWEST and fit(labels, named.height) else made(None)
+        columns = count if look.room >= NARROW else 1
+        for choice in dict.fromkeys((columns, min(columns, 2))):
+            named = made(choice, names_width(labels) + INDENT / 72)
+            if named.width >= NARROWEST and fit(labels, named.height):
+                return named
+        return made(columns, None)
 
     @property
     def width(self) -> float:
@@ -111,53 +124,60 @@ def _draw(
     claims: Sequence[Claimed],
     styles: Mapping[str, Style],
 ) -> Figure:
-    title = f"{comparison.question.text.capitalize()}: {comparison.metric.words} against cost"
+    title = f"{comparison.metric.words.capitalize()} against cost: {comparison.question.text}"
     rows = [row for row in run.rows if (row.task, row.causal) == comparison.question]
-    lines = describe(run, rows, _remarks(run, comparison, claims), look)
+    shown, far = comparison.seen([claim.score for claim in claims])
+    lines = describe(run, rows, _remarks(run, comparison, claims, far), look)
     extra = [_claim_handle(claim, look) for claim in claims]
-    labels = [standing.model for standing in comparison.standings]
+    labels = [standing.model for standing in shown]
     plan = _Plan.of(len(costs), labels, labels_of(extra), header_height(lines, look, title), look)
     sheet = Sheet.of(look, plan.whole)
-    limits = _score_limits(comparison, claims)
+    limits = _score_limits(shown, claims)
     for number, cost in enumerate(costs):
         axes = sheet.axes(*plan.of_panel(number))
-        _draw_panel(axes, comparison, cost, claims, styles, limits, plan, look)
+        _draw_panel(axes, shown, cost, claims, styles, limits, plan, look)
+        score_ticks(axes, comparison.metric, plan.height)
         if number % plan.columns == 0:
-            axes.set_ylabel(comparison.metric.axis)
+            axes.set_ylabel(comparison.metric.axis(plan.height))
         else:
             axes.tick_params(axis="y", labelleft=False)
         if plan.names is not None and number % plan.columns == plan.columns - 1:
-            _name(axes, comparison.standings, styles, limits, plan.height, look)
+            _name(axes, shown, styles, limits, plan.height, look)
     draw_header(sheet.figure, title, lines, look)
     models = [] if plan.names is not None else [
-        handle(each.model, styles[each.model], look, hollow=each.is_floor) for each in comparison.standings
+        handle(each.model, styles[each.model], look, hollow=each.is_floor) for each in shown
     ]  # fmt: skip
-    draw_handles(sheet.figure, [*models, *extra], look)
+    draw_handles(sheet.figure, models, look)
+    draw_handles(sheet.figure, extra, look, above=legend_height(labels_of(models), look))
     return sheet.figure
 
 
-def _remarks(run: QualityRun, comparison: Comparison, claims: Sequence[Claimed]) -> list[str]:
-    floors = any(standing.is_floor for standing in comparison.standings)
-    unknown = [standing.model for standing in comparison.standings if not standing.params]
+def _remarks(
+    run: QualityRun, comparison: Comparison, claims: Sequence[Claimed], far: Sequence[Standing]
+) -> list[str]:
+    shown = [standing for standing in comparison.standings if standing not in far]
+    floors = any(standing.is_floor for standing in shown)
+    unknown = [standing.model for standing in shown if not standing.params]
     return [
         bars_words([comparison]),
         "Hollow and grey: floors." if floors else "",
         f"Without parameters, a line: {', '.join(unknown)}." if unknown else "",
         "In the tinted corner the claim holds." if claims else "",
+        far_words(comparison, far),
         failed_words(comparison.failed),
         data_words(run, [comparison.question]),
     ]
 
 
-def _score_limits(comparison: Comparison, claims: Sequence[Claimed]) -> tuple[float, float]:
-    ends = [end for standing in comparison.standings for end in (standing.score.low, standing.score.high)]
+def _score_limits(shown: Sequence[Standing], claims: Sequence[Claimed]) -> tuple[float, float]:
+    ends = [end for standing in shown for end in (standing.score.low, standing.score.high)]
     ends += [claim.score for claim in claims]
     return padded(min(ends), max(ends))
 
 
 def _draw_panel(
     axes: Axes,
-    comparison: Comparison,
+    shown: Sequence[Standing],
     cost: Cost,
     claims: Sequence[Claimed],
     styles: Mapping[str, Style],
@@ -166,7 +186,7 @@ def _draw_panel(
     look: Look,
 ) -> None:
     """The claims behind all, then bars and marks; a line for what costs nothing."""
-    values = [value for value in map(cost.of, comparison.standings) if value]
+    values = [value for value in map(cost.of, shown) if value]
     axes.set_xscale("log")
     axes.set_ylim(*limits)
     bounds = [claim.params for claim in claims] if cost is PARAMS else []
@@ -174,12 +194,12 @@ def _draw_panel(
     axes.set_xlim(*x)
     for claim in claims:
         draw_claimed(axes, claim, look, corner=cost is PARAMS)
-    for standing in comparison.standings:
+    for standing in shown:
         _draw_standing(axes, standing, cost, styles[standing.model], look)
-    ticks = [tick for tick in cost.ticks(*x) if CLEAR <= share(tick, x) <= 1 - CLEAR]
-    log_ticks(axes, "x", ticks, cost.tick, max(2, int(plan.width / TICK_ROOM)))
-    score_ticks(axes, comparison.metric, plan.height)
-    axes.set_xlabel(cost.label)
+    inner = at_share(CLEAR, x), at_share(1 - CLEAR, x)
+    ticks = cost.ticks(*inner, max(2, int(plan.width / TICK_ROOM)))
+    set_ticks(axes, "x", ticks, list(map(cost.tick, ticks)))
+    axes.set_xlabel(cost.label if len(cost.label) * LETTER <= plan.width else cost.short)
 
 
 def _draw_standing(axes: Axes, standing: Standing, cost: Cost, style: Style, look: Look) -> None:
@@ -187,12 +207,16 @@ def _draw_standing(axes: Axes, standing: Standing, cost: Cost, style: Style, loo
     if value is None:
         if standing.params is None:
             axes.axhline(
-                score.mean, color=style.color, linewidth=0.9 * look.scale, linestyle=(0, (1.2, 1.6)), zorder=1.5
+                score.mean,
+                color=style.color,
+                linewidth=0.9 * look.scale,
+                linestyle=(0, (1.2, 1.6)),
+                zorder=1.5,
             )
         return
     axes.plot(
         [value, value], [score.low, score.high], color=style.color, linewidth=1.1 * look.scale,
-        label="_spread", zorder=2.5,
+        label="_spread", zorder=1.9,
     )  # fmt: skip
     how = mark(style, look, hollow=standing.is_floor)
     axes.plot([value], [score.mean], label=standing.model, zorder=2 if standing.is_floor else 3, **how)

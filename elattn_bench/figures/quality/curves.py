@@ -12,8 +12,8 @@ from elattn_bench.figures.look import Look
 from elattn_bench.figures.names import End, fit, names_width, write_names
 from elattn_bench.figures.quality.lines import Course, draw_course, ends_of
 from elattn_bench.figures.quality.metrics import Metric, padded, score_ticks
+from elattn_bench.figures.quality.notes import data_words, describe, far_words
 from elattn_bench.figures.quality.nouns import Beside, Comparison
-from elattn_bench.figures.quality.notes import data_words, describe
 from elattn_bench.figures.quality.standings import comparisons, failed_words
 from elattn_bench.figures.quality.styles import handle, styles_of
 from elattn_bench.figures.sheet import EDGE, LOWEST, Sheet, panel_height
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 MOST_LINES = 10  # more cannot be told apart
 SCORE_HEIGHT = 2.3  # inches, as all that follow, at scale 1
 LOSS_SHARE = 0.45  # of the height of the score's panel
-LEFT = 0.62
+LEFT = 0.7
 RIGHT = 0.12
 BETWEEN = 0.16
 ABOVE = 0.12
@@ -62,7 +62,7 @@ def _curves(run: QualityRun, comparison: Comparison) -> _Curves:
     """Of the best models; floors last. Epoch 0 would leave no room for what follows."""
     question, metric = comparison.question, comparison.metric
     rows = [row for row in run.curves if (row.task, row.causal) == question and row.metric == metric.name]
-    ordered = sorted(comparison.standings, key=lambda standing: standing.is_floor)
+    ordered = sorted(comparison.seen()[0], key=lambda standing: standing.is_floor)
     scores, losses = [], []
     for model in [standing.model for standing in ordered][:MOST_LINES]:
         mine = [row for row in rows if row.model == model and row.epoch > 0]
@@ -74,7 +74,7 @@ def _curves(run: QualityRun, comparison: Comparison) -> _Curves:
 def _draw(
     run: QualityRun, look: Look, comparison: Comparison, curves: _Curves, styles: Mapping[str, Style]
 ) -> Figure:
-    title = f"{comparison.question.text.capitalize()}: learning curves"
+    title = f"Learning curves: {comparison.question.text}"
     rows = [row for row in run.rows if (row.task, row.causal) == comparison.question]
     lines = describe(run, rows, _remarks(run, comparison, curves), look)
     top = header_height(lines, look, title)
@@ -112,30 +112,28 @@ def _height(look: Look, taken: float, parts: float) -> float:
 
 
 def _remarks(run: QualityRun, comparison: Comparison, curves: _Curves) -> list[str]:
-    shown, every = len(curves.scores), len(comparison.standings)
+    near, far = comparison.seen()
+    shown, every = len(curves.scores), len(near)
     seeds = max(spread.seeds for course in curves.scores for spread in course.spreads)
     return [
         "Lines: means over seeds; bands: lowest to highest." if seeds > 1 else "",
         "The loss is that of training.",
         f"Shown: {shown} of {every} models, floors last." if shown < every else "",
+        far_words(comparison, far),
         failed_words(comparison.failed),
         data_words(run, [comparison.question]),
     ]
 
 
-def _draw_scores(
-    axes: Axes, curves: _Curves, styles: Mapping[str, Style], height: float, look: Look
-) -> None:
+def _draw_scores(axes: Axes, curves: _Curves, styles: Mapping[str, Style], height: float, look: Look) -> None:
     for course in curves.scores:
         draw_course(axes, course, styles[course.label], look, marks=False)
     axes.set_ylim(*padded(*ends_of(curves.scores)))
-    axes.set_ylabel(curves.metric.axis if look.room_height is None else curves.metric.words)
+    axes.set_ylabel(curves.metric.axis(height))
     score_ticks(axes, curves.metric, height)
 
 
-def _draw_losses(
-    axes: Axes, curves: _Curves, styles: Mapping[str, Style], height: float, look: Look
-) -> None:
+def _draw_losses(axes: Axes, curves: _Curves, styles: Mapping[str, Style], height: float, look: Look) -> None:
     for course in curves.losses:
         draw_course(axes, course, styles[course.label], look, marks=False)
     axes.set_ylim(*padded(*ends_of(curves.losses)))

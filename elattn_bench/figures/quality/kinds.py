@@ -44,7 +44,8 @@ KINDS: Mapping[str, Kind] = {
         draw_orders, "an attention trained in two orders; train with -i ea-series,softmax --order 2,6"
     ),
     "lengths": Kind(
-        draw_lengths, "scores at other lengths than trained on, which shakespeare, mqar and selective-copy have"
+        draw_lengths,
+        "scores at other lengths than trained on, which shakespeare, mqar and selective-copy have",
     ),
 }
 

@@ -9,8 +9,8 @@ from elattn_bench.figures.look import Look
 from elattn_bench.figures.quality.lines import Course
 from elattn_bench.figures.quality.metrics import parted
 from elattn_bench.figures.quality.multiples import Panel, Sheetful, draw_multiples
-from elattn_bench.figures.quality.nouns import Beside, Comparison
 from elattn_bench.figures.quality.notes import data_words, describe
+from elattn_bench.figures.quality.nouns import Beside, Comparison
 from elattn_bench.figures.quality.standings import comparisons, values_of
 from elattn_bench.figures.quality.styles import styles_of
 from elattn_bench.quality.rows import QualityRow
@@ -40,7 +40,8 @@ def draw_lengths(run: QualityRun, look: Look, beside: Beside) -> Iterator[tuple[
         data_words(run, questions),
     ]
     lines = describe(run, rows, remarks, look, brief=len({panel.question.task for panel in panels}) > 1)
-    yield "lengths", draw_multiples(ABOUT, panels, lines, styles_of(run.rows, look), look)
+    for end, figure in draw_multiples(ABOUT, panels, lines, styles_of(run.rows, look), look):
+        yield f"lengths{end}", figure
 
 
 def _panel(run: QualityRun, comparison: Comparison, beside: Beside) -> Panel | None:

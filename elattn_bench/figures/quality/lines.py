@@ -39,9 +39,7 @@ class Course:
     def since(self, place: float) -> Course:
         """The part from that place on."""
         kept = [index for index, each in enumerate(self.places) if each >= place]
-        return Course(
-            self.label, tuple(self.places[i] for i in kept), tuple(self.spreads[i] for i in kept)
-        )
+        return Course(self.label, tuple(self.places[i] for i in kept), tuple(self.spreads[i] for i in kept))
 
 
 def ends_of(courses: Iterable[Course]) -> tuple[float, float]:

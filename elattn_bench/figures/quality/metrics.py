@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from elattn_bench.figures.style import set_ticks
+from elattn_bench.units import significant
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+LETTER = 0.062  # inches: mean width of a letter in an axis title
 TICK_HEIGHT = 0.42  # inches between two ticks, at least
 
 
@@ -23,18 +25,26 @@ class Metric:
     higher_is_better: bool
     is_share: bool = False
 
-    @property
-    def axis(self) -> str:
-        """The title of its axis."""
-        return self.words if self.higher_is_better else f"{self.words} (lower is better)"
+    def axis(self, height: float) -> str:
+        """The title of an axis so many inches long: in one line, or in two."""
+        if self.higher_is_better:
+            return self.words
+        title = f"{self.words} (lower is better)"
+        return title if len(title) * LETTER <= height else title.replace(" (", "\n(")
 
     def best_first(self, value: float) -> float:
         """A key that sorts the best first."""
         return -value if self.higher_is_better else value
 
-    def tick(self, value: float) -> str:
-        """``90 %``, ``0.35``."""
-        return f"{100 * value:.6g} %" if self.is_share else f"{value:.6g}"
+    def ticks(self, values: Sequence[float]) -> list[str]:
+        """``90 %``, ``0.35``; all with as many decimals as the one that needs most."""
+        shown = [f"{100 * value if self.is_share else value:.6g}" for value in values]
+        decimals = max((len(text.partition(".")[2]) for text in shown), default=0)
+        return [f"{float(text):.{decimals}f}" + " %" * self.is_share for text in shown]
+
+    def text(self, value: float) -> str:
+        """A score in a sentence: ``90.1 %``, ``0.353``."""
+        return f"{100 * value:.1f} %" if self.is_share else significant(value, 3)
 
     def ratio(self, value: float, reference: float) -> float | None:
         """How good against the reference, above 1 is better: of errors, the reference's over the value."""
@@ -72,7 +82,7 @@ def score_ticks(axes: Axes, metric: Metric, height: float) -> None:
     low, high = axes.get_ylim()
     wanted = max(2, min(6, int(height / TICK_HEIGHT)))
     ticks = [float(tick) for tick in MaxNLocator(wanted).tick_values(low, high) if low <= tick <= high]
-    set_ticks(axes, "y", ticks, [metric.tick(round(tick, 9)) for tick in ticks])
+    set_ticks(axes, "y", ticks, metric.ticks(ticks))
 
 
 def padded(low: float, high: float, share: float = 0.07) -> tuple[float, float]:

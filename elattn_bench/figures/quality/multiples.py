@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from elattn_bench.figures.quality.lines import BAND, Course, draw_course, ends_o
 from elattn_bench.figures.quality.metrics import Metric, padded, score_ticks
 from elattn_bench.figures.quality.nouns import Question, Spread
 from elattn_bench.figures.quality.styles import handle
-from elattn_bench.figures.sheet import EDGE, NARROW, Sheet, panel_height
+from elattn_bench.figures.sheet import EDGE, LOWEST, NARROW, Sheet, panel_height
 from elattn_bench.figures.style import Style, set_ticks, thin
 from elattn_bench.units import format_length
 
@@ -22,14 +22,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST_COLUMNS = 3
+MOST_COLUMNS, MOST_ROWS = 3, 5
 HEIGHT = 1.7  # inches, as all that follow, at scale 1
 LONE_HEIGHT = 2.4  # of panels in one row
-LEFT = 0.62
+LEFT = 0.7
 RIGHT = 0.14
 TITLE = 0.32
 TICKS = 0.48
 TICK_ROOM = 0.34
+LEGEND = 0.46  # what a legend of two rows needs
+LOWEST_ROW = LOWEST + TITLE + TICKS
 REFERENCE = "softmax"
 
 
@@ -59,8 +61,23 @@ class Sheetful:
 
 def draw_multiples(
     about: Sheetful, panels: Sequence[Panel], lines: Sequence[str], styles: Mapping[str, Style], look: Look
+) -> Iterator[tuple[str, Figure]]:
+    """The panels side by side as far as there is room, then below each other, then in another figure.
+
+    Each figure comes with what its file's name ends with: nothing, ``-2``.
+    """
+    columns = MOST_COLUMNS if look.room >= NARROW else 1
+    rows = MOST_ROWS
+    if look.room_height:
+        rows = max(1, int((look.room_height - header_height(lines, look, about.title) - LEGEND) / LOWEST_ROW))
+    for start in range(0, len(panels), columns * rows):
+        end = f"-{1 + start // (columns * rows)}" if start else ""
+        yield end, _draw(about, panels[start : start + columns * rows], lines, styles, look)
+
+
+def _draw(
+    about: Sheetful, panels: Sequence[Panel], lines: Sequence[str], styles: Mapping[str, Style], look: Look
 ) -> Figure:
-    """The panels side by side as far as there is room, then below each other."""
     columns = min(len(panels), MOST_COLUMNS) if look.room >= NARROW else 1
     rows = -(-len(panels) // columns)
     handles = _handles(about, panels, styles, look)
@@ -101,7 +118,7 @@ def _draw_panel(
     ticks = thin(places, max(2, int(size[0] / TICK_ROOM)))
     set_ticks(axes, "x", ticks, [format_length(int(tick)) for tick in ticks])
     axes.set_xlabel(about.axis)
-    axes.set_ylabel(panel.metric.axis if panel.metric.higher_is_better else f"{panel.metric.words},\nlower is better")
+    axes.set_ylabel(panel.metric.axis(size[1]))
 
 
 def _draw_base(axes: Axes, base: Spread, look: Look) -> None:

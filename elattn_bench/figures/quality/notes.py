@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from elattn_bench.figures.header import compose
 from elattn_bench.figures.look import Look
-from elattn_bench.figures.quality.nouns import Comparison, Question
+from elattn_bench.figures.quality.nouns import Comparison, Question, Standing
 from elattn_bench.quality.rows import QualityRow
 from elattn_bench.quality.rundir import QualityRun
 
@@ -41,6 +41,12 @@ def bars_words(found: Iterable[Comparison]) -> str:
     return f"Marks: means over seeds; bars: lowest to highest seed{some}."
 
 
+def far_words(comparison: Comparison, far: Sequence[Standing]) -> str:
+    """Which floors are not drawn, if any."""
+    words = ", ".join(f"{each.model} ({comparison.metric.text(each.score.mean)})" for each in far)
+    return f"Off the axis: {words}." if far else ""
+
+
 def data_words(run: QualityRun, questions: Iterable[Question]) -> str:
     """What to know of the data, as the run has noted it."""
     noted = run.info.get("data", {})
@@ -55,7 +61,7 @@ def _sizes(rows: Sequence[QualityRow]) -> list[str]:
     net = [row for row in rows if row.dim is not None]
     if not net:
         return examples
-    sizes = " ".join(
+    sizes = ", ".join(
         f"{name} {'/'.join(map(str, sorted({getattr(row, name) for row in net})))}"
         for name in ("dim", "heads", "depth")
     )

@@ -9,6 +9,9 @@ from typing import NamedTuple
 from elattn_bench.figures.quality.metrics import Metric
 from elattn_bench.quality.rows import QualityRow
 
+FAR = 1.5  # of the span of what is measured: floors further off are named, not drawn
+LEAST_SPAN = 0.1  # of the scores themselves: what hardly differs makes nothing far
+
 
 class Question(NamedTuple):
     """A task in one form: all that one figure compares."""
@@ -79,6 +82,23 @@ class Comparison:
     metric: Metric
     standings: tuple[Standing, ...]
     failed: Mapping[str, str] = field(default_factory=dict)
+
+    def seen(self, extra: Sequence[float] = ()) -> tuple[list[Standing], list[Standing]]:
+        """Those to draw, and the floors that lie so far off that the others could not be told apart beside them.
+
+        Args:
+            extra: further scores that a figure has to show.
+        """
+        measured = [standing for standing in self.standings if not standing.is_floor] or self.standings
+        ends = [*extra, *(end for each in measured for end in (each.score.low, each.score.high))]
+        low, high = min(ends), max(ends)
+        reach = FAR * max(high - low, LEAST_SPAN * max(abs(low), abs(high)))
+        near = [
+            each
+            for each in self.standings
+            if not each.is_floor or low - reach <= each.score.mean <= high + reach
+        ]
+        return near, [each for each in self.standings if each not in near]
 
     def of(self, model: str) -> Standing | None:
         """The standing of that model, if it has one."""

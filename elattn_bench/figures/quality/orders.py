@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from elattn_bench.figures.look import Look
 from elattn_bench.figures.quality.lines import Course
 from elattn_bench.figures.quality.multiples import Panel, Sheetful, draw_multiples
-from elattn_bench.figures.quality.nouns import Beside, Comparison
 from elattn_bench.figures.quality.notes import data_words, describe
+from elattn_bench.figures.quality.nouns import Beside, Comparison
 from elattn_bench.figures.quality.standings import comparisons, values_of
 from elattn_bench.figures.style import Line, Style, assign_styles
 from elattn_bench.knobs import sort_key
@@ -37,7 +37,8 @@ def draw_orders(run: QualityRun, look: Look, beside: Beside) -> Iterator[tuple[s
         data_words(run, questions),
     ]
     lines = describe(run, rows, remarks, look, brief=len({panel.question.task for panel in panels}) > 1)
-    yield "orders", draw_multiples(ABOUT, panels, lines, _styles(rows, look), look)
+    for end, figure in draw_multiples(ABOUT, panels, lines, _styles(rows, look), look):
+        yield f"orders{end}", figure
 
 
 def _panel(run: QualityRun, comparison: Comparison, beside: Beside) -> Panel | None:
@@ -49,7 +50,9 @@ def _panel(run: QualityRun, comparison: Comparison, beside: Beside) -> Panel | N
     courses = [Course.of(label, pairs) for label, pairs in groups.items()]
     shown = tuple(course for course in courses if len(course.places) > 1)
     base = comparison.of(beside.reference)
-    return Panel(comparison.question, comparison.metric, shown, base.score if base else None) if shown else None
+    return (
+        Panel(comparison.question, comparison.metric, shown, base.score if base else None) if shown else None
+    )
 
 
 def family(row: QualityRow) -> str:

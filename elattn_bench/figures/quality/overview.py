@@ -11,8 +11,8 @@ from elattn_bench.figures.header import draw_header, header_height
 from elattn_bench.figures.look import Look
 from elattn_bench.figures.names import LETTER
 from elattn_bench.figures.palette import CONTRAST, contrast, ink, mixed
-from elattn_bench.figures.quality.nouns import Beside, Comparison, Question, Standing
 from elattn_bench.figures.quality.notes import data_words, describe
+from elattn_bench.figures.quality.nouns import Beside, Comparison, Question, Standing
 from elattn_bench.figures.quality.standings import comparisons
 from elattn_bench.figures.quality.styles import styles_of
 from elattn_bench.figures.sheet import EDGE, Sheet
@@ -52,7 +52,7 @@ class _Cell:
 
 @dataclass(frozen=True, slots=True)
 class _Map:
-    """Models from the best on average down, floors last; questions in the run's order; cells where both meet."""
+    """The reference, the others from the best on average down, networks and floors last; cells where both meet."""
 
     reference: str
     models: Sequence[Standing]
@@ -78,7 +78,12 @@ def _map(every: Sequence[Comparison], reference: str) -> _Map:
     models = {standing.model: standing for comparison in shown for standing in comparison.standings}
     ordered = sorted(
         (standing for model, standing in models.items() if any(key[0] == model for key in cells)),
-        key=lambda standing: (standing.is_floor, not standing.row.attention, -_average(cells, standing.model)),
+        key=lambda standing: (
+            standing.model != reference,
+            standing.is_floor,
+            not standing.row.attention,
+            -_average(cells, standing.model),
+        ),
     )
     return _Map(reference, ordered, [comparison.question for comparison in shown], cells)
 
