@@ -110,9 +110,9 @@ def ends_of(
 
 
 def leader(color: str, look: Look, indent: float = 0.0) -> dict[str, Any]:
-    """The thin line from a name to the end of its line; it stops so many points earlier."""
+    """The thin line from a name to the end of its line; it starts so many points before the name."""
     sizes = {name: size * look.scale for name, size in LEADER.items()}
-    sizes["shrinkB"] += indent * look.scale
+    sizes["shrinkA"] += indent * look.scale
     return {"arrowstyle": "-", "alpha": 0.6, "relpos": (0, 0.5), "color": color, **sizes}
 
 

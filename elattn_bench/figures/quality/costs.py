@@ -10,6 +10,7 @@ from elattn_bench.figures.quality.nouns import Beside, Standing
 from elattn_bench.figures.style import latency_tick, latency_ticks, memory_tick, memory_ticks, thin
 
 LEAST_SPAN = 2.0  # of an axis: what hardly differs shall look like it
+FINE = (1, 1.5, 2, 3, 4, 5, 7)  # ticks of an axis that holds less than two of the coarser ones
 MARGIN = 0.12  # of an axis, free at both ends
 
 
@@ -31,6 +32,8 @@ def decimal_ticks(low: float, high: float, most: int) -> list[float]:
         ticks = [m * 10.0**n for n in range(first, last + 1) for m in multiples if low <= m * 10.0**n <= high]
         if len(ticks) <= most:
             break
+    if len(ticks) < 2:
+        ticks = [m * 10.0**n for n in range(first, last + 1) for m in FINE if low <= m * 10.0**n <= high]
     return thin(ticks if len(ticks) > 1 else latency_ticks(low, high), most)
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+EARLY = 4.0  # the reach of the axis beyond the last epoch, as a multiple of its span
+LEAST_SPAN = 0.02  # of the scores: what hardly differs is not stretched
 MOST_LINES = 10  # more cannot be told apart
 SCORE_HEIGHT = 2.3  # inches, as all that follow, at scale 1
 LOSS_SHARE = 0.45  # of the height of the score's panel
@@ -46,7 +48,21 @@ class _Curves:
 
     @property
     def labels(self) -> list[str]:
+        """The models."""
         return [course.label for course in self.scores]
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Of the scores: the last epoch, where models are compared, keeps a share of the height."""
+        every = ends_of(self.scores)
+        low, high = ends_of(course.since(course.places[-1]) for course in self.scores)
+        reach = EARLY * max(high - low, LEAST_SPAN * max(abs(low), abs(high)))
+        return max(every[0], low - reach), min(every[1], high + reach)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether early epochs lie off the axis."""
+        return self.limits != ends_of(self.scores)
 
 
 def draw_curves(run: QualityRun, look: Look, beside: Beside) -> Iterator[tuple[str, Figure]]:
@@ -118,6 +134,7 @@ def _remarks(run: QualityRun, comparison: Comparison, curves: _Curves) -> list[s
     return [
         "Lines: means over seeds; bands: lowest to highest." if seeds > 1 else "",
         "The loss is that of training.",
+        "Early epochs lie off the axis." if curves.is_cut else "",
         f"Shown: {shown} of {every} models, floors last." if shown < every else "",
         far_words(comparison, far),
         failed_words(comparison.failed),
@@ -128,7 +145,7 @@ def _remarks(run: QualityRun, comparison: Comparison, curves: _Curves) -> list[s
 def _draw_scores(axes: Axes, curves: _Curves, styles: Mapping[str, Style], height: float, look: Look) -> None:
     for course in curves.scores:
         draw_course(axes, course, styles[course.label], look, marks=False)
-    axes.set_ylim(*padded(*ends_of(curves.scores)))
+    axes.set_ylim(*padded(*curves.limits))
     axes.set_ylabel(curves.metric.axis(height))
     score_ticks(axes, curves.metric, height)
 

@@ -30,6 +30,7 @@ RIGHT = 0.14
 TITLE = 0.32
 TICKS = 0.48
 TICK_ROOM = 0.34
+TITLE_LETTER = 0.07  # mean width of a bold letter
 LEGEND = 0.46  # what a legend of two rows needs
 LOWEST_ROW = LOWEST + TITLE + TICKS
 REFERENCE = "softmax"
@@ -66,7 +67,7 @@ def draw_multiples(
 
     Each figure comes with what its file's name ends with: nothing, ``-2``.
     """
-    columns = MOST_COLUMNS if look.room >= NARROW else 1
+    columns = _columns(panels, look)
     rows = MOST_ROWS
     if look.room_height:
         rows = max(1, int((look.room_height - header_height(lines, look, about.title) - LEGEND) / LOWEST_ROW))
@@ -75,10 +76,18 @@ def draw_multiples(
         yield end, _draw(about, panels[start : start + columns * rows], lines, styles, look)
 
 
+def _columns(panels: Sequence[Panel], look: Look) -> int:
+    """As many side by side as leave room for their titles."""
+    if look.room < NARROW:
+        return 1
+    widest = LEFT + TITLE_LETTER * max(len(panel.question.text) for panel in panels)
+    return max(1, min(MOST_COLUMNS, int((look.room - EDGE) / widest)))
+
+
 def _draw(
     about: Sheetful, panels: Sequence[Panel], lines: Sequence[str], styles: Mapping[str, Style], look: Look
 ) -> Figure:
-    columns = min(len(panels), MOST_COLUMNS) if look.room >= NARROW else 1
+    columns = min(len(panels), _columns(panels, look))
     rows = -(-len(panels) // columns)
     handles = _handles(about, panels, styles, look)
     top, below = header_height(lines, look, about.title), legend_height(labels_of(handles), look)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from elattn_bench.figures.header import draw_header, header_height
-from elattn_bench.figures.look import Look
+from elattn_bench.figures.look import SMALLEST, Look
 from elattn_bench.figures.names import LETTER
 from elattn_bench.figures.palette import CONTRAST, contrast, ink, mixed
 from elattn_bench.figures.quality.notes import data_words, describe
 from elattn_bench.figures.quality.nouns import Beside, Comparison, Question, Standing
 from elattn_bench.figures.quality.standings import comparisons
 from elattn_bench.figures.quality.styles import styles_of
-from elattn_bench.figures.sheet import EDGE, Sheet
+from elattn_bench.figures.sheet import EDGE, NARROW, Sheet
 from elattn_bench.figures.style import Style, set_ticks
 from elattn_bench.quality.rundir import QualityRun
 
@@ -28,8 +29,11 @@ HIGHEST_CELL = 0.34
 WIDEST_CELL = 1.0
 HEAD_LINE = 0.13  # a line of a task's name
 BELOW = 0.12
+BESIDE = 0.05  # left and right of a number together
+NAME_LINE = 0.115  # a line of a model's name, where it has several
+NAME_LETTERS = 22  # of such a line
 RIGHT = 0.1
-FULL = math.log(1.25)  # a ratio that far from 1 has the strongest tint
+FULL = math.log(1.15)  # a ratio that far from 1 has the strongest tint
 STRONGEST = 0.6  # share of the colour in it
 NUMBER_SIZE = 7.0  # points: the numbers
 ADVANCE = 0.62  # mean width of a digit, as a share of its size
@@ -63,8 +67,44 @@ class _Map:
 def draw_overview(run: QualityRun, look: Look, beside: Beside) -> Iterator[tuple[str, Figure]]:
     """One figure, of all tasks and forms in which the reference and another model have a score."""
     found = _map(comparisons(run.rows, beside), beside.reference)
-    if found.cells:
-        yield "overview", _draw(run, look, found, styles_of(run.rows, look))
+    styles = styles_of(run.rows, look)
+    if len(found.questions) < 2:
+        return
+    for number, page in enumerate(_pages(found, look), start=1):
+        yield "overview" if number == 1 else f"overview-{number}", _draw(run, look, page, styles)
+
+
+def _pages(found: _Map, look: Look) -> Iterator[_Map]:
+    """As many tasks as have room for their numbers; several figures of about as many each where not all have."""
+    longest = max(len(cell.words) for cell in found.cells.values())
+    narrowest = ADVANCE * longest * look.room_points(SMALLEST) / 72 + BESIDE
+    most = max(1, int(_free(found.models, look) / narrowest))
+    each = -(-len(found.questions) // -(-len(found.questions) // most))
+    for start in range(0, len(found.questions), each):
+        shown = found.questions[start : start + each]
+        models = [
+            each for each in found.models if any((each.model, question) in found.cells for question in shown)
+        ]
+        cells = {key: cell for key, cell in found.cells.items() if key[1] in shown}
+        yield _Map(found.reference, models, shown, cells)
+
+
+def _free(models: Iterable[Standing], look: Look) -> float:
+    """Inches beside the models' names."""
+    return look.room - EDGE - _names_width(models, look) - RIGHT
+
+
+def _names_width(models: Iterable[Standing], look: Look) -> float:
+    return LETTER * max(map(len, "\n".join(_name(each.model, look) for each in models).split("\n"))) + 0.12
+
+
+def _name(model: str, look: Look) -> str:
+    """The label, in several lines where a figure is narrow."""
+    return (
+        model
+        if look.room >= NARROW
+        else "\n".join(textwrap.wrap(model, NAME_LETTERS, break_on_hyphens=False))
+    )
 
 
 def _map(every: Sequence[Comparison], reference: str) -> _Map:
@@ -108,17 +148,18 @@ def _draw(run: QualityRun, look: Look, found: _Map, styles: Mapping[str, Style])
     title = f"Quality against {found.reference}, all tasks"
     rows = [row for row in run.rows if (row.task, row.causal) in found.questions]
     lines = describe(run, rows, _remarks(run, found), look, brief=True)
-    names = max(len(standing.model) for standing in found.models) * LETTER + 0.12
-    width = min(WIDEST_CELL, (look.room - EDGE - names - RIGHT) / len(found.questions))
+    width = min(WIDEST_CELL, _free(found.models, look) / len(found.questions))
     heads = [_head(question, width) for question in found.questions]
     upright = any(max(map(len, head.split("\n"))) * LETTER > width - 0.06 for head in heads)
     heads = [question.text for question in found.questions] if upright else heads
     head = LETTER * max(map(len, heads)) if upright else HEAD_LINE * max(h.count("\n") + 1 for h in heads)
     top = header_height(lines, look, title) + head + 0.14
     free = (look.room_height or 0.0) - top - BELOW
-    height = max(CELL_HEIGHT, min(HIGHEST_CELL, free / len(found.models))) * len(found.models)
+    lines_of_name = max(_name(each.model, look).count("\n") + 1 for each in found.models)
+    lowest = max(CELL_HEIGHT, NAME_LINE * lines_of_name + 0.03)
+    height = max(lowest, min(HIGHEST_CELL, free / len(found.models))) * len(found.models)
     sheet = Sheet.of(look, top + height + BELOW)
-    axes = sheet.axes(EDGE + names, top, width * len(found.questions), height)
+    axes = sheet.axes(EDGE + _names_width(found.models, look), top, width * len(found.questions), height)
     _set_axes(axes, found, heads, styles, look, upright=upright)
     for (model, question), cell in found.cells.items():
         place = (found.questions.index(question), [each.model for each in found.models].index(model))
@@ -160,7 +201,7 @@ def _set_axes(
     axes.xaxis.tick_top()
     set_ticks(axes, "x", range(len(heads)), heads)
     axes.tick_params(axis="x", rotation=90 if upright else 0)
-    set_ticks(axes, "y", range(len(found.models)), [standing.model for standing in found.models])
+    set_ticks(axes, "y", range(len(found.models)), [_name(standing.model, look) for standing in found.models])
     for label, standing in zip(axes.get_yticklabels(), found.models, strict=True):
         label.set_color(ink(styles[standing.model].color, look))
         label.set_parse_math(False)
@@ -178,7 +219,7 @@ def _draw_cell(axes: Axes, place: tuple[int, int], cell: _Cell, width: float, lo
             linewidth=1.2 * look.scale, zorder=1,
         )
     )  # fmt: skip
-    fitting = (72 * width - 4) / (ADVANCE * max(5, len(cell.words)))
+    fitting = 72 * (width - BESIDE) / (ADVANCE * len(cell.words))
     size = look.points(min(NUMBER_SIZE, fitting))
     axes.text(
         column, row, cell.words, ha="center", va="center", fontsize=size, color=look.ink, zorder=3,
