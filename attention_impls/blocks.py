@@ -75,6 +75,19 @@ def write(x: Tensor, rows: slice, block: Tensor) -> None:
     target.copy_(block.view(target.shape))
 
 
+def no_sum(x: Tensor) -> Tensor:
+    """Zeros for a sum over the positions of [batch, heads, seq_len, head_dim]: [batch * heads, 1, head_dim], wide."""
+    batch, heads, _, head_dim = x.shape
+    return x.new_zeros(batch * heads, 1, head_dim, dtype=accumulator_dtype(x.dtype))
+
+
+def tokens_seen(chunks: Tensor, rows: slice, tokens: int, groups: int) -> Tensor:
+    """How many tokens every row of the chunks sees, ``tokens`` being those before the first of all."""
+    first, last = tokens + rows.start + 1, tokens + rows.stop + 1
+    counts = torch.arange(first, last, dtype=chunks.dtype, device=chunks.device)
+    return counts.view(1, -1, chunks.shape[1], 1).expand(groups, -1, -1, -1).reshape(len(chunks), -1, 1)
+
+
 def grouped(sums: Tensor) -> Tensor:
     """[batch, heads, rows, columns] -> [batch * heads, rows, columns]."""
     return sums.flatten(0, 1)

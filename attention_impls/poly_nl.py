@@ -12,14 +12,16 @@ from attention_impls.blocks import (
     blocks,
     causal_blocks,
     grouped,
+    no_sum,
     read,
     read_chunks,
     remaining_sums,
     running_sums,
+    tokens_seen,
     ungrouped,
     write,
 )
-from attention_impls.chunks import accumulator_dtype, empty_sums
+from attention_impls.chunks import empty_sums
 from attention_impls.nouns import Problem
 from attention_impls.validate import validate_qkv
 
@@ -90,7 +92,7 @@ def prefill(query: Tensor, key: Tensor, value: Tensor, state: State | None = Non
     """
     validate_qkv(query, key, value)
     tokens = state.tokens if state else 0
-    carried = grouped(state.total[:, :, None]) if state else _no_sum(query)
+    carried = grouped(state.total[:, :, None]) if state else no_sum(query)
     output, total, _ = _causal_forward(query, key, value, carried, tokens, keep=False)
     return output, State(ungrouped(total, len(query)).squeeze(2).clone(), tokens + query.shape[-2])
 
@@ -142,7 +144,7 @@ class _Causal(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         keep = any(ctx.needs_input_grad)
-        output, _, kept = _causal_forward(query, key, value, _no_sum(query), 0, keep=keep)
+        output, _, kept = _causal_forward(query, key, value, no_sum(query), 0, keep=keep)
         ctx.save_for_backward(query, key, value, *kept)
         return output
 
@@ -152,10 +154,10 @@ class _Causal(torch.autograd.Function):
         """As ``_Full``: m_i is the mean over j <= i, and M_j = sum_{i >= j} g_i * v_i / i."""
         query, key, value, *kept = ctx.saved_tensors
         grad_query, grad_key, grad_value = (torch.empty_like(x) for x in (query, key, value))
-        behind = _no_sum(query)
+        behind = no_sum(query)
         for rows in reversed(causal_blocks(query)):
             q, k, v, g = (read_chunks(x, rows) for x in (query, key, value, upstream))
-            counts = _counts(q, rows, 0, len(behind))
+            counts = tokens_seen(q, rows, 0, len(behind))
             totals, _ = running_sums(q * k, kept.pop())
             write(grad_value, rows, totals.div_(counts).mul_(g))
             shares, behind = remaining_sums((g * v).div_(counts), behind)
@@ -174,7 +176,7 @@ def _causal_forward(
     for rows in causal_blocks(query):
         kept += [carried] if keep else []
         q, k, v = (read_chunks(x, rows) for x in (query, key, value))
-        counts = _counts(q, rows, tokens, len(carried))
+        counts = tokens_seen(q, rows, tokens, len(carried))
         totals, carried = running_sums(q * k, carried)
         write(output, rows, totals.div_(counts).mul_(v))
     return output, carried, kept
@@ -182,20 +184,7 @@ def _causal_forward(
 
 def _mean_of_products(first: Tensor, second: Tensor) -> Tensor:
     """The mean over positions of first * second, [batch * heads, 1, head_dim]."""
-    total = _no_sum(first)
+    total = no_sum(first)
     for rows in blocks(first):
         total += (read(first, rows) * read(second, rows)).sum(-2, keepdim=True)
     return total / first.shape[-2]
-
-
-def _no_sum(query: Tensor) -> Tensor:
-    """Zeros for a sum over positions, [batch * heads, 1, head_dim]."""
-    batch, heads, _, head_dim = query.shape
-    return query.new_zeros(batch * heads, 1, head_dim, dtype=accumulator_dtype(query.dtype))
-
-
-def _counts(chunks: Tensor, rows: slice, tokens: int, groups: int) -> Tensor:
-    """How many tokens every row of the chunks sees, ``tokens`` being those before the first of all."""
-    first, last = tokens + rows.start + 1, tokens + rows.stop + 1
-    counts = torch.arange(first, last, dtype=chunks.dtype, device=chunks.device)
-    return counts.view(1, -1, chunks.shape[1], 1).expand(groups, -1, -1, -1).reshape(len(chunks), -1, 1)

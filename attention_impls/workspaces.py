@@ -112,6 +112,13 @@ def linear(problem: Problem, projected: bool = False) -> int:
     return _layer(problem, projected, core, train=4 + problem.causal, least=5)
 
 
+def mean(problem: Problem, projected: bool = False) -> int:
+    """The output, with gradients the value's; causal also the temporaries of one block of positions."""
+    block, _, _, copied, _ = _sweep(problem)
+    core = (1 + problem.backward) * _narrow(problem) + problem.causal * (2 + copied) * block
+    return _layer(problem, projected, core, forward=1, train=1, least=3, last=3, matrices=2)
+
+
 def _sweep(problem: Problem) -> tuple[int, int, int, bool, int]:
     """Bytes of a block of one tensor, of the products and of the sums of its chunks; whether cutting a block
     into chunks copies it, and how many blocks there are."""
@@ -225,6 +232,7 @@ def _layer(
     forward: int = 3,
     train: int = 0,
     least: int = 6,
+    last: int = 5,
     matrices: int = 4,
 ) -> int:
     """The core's bytes, and those of the projections around it if there are any.
@@ -232,13 +240,14 @@ def _layer(
     forward, train: tensors that the projections add at the core's peak, without and with gradients.
     least: tensors held when the output is projected: query, key, value, the core's output, its copy with
         heads side by side, the result.
+    last: tensors held at the end of the backward pass.
     matrices: weights [dim, dim]; the output's gradient is there at the core's peak, all four at the end.
     """
     if not projected:
         return core
     n, weight = _narrow(problem), bool(matrices) * problem.dim**2 * problem.element_size
     if problem.backward:
-        return max(core + train * n + weight, 5 * n + matrices * weight)
+        return max(core + train * n + weight, last * n + matrices * weight)
     return max(core + forward * n, least * n)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from elattn_bench import __version__, live_options, options
+from elattn_bench import __version__, live_options, options, quality_cli
 from elattn_bench.errors import ElattnError, Interrupted, UsageError
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(quality_cli.app, name="quality")
 
 
 def _show_version(wanted: bool) -> None:

@@ -66,10 +66,10 @@ def run_sweep(plan: Plan, path: Path, *, resume: bool, force: bool, console: Con
             pending = sweep.in_visits(plan.cases, run_dir, plan.budget.visits, plan.seed)
             _announce(run_dir, pending, plan.budget.visits, console)
             for warning in conditions.warnings(here):
-                _warn(warning, console)
+                warn(warning, console)
             if pending:
                 _measure(plan, pending, run_dir, worker, console)
-            run_dir.info["finished"] = _now()
+            run_dir.info["finished"] = now()
             run_dir.write_info()
 
 
@@ -96,7 +96,7 @@ def _measure(plan: Plan, pending: Sequence[Case], run_dir: RunDir, worker: Worke
     cost = _record_session(run_dir, before, watched["visits"], wall_s, starting_s)
     console.print(cost, highlight=False, soft_wrap=True)
     if warning := control.warning(watched["visits"]):
-        _warn(warning, console)
+        warn(warning, console)
 
 
 def _explained(case: Case, outcome: Outcome, progress: ProgressBar) -> Outcome:
@@ -133,7 +133,7 @@ def _begin_control(run_dir: RunDir, plan: Plan) -> dict[str, Any]:
 
 def _visit_control(at: str, session: dict[str, Any], run_dir: RunDir, plan: Plan, worker: Worker) -> None:
     outcome = worker.measure(control.CASES[plan.device], plan.timeout)
-    session["visits"].append(control.visit(at, _now(), outcome))
+    session["visits"].append(control.visit(at, now(), outcome))
     session["drift"] = control.drift(session["visits"])
     run_dir.write_info()
 
@@ -186,13 +186,17 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def _open(plan: Plan, path: Path, here: Mapping[str, Any], *, resume: bool, force: bool) -> RunDir:
     if resume:
         run_dir = RunDir.resume(path)
-        _refuse_another_machine(run_dir, here)
+        try:
+            refuse_another_machine(path, run_dir.info["environment"], here)
+        except RunDirError:
+            run_dir.close()
+            raise
         return run_dir
     info = {
         "schema": SCHEMA_VERSION,
         "argv": sys.argv[1:],
         "config": dict(plan.settings),
-        "started": _now(),
+        "started": now(),
         "finished": None,
         "environment": here,
         "ceilings": {},
@@ -200,17 +204,21 @@ def _open(plan: Plan, path: Path, here: Mapping[str, Any], *, resume: bool, forc
     return RunDir.create(path, info, force=force)
 
 
-def _refuse_another_machine(run_dir: RunDir, here: Mapping[str, Any]) -> None:
-    there = run_dir.info["environment"]
+def refuse_another_machine(path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    """Refuse to complete a run of another machine.
+
+    Raises:
+        RunDirError: with what differs.
+    """
     if differing := environment.differences(there, here, environment.SAME_MACHINE):
-        run_dir.close()
         raise RunDirError(
-            f"{run_dir.path}: was measured on another machine or set-up ({'; '.join(differing)}); "
-            "its rows cannot be mixed with this one's: sweep into another directory"
+            f"{path}: was measured on another machine or set-up ({'; '.join(differing)}); "
+            "its rows cannot be mixed with this one's: choose another directory"
         )
 
 
-def _warn(sentence: str, console: Console) -> None:
+def warn(sentence: str, console: Console) -> None:
+    """Print a warning."""
     console.print(f"warning: {sentence}", highlight=False, soft_wrap=True, markup=False)
 
 
@@ -237,5 +245,6 @@ def _seconds(plan: Plan, case: Case) -> Seconds:
     return estimate.case_seconds(case, plan.budget, plan.timeout)
 
 
-def _now() -> str:
+def now() -> str:
+    """The time, as run.json has it."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")

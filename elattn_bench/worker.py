@@ -135,6 +135,11 @@ class Worker:
             _exit_code(self._process)
         self.kill()
 
+    def abandon(self) -> None:
+        """End the process from another thread: the call that waits for it comes back with an error."""
+        if self._process is not None:
+            _end_group(self._process)
+
     def kill(self) -> None:
         """End the worker at once, and what it started; the next case gets a fresh one."""
         if self._process is not None:

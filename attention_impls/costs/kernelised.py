@@ -54,5 +54,27 @@ def linear_state_bytes(problem: Problem) -> int:
     return problem.batch * problem.dim * (problem.head_dim + 1) * accumulator_size(problem)
 
 
+def mean_cost(problem: Problem) -> Cost:
+    """Counts one operation per element, its sum, forward and backward; divisions by the count are left out.
+
+    Traffic: the value read and the output written; backward the output's gradient read and the value's written.
+    Nobody needs query and key, and their gradients are known. Causal costs the same.
+    """
+    passes = 1 + problem.backward
+    return Cost(passes * problem.elements, 2 * passes * problem.elements * problem.element_size)
+
+
+def mean_decode_cost(problem: Problem) -> Cost:
+    """Counts 2 operations per element: the value added to the sum, and the division. Traffic: the value read, the
+    output written, the state read and written."""
+    token = token_elements(problem)
+    return Cost(2 * token, 2 * token * problem.element_size + 2 * mean_state_bytes(problem))
+
+
+def mean_state_bytes(problem: Problem) -> int:
+    """A sum per channel; the count of tokens is a number of the host."""
+    return token_elements(problem) * accumulator_size(problem)
+
+
 def _is_scaling(problem: Problem) -> bool:
     return bool(problem.knob(NORMALISATION) == "scaling")

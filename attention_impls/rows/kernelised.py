@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from attention_impls import hyperparameters, workspaces
 from attention_impls.costs import kernelised, mixers
-from attention_impls.nouns import Paper
+from attention_impls.nouns import Paper, Projections
 from attention_impls.peers import reasons
 from attention_impls.rows.parts import knobs, recurrence
 from attention_impls.spec import AttentionSpec, Backend
@@ -65,6 +65,38 @@ ROWS: Mapping[str, AttentionSpec] = {
         cost=kernelised.linear_cost,
         decode_cost=kernelised.linear_decode_cost,
         state_bytes=kernelised.linear_state_bytes,
+    ),
+    "mean": AttentionSpec(
+        name="mean",
+        summary="the mean of all values, with no attention at all: the floor of all others",
+        paper=Paper(
+            "Zhang et al.",
+            2018,
+            "Accelerating Neural Transformer via an Average Attention Network",
+            "1805.00631",
+        ),
+        formula="(1 / L) sum_j v_j, causal (1 / i) sum_{j <= i} v_j",
+        time="O(L D)",
+        memory="O(L D)",
+        growth="linear",
+        causal_form="defined",
+        full_form="extension",
+        backends={
+            "eager": Backend(
+                "attention_impls.mean:eager",
+                "plain PyTorch",
+                workspace=workspaces.mean,
+                recurrence=recurrence("attention_impls.mean"),
+            )
+        },
+        oracle_target="attention_impls.mean:oracle",
+        cost=kernelised.mean_cost,
+        decode_cost=kernelised.mean_decode_cost,
+        state_bytes=kernelised.mean_state_bytes,
+        projections=Projections(("value", "output")),
+        per_channel=True,
+        notes="Linear attention with a constant feature map. Queries and keys are neither projected nor read; the "
+        "causal form is the paper's average without its feed-forward layer and gate, the full one mean pooling.",
     ),
     "multi-resolution": AttentionSpec(
         name="multi-resolution",

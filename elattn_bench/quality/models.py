@@ -60,8 +60,8 @@ _ALL = (
     Network("mlp", "two hidden layers", ("image", "series"), f"{_NETS}.floors:mlp"),
     Network("logistic", "logistic regression", ("image", "series"), f"{_NETS}.floors:logistic"),
     Network("nlinear", "one linear map of the window (Zeng et al. 2022)", ("forecast",), f"{_NETS}.floors:nlinear"),
-    Network("repeat-last", "the last value, for ever", ("forecast",), f"{_NETS}.floors:repeat_last"),
-    Network("bigram", "counts of pairs of tokens", ("language",), f"{_NETS}.floors:bigram"),
+    Network("repeat-last", "the last value, for ever", ("forecast",), f"{_NETS}.untrained:repeat_last"),
+    Network("bigram", "counts of pairs of tokens", ("language",), f"{_NETS}.untrained:bigram"),
 )  # fmt: skip
 
 NETWORKS: Mapping[str, Network] = {network.name: network for network in _ALL}

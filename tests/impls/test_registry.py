@@ -65,6 +65,7 @@ def test_the_attentions_are_these() -> None:
         "poly-nl",
         "efficient",
         "linear",
+        "mean",
         "multi-resolution",
         "taylor-linear",
         "taylor-shift",

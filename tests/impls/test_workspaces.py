@@ -43,7 +43,9 @@ def case(impl: str, **axes: Any) -> Case:
     attention, backend = impl.split("/")
     if attention == "element-wise":  # the slow one
         usual |= {"seq_len": 200, "dim": 128}
-    if backend == "fused":  # holds so little that a formula must be right from 1 MiB on only at some length
+    if (
+        backend == "fused" or attention == "mean"
+    ):  # holds so little that a formula must be right from 1 MiB on only at some length
         usual |= {"seq_len": 1200}
     return Case(attention, backend, **{**usual, "order": 6 if attention == "ea-series" else None, **axes})
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from elattn_bench.quality.data import cifar10_batches, cifar10_images
-from elattn_bench.quality.data.cifar10_batches import FOLDER, NAME, OUTPUTS
+from elattn_bench.quality.data.cifar10_batches import FOLDER, MD5, NAME, OUTPUTS
 from elattn_bench.quality.data.files import find, missing
 from elattn_bench.quality.data.nouns import DataSet
 from elattn_bench.quality.data.pixels import data_set
@@ -23,19 +23,19 @@ def locate(folders: Sequence[Path]) -> list[Path]:
     """The files, the two folders or the archive that would be read: the original pixels where there is a choice.
 
     Args:
-        folders: each may be, or hold, ``cifar-10-batches-py``; hold ``train`` and ``test`` with a folder for each class,
-            itself or in ``cifar10``; or hold ``cifar10-jpeg.tar.xz``.
+        folders: each may be ``cifar-10-batches-py`` or hold it; hold ``train`` and ``test`` with a folder for each
+            class, itself or in ``cifar10``; or hold ``cifar10-jpeg.tar.xz``.
 
     Raises:
-        MissingData: none of them is there, or only some of the official files.
+        MissingData: none of them is there, or not all of one.
     """
-    if batch := find(folders, (f"{FOLDER}/data_batch_1", "data_batch_1")):
+    if batch := find(folders, [*(f"{FOLDER}/{name}" for name in MD5), *MD5]):
         return cifar10_batches.paths(batch.parent)
     if image_folder := find(folders, ("train/airplane", "cifar10/train/airplane")):
-        return [image_folder.parent, image_folder.parents[1] / "test"]
+        return cifar10_images.parts(image_folder.parents[1])
     if archive := find(folders, (ARCHIVE,)):
         return [archive]
-    wanted = f"neither {FOLDER}/, train/<class>/*.jpg or *.png with test/, nor {ARCHIVE}"
+    wanted = f"{FOLDER}/, train/ and test/ with a folder of images for each class, or {ARCHIVE}"
     remedy = "unpack cifar-10-python.tar.gz (https://www.cs.toronto.edu/~kriz/cifar.html) into --data-dir"
     raise missing(NAME, wanted, remedy, folders)
 
@@ -46,13 +46,13 @@ def load(folders: Sequence[Path]) -> DataSet:
     Raises:
         MissingData: a file is missing, damaged or another version.
     """
-    found = locate(folders)
-    if len(found) == len(cifar10_batches.MD5):
-        train, test, files = cifar10_batches.read(found[0].parent)
+    first = locate(folders)[0]
+    if first.name in MD5:
+        train, test, files = cifar10_batches.read(first.parent)
         return data_set(train, test, OUTPUTS, files)
-    if len(found) == 1:
-        return _from_images(cifar10_images.from_archive(found[0]))
-    return _from_images(cifar10_images.from_folder(found[0].parent))
+    if first.name == ARCHIVE:
+        return _from_images(cifar10_images.from_archive(first))
+    return _from_images(cifar10_images.from_folder(first.parent))
 
 
 def _from_images(contents: Mapping[str, bytes]) -> DataSet:

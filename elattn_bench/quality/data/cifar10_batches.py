@@ -19,6 +19,8 @@ NAME = "CIFAR-10"
 FOLDER = "cifar-10-batches-py"
 SIDE = 32
 """Pixels of an image's side."""
+VALUES = 3 * SIDE * SIDE
+"""Of an image: red, green and blue of each pixel."""
 OUTPUTS = 10
 
 MD5 = {
@@ -74,19 +76,16 @@ def read_batch(name: str, content: bytes) -> Pixels:
         content: of the file.
 
     Raises:
-        MissingData: it is cut, it asks for more than arrays, or it lacks either, or their sizes disagree.
+        MissingData: it is cut, asks for anything that is not data, or holds other things than a batch does.
     """
     batch = _unpickle(name, content)
-    data, labels = (
-        (batch.get(key) for key in (b"data", b"labels")) if isinstance(batch, dict) else (None, None)
-    )
-    if not (_are_rows(data) and _are_classes(labels) and len(data) == len(labels)):
+    data, labels = _rows(batch.get(b"data")), batch.get(b"labels", ())
+    if data is None or not _are_classes(labels) or len(data) != len(labels):
         raise MissingData(
-            f"{NAME}: {name} is not a batch of CIFAR-10: it must hold b'data', uint8 of {3 * SIDE * SIDE} values an "
-            f"image, and b'labels', as many numbers of 0 to {OUTPUTS - 1}; unpack cifar-10-python.tar.gz again"
+            f"{NAME}: {name} is not a batch of CIFAR-10: it must hold b'data', uint8 of {VALUES:,} values an image, "
+            f"and b'labels', as many numbers of 0 to {OUTPUTS - 1}; unpack cifar-10-python.tar.gz again"
         )
-    images = data.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
-    return Pixels(images, np.array(labels, np.int64))
+    return Pixels(data.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1), np.array(labels, np.int64))
 
 
 def _check(path: Path, content: bytes) -> None:
@@ -99,40 +98,53 @@ def _check(path: Path, content: bytes) -> None:
         )
 
 
-def _empty_array(*_: Any) -> Array:
-    """What the pickle's state is then put into; that numpy checks."""
-    return np.empty(0, np.uint8)
+class _Stored:
+    """Stands for an array of the pickle, or its dtype: keeps what is said of it, and computes nothing."""
+
+    def __init__(self, *arguments: Any) -> None:
+        self.arguments = arguments
+        self.state: Any = None
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+ADMITTED = {("numpy.core.multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype")}
+"""All names that the official files ask for."""
 
 
 class _Unpickler(pickle.Unpickler):
-    """Reads built-in containers, numbers, text and numpy arrays; every other name is refused."""
+    """Reads containers, numbers, text and arrays; any other name is refused, so nothing of a file is ever run."""
 
-    ADMITTED = {  # noqa: RUF012
-        ("numpy.core.multiarray", "_reconstruct"): _empty_array,
-        ("numpy", "ndarray"): "ndarray",  # only an argument of _reconstruct: a text cannot be called
-        ("numpy", "dtype"): np.dtype,
-    }
-
-    def find_class(self, module: str, name: str) -> Any:
-        """What stands for a name of the pickle."""
-        if (module, name) not in self.ADMITTED:
+    def find_class(self, module: str, name: str) -> type[_Stored]:
+        """What a name of the pickle stands for here."""
+        if (module, name) not in ADMITTED:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-        return self.ADMITTED[module, name]
+        return _Stored
 
 
-def _unpickle(name: str, content: bytes) -> Any:
+def _unpickle(name: str, content: bytes) -> dict[Any, Any]:
+    """What a pickle holds; nothing where that is no dict."""
     try:
-        return _Unpickler(io.BytesIO(content), encoding="bytes").load()
+        batch = _Unpickler(io.BytesIO(content), encoding="bytes").load()
     # A pickle is a program: what a broken or hostile one raises is open, and none of it is a bug of ours.
     except Exception as error:
         raise MissingData(
-            f"{NAME}: {name} is refused: a batch holds arrays, numbers and text only, and this file does not "
-            f"({error}); it is damaged or not to be trusted: unpack cifar-10-python.tar.gz again"
+            f"{NAME}: {name} is refused: a batch holds arrays, numbers and text, and nothing else ({error}); "
+            "it is cut or not to be trusted: unpack cifar-10-python.tar.gz again"
         ) from error
+    return batch if isinstance(batch, dict) else {}
 
 
-def _are_rows(data: Any) -> bool:
-    return isinstance(data, np.ndarray) and data.dtype == np.uint8 and data.shape[1:] == (3 * SIDE * SIDE,)
+def _rows(stored: Any) -> Array | None:
+    """[n, 3072] uint8 of an array's state (version, shape, dtype, Fortran order, content); None where it is no such."""
+    match stored:
+        case _Stored(
+            state=(_, (int(count), int(width)), _Stored(arguments=(b"u1", *_)), fortran, bytes(content))
+        ):
+            if width == VALUES and len(content) == count * width:
+                return np.frombuffer(content, np.uint8).reshape(count, width, order="F" if fortran else "C")
+    return None
 
 
 def _are_classes(labels: Any) -> bool:

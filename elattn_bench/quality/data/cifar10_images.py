@@ -28,6 +28,22 @@ LOSSY = (".jpg", ".jpeg")
 SUFFIXES = (*LOSSY, ".png")
 
 
+def parts(folder: Path) -> list[Path]:
+    """Its folders ``train`` and ``test``.
+
+    Raises:
+        MissingData: the folder of a class is missing.
+    """
+    wanted = [f"{part}/{name}" for part in COUNTS for name in CLASSES]
+    absent = [name for name in wanted if not (folder / name).is_dir()]
+    if absent:
+        raise MissingData(
+            f"{NAME}: {folder} must hold train/ and test/ with a folder for each of {', '.join(CLASSES)}, "
+            f"and lacks {', '.join(absent)}: bring the whole data set"
+        )
+    return [folder / part for part in COUNTS]
+
+
 def from_folder(folder: Path) -> dict[str, bytes]:
     """Path below the folder -> content, of every image."""
     found = (path for part in COUNTS for path in folder.joinpath(part).glob("*/*") if _is_image(path.name))
@@ -73,14 +89,14 @@ def decode(contents: Mapping[str, bytes], part: str) -> Pixels:
     paths = [path for turn in zip(*by_class, strict=True) for path in turn]
     images = np.empty((len(paths), SIDE, SIDE, 3), np.uint8)
     for row, path in enumerate(paths):
-        images[row] = _image(path, contents[path])
+        images[row] = image(path, contents[path])
     return Pixels(images, np.arange(len(paths), dtype=np.int64) % len(CLASSES))
 
 
 def _members(archive: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
     for member in archive:
         path = PurePosixPath(member.name)  # without a leading ./
-        if len(path.parts) == 3 and path.parts[0] in COUNTS and _is_image(path.name):
+        if member.isfile() and len(path.parts) == 3 and path.parts[0] in COUNTS and _is_image(path.name):
             content = archive.extractfile(member)
             if content is not None:
                 yield str(path), content.read()
@@ -102,21 +118,28 @@ def _told(found: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in sorted(found.items())) or "none"
 
 
-def _image(path: str, content: bytes) -> Array:
-    """[32, 32, 3] uint8."""
-    from PIL import Image
+def image(path: str, content: bytes) -> Array:
+    """The pixels of a file, [32, 32, 3] uint8.
+
+    Raises:
+        MissingData: it is damaged, of another format, or of another size.
+    """
+    from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        # Only these two: some of Pillow's other formats start programs.
+        with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as image:
             if image.size != (SIDE, SIDE):
+                size = f"{image.width} x {image.height}"
                 raise MissingData(
-                    f"{NAME}: {path} must be {SIDE} x {SIDE} pixels, and is {image.width} x {image.height}"
+                    f"{NAME}: {path} must be {SIDE} x {SIDE} pixels and is {size}: fetch it again"
                 )
             return np.asarray(image.convert("RGB"))
-    # Pillow's errors for a damaged file; SyntaxError is what it raises for a broken PNG.
-    except (OSError, SyntaxError, ValueError) as error:
+    # What Pillow raises for a damaged file; SyntaxError is a broken PNG.
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        said = "neither JPEG nor PNG" if isinstance(error, UnidentifiedImageError) else error
         raise MissingData(
-            f"{NAME}: {path} is not an image ({error}); it is damaged: fetch it again"
+            f"{NAME}: {path} is not an image ({said}); it is damaged: fetch it again"
         ) from error
 
 

@@ -1,9 +1,10 @@
-"""Fashion-MNIST: 60,000 + 10,000 grey images of 28 x 28 pixels, 10 classes (Xiao, Rasul, Vollgraf, 2017, 1708.07747)."""
+"""Fashion-MNIST: 60,000 + 10,000 grey images of 28 x 28, 10 classes (Xiao, Rasul, Vollgraf, 2017, 1708.07747)."""
 
 from __future__ import annotations
 
 import gzip
 import math
+import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ NAME = "Fashion-MNIST"
 OUTPUTS = 10
 PACKAGE_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package dataset-fashion-mnist puts the files."""
+
+REMEDY = "apt install dataset-fashion-mnist, or put the four gz IDX files into --data-dir"
 
 SHA256 = {
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
@@ -39,7 +42,11 @@ def locate(folders: Sequence[Path]) -> list[Path]:
         MissingData: one of them is nowhere.
     """
     places = [*folders, *(folder / "fashion-mnist" for folder in folders), PACKAGE_FOLDER]
-    return [_locate(name, places) for name in SHA256]
+    found = {name: find(places, (f"{name}.gz", name)) for name in SHA256}
+    absent = [f"{name}.gz" for name, path in found.items() if path is None]
+    if absent:
+        raise missing(NAME, ", ".join(absent), REMEDY, places)
+    return [path for path in found.values() if path is not None]
 
 
 def load(folders: Sequence[Path]) -> DataSet:
@@ -64,27 +71,26 @@ def parse_idx(name: str, content: bytes) -> Array:
     Raises:
         MissingData: it is no such file, or has too few or too many values.
     """
-    if content[:3] != b"\0\0\x08" or len(content) < 4 + 4 * content[3]:
+    shape = _shape(content)
+    if shape is None:
         raise MissingData(
             f"{NAME}: {name} is not an IDX file of bytes: it must begin with 00 00 08, a rank and as many extents, "
             f"and begins with {content[:4].hex(' ') or 'nothing'}; fetch it again"
         )
-    body = 4 + 4 * content[3]
-    shape = tuple(int(extent) for extent in np.frombuffer(content[4:body], ">u4"))
-    if len(content) - body != math.prod(shape):
+    values = np.frombuffer(content, np.uint8, offset=4 + 4 * len(shape))
+    if len(values) != math.prod(shape):
         raise MissingData(
-            f"{NAME}: {name} announces {math.prod(shape):,} values, shape {shape}, and holds {len(content) - body:,}; "
+            f"{NAME}: {name} announces {math.prod(shape):,} values, shape {shape}, and holds {len(values):,}; "
             "it is cut or damaged: fetch it again"
         )
-    return np.frombuffer(content, np.uint8, offset=body).reshape(shape)
+    return values.reshape(shape)
 
 
-def _locate(name: str, places: Sequence[Path]) -> Path:
-    path = find(places, (f"{name}.gz", name))
-    if path is None:
-        remedy = "apt install dataset-fashion-mnist, or put the four gz IDX files into --data-dir"
-        raise missing(NAME, f"{name}.gz", remedy, places)
-    return path
+def _shape(content: bytes) -> tuple[int, ...] | None:
+    """What the head of an IDX file says; None where it is none, or of other values than bytes, or cut."""
+    if content[:3] != b"\0\0\x08" or len(content) < 4 or len(content) < 4 + 4 * content[3]:
+        return None
+    return struct.unpack_from(f">{content[3]}I", content, 4)
 
 
 def _content(path: Path) -> tuple[Path, bytes]:

@@ -58,7 +58,7 @@ class ConvForForecasts(nn.Module):
 def conv(form: Form, share: float) -> nn.Module:
     """A plain convolutional net with at most a share of a model's parameters, and as near to it as whole channels go.
 
-    Images: three 3x3 convolutions of c, 2c and 4c channels, each with batch norm and ReLU, the image halved by a
+    Images: four 3x3 convolutions of c, 2c, 4c and 8c channels, each with batch norm and ReLU, the image halved by a
     max-pool between them; the mean over the map; a dense layer. The share is of ``vgg``.
 
     Series and forecasts: three convolutions over 7, 5 and 3 steps, of c, 2c and c channels, with batch norm and ReLU;
@@ -67,7 +67,7 @@ def conv(form: Form, share: float) -> nn.Module:
     parameters, those of the small transformer.
 
     Raises:
-        UsageError: the form is of language, or not one channel fits into the share.
+        UsageError: the form is of language or forecasts other channels than it shows, or not one channel fits.
 
     Papers: batch norm: Ioffe & Szegedy 2015, arXiv 1502.03167; the mean before the last layer: Lin et al. 2014,
     arXiv 1312.4400; series: Wang et al. 2017, arXiv 1611.06455.

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from elattn_bench.errors import UsageError
 from elattn_bench.quality.nets.form import Form
-from elattn_bench.quality.nets.sizes import budget, convolution, dense, largest, need
+from elattn_bench.quality.nets.sizes import budget, convolution, dense, largest, need, need_same_channels
 
 Stage = tuple[int, int, int]
 """Channels in, channels out, and pixels or steps of a kernel along an axis."""
 
-IMAGE_STAGES = ((1, 3), (2, 3), (4, 3))
+IMAGE_STAGES = ((1, 3), (2, 3), (4, 3), (8, 3))
 """Of each stage: its channels over those of the first, and its kernel; images are halved between stages."""
 
 SERIES_STAGES = ((1, 7), (2, 5), (1, 3))
@@ -54,9 +54,11 @@ def conv_size(form: Form, share: float) -> ConvSize:
     """The widest net within a share of VGG's parameters, or of the small transformer's where no image is read.
 
     Raises:
-        UsageError: not even one channel fits.
+        UsageError: the form is of language or forecasts other channels than it shows, or not one channel fits.
     """
     need("conv", form, "image", "series", "forecast")
+    if form.kind == "forecast":
+        need_same_channels("conv", form)
     width = largest(lambda width: ConvSize(form, width).params, budget("conv", form, share))
     if not width:
         raise UsageError(

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from elattn_bench.quality.nets.form import Form
 from elattn_bench.quality.nets.layers import he
-from elattn_bench.quality.nets.sizes import MLP_HIDDEN, logistic_inputs, mlp_inputs, need
-
-if TYPE_CHECKING:
-    pass
+from elattn_bench.quality.nets.sizes import MLP_HIDDEN, logistic_inputs, mlp_inputs, need, need_same_channels
 
 
 class MeanOverSteps(nn.Module):
@@ -59,3 +56,32 @@ def mlp(form: Form) -> nn.Module:
         hidden += [he(nn.Linear(inputs, outputs)), nn.ReLU()]
     read = nn.Flatten() if form.kind == "image" else Summaries()
     return nn.Sequential(read, *hidden, nn.Linear(widths[-1], form.outputs))
+
+
+class NLinear(nn.Module):
+    """One linear map from history to horizon, on the history less its last value: see ``nlinear``."""
+
+    def __init__(self, form: Form) -> None:
+        super().__init__()
+        self.ahead = nn.Linear(form.shape[0], form.horizon)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Series [B, steps, channels] -> their future [B, horizon, channels]."""
+        last = x[:, -1:]
+        changes = cast(Tensor, self.ahead((x - last).transpose(1, 2)))
+        return last + changes.transpose(1, 2)
+
+
+def nlinear(form: Form) -> nn.Module:
+    """NLinear: [B, steps, channels] -> [B, horizon, channels].
+
+    Formula: y = last + W (x - last) + b, W [horizon, steps] and b [horizon] shared by all channels. What is added to
+    a whole series is added to its forecast. Parameters: horizon (steps + 1).
+
+    Raises:
+        UsageError: the form is not of forecasts, or asks for other channels than it shows.
+
+    Paper: Zeng et al. 2022, *Are Transformers Effective for Time Series Forecasting?*, arXiv 2205.13504, section 4.
+    """
+    need_same_channels("nlinear", form)
+    return NLinear(form)

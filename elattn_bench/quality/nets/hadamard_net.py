@@ -26,7 +26,7 @@ class Block(nn.Module):
     keeps the scale of the value.
 
     The arrays start at a tenth of the layer's own initialisation. At that one, q * k grows with the square of z and
-    a few pixels take the whole softmax: 5 to 8 points of accuracy less on held-out training images.
+    a few pixels take the whole softmax: 6 to 13 points of accuracy less on held-out training images.
 
     Parameters: 6 F.
     """
@@ -77,8 +77,10 @@ def hadamard_net(form: Form, share: float) -> nn.Module:
     The whole image is one token whose channels are its pixels, and a ``Block`` of attention weighs them; a dense
     layer brings it to h units, a GELU and a second block follow, and a dense layer to the outputs.
 
-    The size is by rule, not by choice: the image is averaged over squares of 1, 2 or 4 pixels, the smallest that
-    leaves h of 16 or more; h is then the largest for which all parameters are at most ``share`` of those of ``vgg``.
+    The size is by rule: the image is averaged over squares of 1, 2 or 4 pixels to a side, the smallest that leaves at
+    least one hidden unit for every four features; h is then the largest for which all parameters are at most
+    ``share`` of those of ``vgg``. Fashion-MNIST: 14x14 and h = 118 at 3 %, 28x28 and h = 544 at 50 %. CIFAR-10: 8x8 and
+    h = 186 at 3 %, 16x16 and h = 848 at 50 %. Initialisation and rule were chosen on held-out training images.
 
     Args:
         form: of images.

@@ -11,8 +11,9 @@ from elattn_bench.quality.nets.sizes import budget, dense, largest, need
 POOLS = (1, 2, 4)
 """Sides of the squares of pixels that may be averaged before the network, the smallest first."""
 
-LEAST_HIDDEN = 16
-"""The narrowest hidden layer: with fewer units than this, more than the classes' number hardly passes."""
+MOST_FEATURES = 4
+"""Features that a hidden unit may stand for. Ours, chosen on held-out training images: where it would stand for more,
+a coarser image with more units was better."""
 
 ARRAYS = 6
 """Arrays of a block: weight and bias of query, key and value; its norm has none."""
@@ -45,15 +46,15 @@ def hadamard_size(form: Form, share: float) -> HadamardSize:
     """The size within a share of VGG's parameters: least pooling, then the widest hidden layer.
 
     Raises:
-        UsageError: even the most pooled image leaves no room for ``LEAST_HIDDEN`` units.
+        UsageError: even of the most pooled image, a hidden unit would stand for too many features.
     """
     need("hadamard-net", form, "image")
     sizes = (_widest(form, pool, budget("hadamard-net", form, share)) for pool in POOLS)
-    wide_enough = next((size for size in sizes if size.hidden >= LEAST_HIDDEN), None)
+    wide_enough = next((size for size in sizes if size.hidden * MOST_FEATURES >= size.features), None)
     if wide_enough is None:
         raise UsageError(
             f"hadamard-net cannot be built with {share:g} of the parameters of vgg: its hidden layer would have "
-            f"fewer than {LEAST_HIDDEN} units; give a larger share"
+            f"less than a unit for {MOST_FEATURES} features; give a larger share"
         )
     return wide_enough
 

@@ -34,6 +34,20 @@ def need(network: str, form: Form, *kinds: str) -> None:
         raise UsageError(f"{network} reads {' or '.join(kinds)}; the task is {form.kind}: take another model")
 
 
+def need_same_channels(network: str, form: Form) -> None:
+    """Refuse what is not a forecast of the very channels that are shown.
+
+    Raises:
+        UsageError: the form is of another kind or has other channels ahead than behind.
+    """
+    need(network, form, "forecast")
+    if form.outputs != form.shape[-1]:
+        raise UsageError(
+            f"{network} forecasts the channels that it sees; it sees {form.shape[-1]} and should forecast "
+            f"{form.outputs}: take another model"
+        )
+
+
 def dense(inputs: int, outputs: int) -> int:
     """Parameters of a dense layer with a bias."""
     return inputs * outputs + outputs

@@ -40,8 +40,8 @@ def vgg(form: Form) -> nn.Module:
 
     Three pairs of 3x3 convolutions, of 32, 64 and 128 channels, ReLU after each and a 2x2 max-pool after each
     pair; then a dense layer of 512 with ReLU, dropout of 0.5, and a dense layer to the outputs. Parameters:
-    881,898 on 28x28x1 and 1,341,226 on 32x32x3 with 10 classes (``counts.vgg``). He initialisation of what a ReLU follows;
-    no batch norm.
+    881,898 on 28x28x1 and 1,341,226 on 32x32x3 with 10 classes (``counts.vgg``). Layers that a ReLU follows
+    have He's initialisation; there is no batch norm.
 
     This network is ours. arXiv 2302.05488 compares with "a VGG-like" network of which no more is public: a ratio to
     this one is a ratio to this one.

@@ -1,0 +1,99 @@
+"""The bodies of ``quality`` and ``quality report``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from elattn_bench.commands import screen
+from elattn_bench.errors import Interrupted, RunDirError, UsageError
+
+if TYPE_CHECKING:
+    from elattn_bench.quality.plan import QualityPlan
+
+FAILED = 4  # exit code of DESIGN: what was asked for was done, and this was found
+EXTENDING = ("seeds", "data-dir", "jobs")
+"""What may be said anew to a run that goes on: more seeds, where the data is now, how many models at once."""
+
+
+def run(
+    flags: Mapping[str, Any], output: Path | None, *, resume: bool, force: bool, dry_run: bool, strict: bool
+) -> None:
+    """Plan, train, sum up."""
+    from elattn_bench.quality import plan, runner
+
+    if resume:
+        path = _resumed(output, force=force)
+        settings = _continued(runner.stored_settings(path), flags, path)
+    else:
+        settings, path = dict(flags), output or Path(f"runs/{datetime.now():%Y%m%d-%H%M%S}")
+    planned = plan.make_plan(settings)
+    if dry_run:
+        _show_plan(planned)
+        return
+    try:
+        runner.run_quality(planned, path, resume=resume, force=force, console=screen.stderr())
+    except Interrupted:
+        raise _how_to_go_on(path, len(planned.jobs)) from None
+    _sum_up(planned, path, strict=strict)
+
+
+def _resumed(output: Path | None, *, force: bool) -> Path:
+    if output is None:
+        raise UsageError("--resume: which run? Name its directory with -o RUN_DIR")
+    if force:
+        raise UsageError("--resume keeps what --force would replace; give one of them")
+    return output
+
+
+def _continued(stored: Mapping[str, Any], flags: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    for name, value in flags.items():
+        if name not in EXTENDING and value != stored[name]:
+            raise UsageError(
+                f"--{name} {value}: {path} was started with {stored[name] or 'the default'}, and a run goes on as it "
+                f"began; drop it, or train into another directory"
+            )
+    return {**stored, **flags}
+
+
+def _how_to_go_on(path: Path, jobs: int) -> Interrupted:
+    from elattn_bench.quality.rundir import read_quality, resume_command
+
+    try:
+        done = len({row.key for row in read_quality(path).rows})
+    except RunDirError:
+        done = 0
+    return Interrupted(f"{done} of {jobs} models are on disk; go on with: {resume_command(path)}")
+
+
+def _show_plan(planned: QualityPlan) -> None:
+    from elattn_bench.quality.progress import name_of
+
+    console = screen.stdout()
+    for job in planned.jobs:
+        recipe = job.recipe
+        examples = "all" if recipe.train_examples is None else f"{recipe.train_examples:,}"
+        console.print(
+            f"{name_of(job, planned.jobs)}  {recipe.epochs} epochs of {examples} examples",
+            highlight=False, soft_wrap=True, markup=False,
+        )  # fmt: skip
+    for name, reason in planned.missing.items():
+        screen.say(f"{name} is left out: {reason}")
+    screen.say(f"{len(planned.jobs)} models")
+
+
+def _sum_up(planned: QualityPlan, path: Path, *, strict: bool) -> None:
+    from elattn_bench.quality.rundir import read_quality
+
+    failed = {row.key for row in read_quality(path).rows if not row.ok}
+    screen.say(f"Results: {path}/quality.csv\nNext:    elattn-bench quality report {path}")
+    if failed:
+        screen.say(f"{len(failed)} models failed: see the reasons in quality.csv, tracebacks in errors.log")
+    for name in planned.missing:
+        screen.say(f"{name} was left out: its data is not here")
+    if strict and (failed or planned.missing):
+        raise typer.Exit(FAILED)

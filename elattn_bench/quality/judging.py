@@ -1,0 +1,231 @@
+"""What a run says of each claim: reproduced, not reproduced, or not testable here. Pure: no torch, no disk."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from elattn_bench.quality.claims import CLAIMS, Claim
+from elattn_bench.quality.nouns import Task
+from elattn_bench.quality.ratios import FEWEST_SEEDS, seeds_to_decide
+from elattn_bench.quality.rows import QualityRow
+from elattn_bench.quality.scores import (
+    Score,
+    TaskFacet,
+    facet_of,
+    is_scored,
+    of_facet,
+    oriented,
+    plain_ratio,
+    ratio,
+    scores,
+    share_of_params,
+)
+from elattn_bench.quality.tasks import TASKS
+from elattn_bench.verdicts.nouns import Estimate
+
+Verdict = Literal["reproduced", "not reproduced", "not testable here"]
+
+DEFINITIONS = (
+    "Verdicts: a score is divided by its reference's, an error into it, so that above 100 % is better; the 95 % "
+    "interval of that ratio is over seeds (Fieller 1954, Student's t). reproduced: all of it lies on the claim's side "
+    "of the bar, on as many tasks as the claim asks for. not reproduced: on so many tasks all of it lies on the other "
+    "side that the claim cannot hold. not testable here: data, a model or seeds are missing in this run, or the "
+    "interval holds the bar, so that the seeds do not decide. Of a question of ours: holds, does not hold. "
+    "Comparable: at least 98 %, a margin of ours. Seeds vary the training alone, not the test examples."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What the run says of a claim on one task.
+
+    Args:
+        verdict: of the task alone.
+        reason: why it is not testable, or what failed beside the score; else empty.
+        ratio: the subject's score over the reference's; None without two seeds of both.
+        point: the same without interval, of single seeds too.
+        share: of the reference's parameters.
+        subject, reference: None where the run has none.
+        decisive: how many seeds might decide, where the interval holds the bar; None: more than a hundred.
+        floors: what else was trained, for proportion -> its score over the reference's.
+    """
+
+    task: str
+    verdict: Verdict
+    reason: str = ""
+    ratio: Estimate | None = None
+    point: float | None = None
+    share: float | None = None
+    subject: Score | None = None
+    reference: Score | None = None
+    decisive: int | None = None
+    floors: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def undecided(self) -> bool:
+        """Whether all was trained, but the interval holds the bar."""
+        return self.verdict == "not testable here" and self.ratio is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A claim, what the run says of it, task by task, and all in all."""
+
+    claim: Claim
+    verdict: Verdict
+    findings: tuple[Finding, ...] = ()
+
+    def with_verdict(self, verdict: Verdict) -> list[Finding]:
+        """The tasks that are judged so."""
+        return [finding for finding in self.findings if finding.verdict == verdict]
+
+    @property
+    def concerns_run(self) -> bool:
+        """Whether the run has a score of the claim's own models."""
+        return any(finding.subject and finding.reference for finding in self.findings)
+
+
+def judge(
+    rows: Sequence[QualityRow], claims: Iterable[Claim] = CLAIMS, tasks: Mapping[str, Task] = TASKS
+) -> list[Judgement]:
+    """Every claim, in their order.
+
+    Args:
+        tasks: by name; those of the rows.
+    """
+    found = scores(rows, tasks)
+    return [_judge(claim, found, rows, tasks) for claim in claims]
+
+
+def _judge(
+    claim: Claim, found: Sequence[Score], rows: Sequence[QualityRow], tasks: Mapping[str, Task]
+) -> Judgement:
+    findings = tuple(_of_task(claim, name, found, rows, tasks) for name in claim.tasks)
+    return Judgement(claim, _overall(claim, findings), findings)
+
+
+def _overall(claim: Claim, findings: Sequence[Finding]) -> Verdict:
+    """As the claim's rule says: it holds on enough tasks, cannot hold on enough any more, or neither."""
+    wanted = claim.at_least or len(findings)
+    held = sum(finding.verdict == "reproduced" for finding in findings)
+    open_still = sum(finding.verdict == "not testable here" for finding in findings)
+    if findings and held >= wanted:
+        return "reproduced"
+    return "not reproduced" if held + open_still < wanted else "not testable here"
+
+
+def _of_task(
+    claim: Claim, name: str, found: Sequence[Score], rows: Sequence[QualityRow], tasks: Mapping[str, Task]
+) -> Finding:
+    facet = TaskFacet(name, claim.causal)
+    models = of_facet(found, facet, tasks[name].metric) if name in tasks else {}
+    subject, reference = (pick(models, label) for label in (claim.subject, claim.reference))
+    if subject is None or reference is None:
+        wanting = claim.subject if subject is None else claim.reference
+        return Finding(name, "not testable here", _absence(wanting, facet, rows))
+    compared = Finding(
+        name,
+        "not testable here",
+        point=plain_ratio(subject, reference),
+        share=share_of_params(subject, reference),
+        subject=subject,
+        reference=reference,
+        floors=_floors(models, reference),
+    )
+    if obstacle := _obstacle(claim, subject, reference, rows):
+        return replace(compared, reason=obstacle)
+    return _decided(claim, compared, subject, reference)
+
+
+def pick(models: Mapping[str, Score], label: str) -> Score | None:
+    """The model that is called so; else the first that is, but for the backend it was asked for with."""
+    if label in models:
+        return models[label]
+    return next((score for name, score in models.items() if _BACKEND.sub("", name) == label), None)
+
+
+_BACKEND = re.compile(r"/\S+")  # of a label: ea-series/fused t=6
+
+
+def _absence(label: str, facet: TaskFacet, rows: Sequence[QualityRow]) -> str:
+    """Why the facet has no score of the model."""
+    here = [row for row in rows if row.task == facet.task]
+    if not here:
+        return "not in this run"
+    if not any(row.split == facet.split for row in here):
+        return "judged on validation examples, not on test examples"
+    failed = [row for row in here if row.model == label and row.causal == facet.causal and not row.ok]
+    if failed:
+        return f"{label} failed ({failed[0].status}: {failed[0].reason})"
+    forms = {row.causal for row in here if row.attention}
+    if forms and facet.causal not in forms:
+        return f"not trained {'causal' if facet.causal else 'non-causal'}"
+    return f"{label} is not in this run"
+
+
+def _floors(models: Mapping[str, Score], reference: Score) -> dict[str, float]:
+    """The floors that were trained, the best first, over the reference."""
+    floors = {name: score for name, score in models.items() if score.family == "floor"}
+    known = {name: plain_ratio(score, reference) for name, score in floors.items()}
+    found = {name: value for name, value in known.items() if value is not None}
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
+def _obstacle(claim: Claim, subject: Score, reference: Score, rows: Sequence[QualityRow]) -> str:
+    """Why the two cannot be compared; empty where they can.
+
+    A model that fails with some seeds is not as good as the others make it look.
+    """
+    for score in (subject, reference):
+        if lost := lost_seeds(score, rows):
+            return f"{lost} of {lost + len(score.values)} seeds of {score.model} failed"
+        if len(score.values) < FEWEST_SEEDS:
+            return f"one seed of {score.model}, at least {FEWEST_SEEDS} are needed"
+    if subject.epochs != reference.epochs:
+        return f"{subject.model} has {subject.epochs} epochs, {reference.model} {reference.epochs}"
+    return _too_short(claim, subject)
+
+
+def _too_short(claim: Claim, subject: Score) -> str:
+    """What was left out of the training that is claimed; empty where nothing was."""
+    if claim.epochs and subject.epochs < claim.epochs:
+        return f"trained for {subject.epochs} epochs, the claim is of {claim.epochs}"
+    if claim.examples and (subject.train_examples or 0) < claim.examples:
+        return f"trained on {subject.train_examples or 0:,} examples, the claim is of {claim.examples:,}"
+    return ""
+
+
+def lost_seeds(score: Score, rows: Iterable[QualityRow]) -> int:
+    """With how many seeds the model failed or diverged."""
+    whose = (score.facet, score.model)
+    return sum(
+        (facet_of(row), row.model) == whose and row.metric in (None, score.metric) and not is_scored(row)
+        for row in rows
+    )
+
+
+def _decided(claim: Claim, compared: Finding, subject: Score, reference: Score) -> Finding:
+    """The finding with the verdict that the interval allows."""
+    measured, share = ratio(subject, reference), compared.share
+    verdict = _side(claim, measured)
+    if claim.share is not None and (share is None or share > claim.share):
+        return replace(
+            compared, verdict="not reproduced", reason="more parameters than claimed", ratio=measured
+        )
+    if verdict == "not testable here":
+        decisive = seeds_to_decide(*oriented(subject, reference), claim.ratio)
+        return replace(compared, reason="the seeds do not decide", ratio=measured, decisive=decisive)
+    return replace(compared, verdict=verdict, ratio=measured)
+
+
+def _side(claim: Claim, measured: Estimate | None) -> Verdict:
+    """Where the whole interval lies; at the bar itself ``at least`` holds, ``more than`` does not."""
+    if measured is None:
+        return "not testable here"
+    if measured.low > claim.ratio or (measured.low == claim.ratio and not claim.strict):
+        return "reproduced"
+    below = measured.high < claim.ratio or (measured.high == claim.ratio and claim.strict)
+    return "not reproduced" if below else "not testable here"
