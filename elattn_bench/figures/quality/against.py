@@ -26,7 +26,7 @@ from elattn_bench.figures.quality.notes import bars_words, data_words, describe,
 from elattn_bench.figures.quality.nouns import Beside, Comparison, Standing
 from elattn_bench.figures.quality.standings import comparisons, failed_words
 from elattn_bench.figures.quality.styles import handle, mark, styles_of
-from elattn_bench.figures.sheet import EDGE, NARROW, Sheet, at_share, panel_height
+from elattn_bench.figures.sheet import EDGE, NARROW, Sheet, at_share, panel_height, share
 from elattn_bench.figures.style import Style, set_ticks
 from elattn_bench.quality.rundir import QualityRun
 
@@ -197,9 +197,18 @@ def _draw_panel(
     for standing in shown:
         _draw_standing(axes, standing, cost, styles[standing.model], look)
     inner = at_share(CLEAR, x), at_share(1 - CLEAR, x)
-    ticks = cost.ticks(*inner, max(2, int(plan.width / TICK_ROOM)))
+    ticks = _apart(cost.ticks(*inner, max(2, int(plan.width / TICK_ROOM))), x, plan.width)
     set_ticks(axes, "x", ticks, list(map(cost.tick, ticks)))
     axes.set_xlabel(cost.label if len(cost.label) * LETTER <= plan.width else cost.short)
+
+
+def _apart(ticks: Sequence[float], limits: tuple[float, float], width: float) -> list[float]:
+    """Those whose labels have room, from the last down."""
+    kept: list[float] = []
+    for tick in reversed(ticks):
+        if not kept or (share(kept[-1], limits) - share(tick, limits)) * width >= TICK_ROOM:
+            kept.append(tick)
+    return kept[::-1]
 
 
 def _draw_standing(axes: Axes, standing: Standing, cost: Cost, style: Style, look: Look) -> None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from elattn_bench.figures.look import Look
-from elattn_bench.figures.quality.nouns import Comparison, Target
+from elattn_bench.figures.quality.nouns import Comparison
+from elattn_bench.quality.claims import Target
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from elattn_bench.figures.quality.metrics import Metric
+from elattn_bench.quality.claims import Target
 from elattn_bench.quality.rows import QualityRow
 
 FAR = 1.5  # of the span of what is measured: floors further off are named, not drawn
@@ -106,30 +107,11 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """A paper's claim as a place in the figure: so much of a reference's score at so much of its parameters.
-
-    Args:
-        task: where it was claimed.
-        reference: the model's label.
-        ratio: of scores, 0.92.
-        share: of parameters, 0.03.
-        label: what is written: ``claimed: 92 % of vgg at 3 % of its parameters (2302.05488)``.
-    """
-
-    task: str
-    reference: str
-    ratio: float
-    share: float
-    label: str
-
-
-@dataclass(frozen=True, slots=True)
 class Beside:
     """What is drawn beside a run and is not in it.
 
     Args:
-        targets: claims of papers.
+        targets: claims of papers, as ``claims.targets`` has them.
         latency_ms: model's label -> median latency of its attention in a sweep.
         latency_label: at which size that was, for the axis: ``latency at L=4k``.
         lengths: task -> the length trained on, where scores at other lengths are to be compared with it.
