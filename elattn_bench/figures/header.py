@@ -15,6 +15,8 @@ from elattn_bench.rundir import Run
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from elattn_bench.quality.rundir import QualityRun
+
 EDGE = 0.1  # inches between the figure's edge and its text
 TITLE = 0.24  # inches: the title's line
 LINE = 0.15  # inches: a line below it
@@ -30,7 +32,9 @@ def describe(
     return compose(run, f"run {run.name}", f"{fixed}.", remarks, look)
 
 
-def compose(run: Run, origin: str, fixed: str, remarks: Sequence[str], look: Look = README) -> list[str]:
+def compose(
+    run: Run | QualityRun, origin: str, fixed: str, remarks: Sequence[str], look: Look = README
+) -> list[str]:
     """The lines below a title: the run's device and the origin of the rows, then what is shown and the remarks.
 
     As many remarks as the look has: all, or none.
@@ -49,7 +53,7 @@ def _wrap(text: str, look: Look) -> list[str]:
     return textwrap.wrap(bound, letters, break_on_hyphens=False)
 
 
-def device_of(run: Run) -> str:
+def device_of(run: Run | QualityRun) -> str:
     """The device's name, with the threads where it is a CPU."""
     threads = run.info.get("environment", {}).get("threads")
     on_cpu = bool(run.rows) and run.rows[0].device == "cpu"

@@ -54,13 +54,14 @@ def draw_legend(
     draw_handles(figure, handles, look)
 
 
-def draw_handles(figure: Figure, handles: Sequence[Artist], look: Look = README) -> None:
-    """A legend of these handles, which have labels, at the lower edge of the figure."""
+def draw_handles(figure: Figure, handles: Sequence[Artist], look: Look = README, above: float = 0.0) -> None:
+    """A legend of these handles, which have labels, so many inches (at scale 1) above the figure's lower edge."""
     if not handles:
         return
     legend = figure.legend(
         handles=list(handles), loc="lower center", ncols=legend_columns(labels_of(handles), look),
-        handlelength=3, borderpad=0.3, bbox_to_anchor=(0.5, 0.0), columnspacing=1.2,
+        handlelength=3, borderpad=0.3, columnspacing=1.2,
+        bbox_to_anchor=(0.5, above * look.scale / figure.get_size_inches()[1]),
     )  # fmt: skip
     for text in legend.get_texts():
         text.set_parse_math(False)

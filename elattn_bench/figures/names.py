@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from elattn_bench.figures.legend import spread_out
@@ -16,11 +17,22 @@ from elattn_bench.figures.style import Style
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Transform
 
 LETTER = 0.057  # inches: mean width of a letter in a name
 NAME_OFFSET = 10.0  # points between the panel's right edge and the names
 NAME_POINTS = 9.0  # height of a name
 LEADER = {"linewidth": 0.5, "shrinkA": 1.0, "shrinkB": 3.0}  # points, from the line's end to its name
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Where a line that is to be named ends, in shares of the panel; its colour; its name."""
+
+    text: str
+    color: str
+    x: float
+    y: float
 
 
 def names_width(labels: Sequence[str]) -> float:
@@ -54,21 +66,40 @@ def name_lines(
         panel: its lines.
         height: of the panel, in inches at scale 1.
     """
+    ends = [
+        End(series.line.label, styles[series.line.label].color, share(end, limits.x), level)
+        for series, end, level in ends_of(panel, quantity, across, limits)
+    ]
+    write_names(axes, ends, height, look)
+
+
+def write_names(
+    axes: Axes, ends: Sequence[End], height: float, look: Look = README, indent: float = 0.0
+) -> list[float]:
+    """Write the names to the right of the panel, moved apart; the height of each, as a share of the panel's.
+
+    Args:
+        height: of the panel, in inches at scale 1.
+        indent: points left free before each name, for its marker.
+    """
+    room = height * 72
+    places = spread_out([end.y * room for end in ends], NAME_POINTS, _room(height)) or []
+    beside = beside_panel(axes, NAME_OFFSET + indent, look)
+    for end, spot in zip(ends, places, strict=True):
+        color = ink(end.color, look)
+        axes.annotate(
+            end.text, (end.x, end.y), xytext=(1, spot / room), xycoords="axes fraction", textcoords=beside,
+            va="center", fontsize=look.points(7.5), color=color, annotation_clip=False, parse_math=False,
+            arrowprops=leader(color, look, indent),
+        )  # fmt: skip
+    return [spot / room for spot in places]
+
+
+def beside_panel(axes: Axes, points: float, look: Look = README) -> Transform:
+    """Shares of the panel, moved so many points to the right."""
     from matplotlib.transforms import offset_copy
 
-    ends = ends_of(panel, quantity, across, limits)
-    room = height * 72
-    places = spread_out([level * room for _, _, level in ends], NAME_POINTS, _room(height)) or []
-    edge = offset_copy(
-        axes.transAxes, cast("Figure", axes.figure), x=NAME_OFFSET * look.scale, units="points"
-    )
-    for (series, end, level), spot in zip(ends, places, strict=True):
-        color = ink(styles[series.line.label].color, look)
-        axes.annotate(
-            series.line.label, (share(end, limits.x), level), xytext=(1, spot / room), xycoords="axes fraction",
-            textcoords=edge, va="center", fontsize=look.points(7.5), color=color, annotation_clip=False,
-            arrowprops=leader(color, look),
-        )  # fmt: skip
+    return offset_copy(axes.transAxes, cast("Figure", axes.figure), x=points * look.scale, units="points")
 
 
 def ends_of(
@@ -78,9 +109,10 @@ def ends_of(
     return [end for end in (_end(series, panel, quantity, across, limits) for series in panel) if end]
 
 
-def leader(color: str, look: Look) -> dict[str, Any]:
-    """The thin line from a name to the end of its line."""
+def leader(color: str, look: Look, indent: float = 0.0) -> dict[str, Any]:
+    """The thin line from a name to the end of its line; it starts so many points before the name."""
     sizes = {name: size * look.scale for name, size in LEADER.items()}
+    sizes["shrinkA"] += indent * look.scale
     return {"arrowstyle": "-", "alpha": 0.6, "relpos": (0, 0.5), "color": color, **sizes}
 
 
