@@ -196,3 +196,49 @@ def run(
     }  # fmt: skip
     flags = {name: value for name, value in given.items() if value not in (None, [])}
     body.run(flags, output, resume=resume, force=force, dry_run=dry_run, strict=strict)
+
+
+QualityRun = Annotated[Path, Argument(metavar="RUN", help="A quality run's directory.", show_default=False)]
+Reference = Annotated[
+    str | None,
+    Option(
+        "--reference",
+        metavar="MODEL",
+        help="What scores are a share of.",
+        show_default="softmax, else vgg",
+    ),
+]
+Sweep = Annotated[
+    Path | None,
+    Option(
+        "--sweep", metavar="SWEEP_RUN", help="Show each attention's latency in this sweep beside its score."
+    ),
+]
+Kinds = Annotated[
+    str | None,
+    Option(
+        "--kind",
+        metavar="NAMES",
+        help="Figures: overview, quality, curves, orders, lengths.",
+        show_default="all that the run has data for",
+    ),
+]
+
+
+@app.command()
+def report(
+    run: QualityRun,
+    reference: Reference = None,
+    sweep: Sweep = None,
+    format: options.FormatOption = options.Format.TABLE,
+    kind: Kinds = None,
+    figure: options.FigureFormats = "png",
+    output: options.PlotDir = None,
+    style: options.FigureStyle = "paper",
+    size: options.FigureSize = None,
+    title: options.FigureTitle = None,
+) -> None:
+    """Judge the papers' claims by a run; show scores against parameters, time and memory; draw the figures."""
+    from elattn_bench.commands import quality as body
+
+    body.report(run, reference, sweep, format.value, kind, figure, output, style, size, title)

@@ -13,7 +13,10 @@ from elattn_bench.commands import screen
 from elattn_bench.errors import Interrupted, RunDirError, UsageError
 
 if TYPE_CHECKING:
+    from elattn_bench.figures.quality import Beside
     from elattn_bench.quality.plan import QualityPlan
+    from elattn_bench.quality.rundir import QualityRun
+    from elattn_bench.rundir import Run
 
 FAILED = 4  # exit code of DESIGN: what was asked for was done, and this was found
 EXTENDING = ("seeds", "data-dir", "jobs")
@@ -97,3 +100,57 @@ def _sum_up(planned: QualityPlan, path: Path, *, strict: bool) -> None:
         screen.say(f"{name} was left out: its data is not here")
     if strict and (failed or planned.missing):
         raise typer.Exit(FAILED)
+
+
+def report(
+    path: Path,
+    reference: str | None,
+    sweep: Path | None,
+    format: str,
+    kind: str | None,
+    figure: str,
+    output: Path | None,
+    style: str,
+    size: str | None,
+    title: str | None,
+) -> None:
+    """Verdicts and tables to stdout, figures into the run."""
+    from elattn_bench.figures import quality as figures
+    from elattn_bench.figures.files import FORMATS
+    from elattn_bench.figures.look import find_look
+    from elattn_bench.names import check_names
+    from elattn_bench.quality.rundir import read_quality
+    from elattn_bench.rundir import PLOTS
+    from elattn_bench.tables import render
+    from elattn_bench.tables.quality import quality_report
+
+    formats, kinds = screen.names(figure), None if kind is None else screen.names(kind)
+    check_names("figure", formats, FORMATS)
+    check_names("kind", kinds or (), list(figures.KINDS))
+    look = find_look(style, size, title)
+    run = read_quality(path)
+    for warning in run.warnings:
+        screen.say(f"warning: {warning}")
+    timed = screen.read(sweep) if sweep else None
+    render.show(quality_report(run, reference, timed), format, screen.stdout())
+    for file in figures.plot(
+        run, kinds, formats, output or path / PLOTS, look, _beside(run, timed), screen.say
+    ):
+        screen.say(f"figure: {file}")
+
+
+def _beside(run: QualityRun, sweep: Run | None) -> Beside:
+    """The claims on the run's tasks, and the latencies of its attentions in the sweep."""
+    from elattn_bench.figures.quality import Beside
+    from elattn_bench.quality.claims import targets
+    from elattn_bench.quality.joined import join
+    from elattn_bench.quality.scores import scores
+
+    claimed = tuple(
+        target for task in dict.fromkeys(row.task for row in run.rows) for target in targets(task)
+    )
+    if sweep is None:
+        return Beside(claimed)
+    forms = [join(scores(run.rows), sweep, causal=causal) for causal in (False, True)]
+    best = max(forms, key=lambda joined: len(joined.rows))
+    return Beside(claimed, best.latency_ms, best.title)
