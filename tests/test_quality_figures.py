@@ -15,10 +15,7 @@ from elattn_bench.errors import UsageError
 from elattn_bench.figures import quality
 from elattn_bench.figures.look import README, Look, find_look
 from elattn_bench.figures.quality import Beside
-from elattn_bench.figures.quality.lengths import TRAINED_AT
-from elattn_bench.figures.quality.metrics import find_metric
 from elattn_bench.quality.claims import targets
-from elattn_bench.quality.data import shakespeare
 from elattn_bench.quality.rundir import QualityRun, read_quality
 from elattn_bench.results import Skipped
 
@@ -179,10 +176,6 @@ def test_lengths_begin_with_the_one_trained_on(crowded: QualityRun) -> None:
     assert "length trained on" in words(figure)
 
 
-def test_the_length_trained_on_is_that_of_the_loader() -> None:
-    assert TRAINED_AT["shakespeare"] == shakespeare.CONTEXT
-
-
 def test_the_overview_has_ratios_above_a_hundred_where_the_model_is_better(tmp_path: Path) -> None:
     scores = {
         "fashion-mnist": {"softmax": 0.8, "linear": 0.88},
@@ -198,9 +191,23 @@ def test_seeds_that_overlap_are_not_told_apart(tmp_path: Path) -> None:
     assert "~100.1" in words(figure)
 
 
-@pytest.mark.parametrize(("name", "ratio"), [("accuracy", 0.5), ("mse", 2.0), ("bits_per_byte", 2.0)])
-def test_a_ratio_above_one_is_better_whatever_the_metric(name: str, ratio: float) -> None:
-    assert find_metric(name).ratio(1.0, 2.0) == ratio
+def test_scores_of_the_validation_part_have_a_figure_of_their_own(tmp_path: Path) -> None:
+    with made_up.open_run(tmp_path / "r") as run:
+        made_up.add(run, "fashion-mnist", {"softmax": 0.8, "linear": 0.7})
+        made_up.add(run, "fashion-mnist", {"softmax": 0.9, "linear": 0.85}, split="validation")
+    figures = drawn(read_quality(tmp_path / "r"), "quality")
+    assert list(figures) == ["quality-fashion-mnist-full", "quality-fashion-mnist-full-validation"]
+    means = [marks_of(figure.axes[0])["softmax"][1] for figure in figures.values()]
+    assert means == pytest.approx([0.8, 0.9])
+    assert "judged on validation" in words(figures["quality-fashion-mnist-full-validation"])
+
+
+def test_floors_without_attention_stand_beside_the_causal_form_too(tmp_path: Path) -> None:
+    with made_up.open_run(tmp_path / "r") as run:
+        made_up.add(run, "etth1-96", {"softmax": 0.4, "nlinear": 0.42})
+        made_up.add(run, "etth1-96", {"softmax": 0.41}, causal=True)
+    figure = drawn(read_quality(tmp_path / "r"), "quality")["quality-etth1-96-causal"]
+    assert marks_of(figure.axes[0]).keys() == {"softmax", "nlinear"}
 
 
 def test_all_that_the_run_has_data_for_becomes_files_and_twice_the_same(

@@ -134,12 +134,12 @@ def report(
     timed = screen.read(sweep) if sweep else None
     render.show(quality_report(run, reference, timed), format, screen.stdout())
     for file in figures.plot(
-        run, kinds, formats, output or path / PLOTS, look, _beside(run, timed), screen.say
+        run, kinds, formats, output or path / PLOTS, look, _beside(run, timed, reference), screen.say
     ):
         screen.say(f"figure: {file}")
 
 
-def _beside(run: QualityRun, sweep: Run | None) -> Beside:
+def _beside(run: QualityRun, sweep: Run | None, reference: str | None) -> Beside:
     """The claims on the run's tasks, and the latencies of its attentions in the sweep."""
     from elattn_bench.figures.quality import Beside
     from elattn_bench.quality.claims import targets
@@ -150,7 +150,7 @@ def _beside(run: QualityRun, sweep: Run | None) -> Beside:
         target for task in dict.fromkeys(row.task for row in run.rows) for target in targets(task)
     )
     if sweep is None:
-        return Beside(claimed)
+        return Beside(claimed, reference=reference)
     forms = [join(scores(run.rows), sweep, causal=causal) for causal in (False, True)]
     best = max(forms, key=lambda joined: len(joined.rows))
-    return Beside(claimed, best.latency_ms, best.title)
+    return Beside(claimed, best.latency_ms, best.title, reference)

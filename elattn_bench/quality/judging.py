@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -10,6 +9,7 @@ from typing import Literal
 from elattn_bench.quality.claims import CLAIMS, Claim
 from elattn_bench.quality.nouns import Task
 from elattn_bench.quality.ratios import FEWEST_SEEDS, seeds_to_decide
+from elattn_bench.quality.references import pick
 from elattn_bench.quality.rows import QualityRow
 from elattn_bench.quality.scores import (
     Score,
@@ -138,16 +138,6 @@ def _of_task(
     if obstacle := _obstacle(claim, subject, reference, rows):
         return replace(compared, reason=obstacle)
     return _decided(claim, compared, subject, reference)
-
-
-def pick(models: Mapping[str, Score], label: str) -> Score | None:
-    """The model that is called so; else the first that is, but for the backend it was asked for with."""
-    if label in models:
-        return models[label]
-    return next((score for name, score in models.items() if _BACKEND.sub("", name) == label), None)
-
-
-_BACKEND = re.compile(r"/\S+")  # of a label: ea-series/fused t=6
 
 
 def _absence(label: str, facet: TaskFacet, rows: Sequence[QualityRow]) -> str:

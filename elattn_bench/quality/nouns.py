@@ -31,6 +31,7 @@ class Task:
         arguments: what the loader is told beside the folders.
         causal: whether the attention must not look ahead; None where both forms make sense.
         floors: the models that put a score into proportion.
+        length: tokens of a sequence that it is trained on, where it is judged at other lengths too; else None.
         source: where the data comes from, for people.
     """
 
@@ -43,6 +44,7 @@ class Task:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     causal: bool | None = None
     floors: tuple[str, ...] = ()
+    length: int | None = None
     source: str = ""
 
 

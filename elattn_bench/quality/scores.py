@@ -38,6 +38,12 @@ class TaskFacet(NamedTuple):
         words = (self.task, "causal" if self.causal else "non-causal")
         return ", ".join((*words, self.split) if self.split != "test" else words)
 
+    @property
+    def stem(self) -> str:
+        """The same as part of a file's name: ``etth1-96-causal``."""
+        words = (self.task, "causal" if self.causal else "full")
+        return "-".join((*words, self.split) if self.split != "test" else words)
+
 
 @dataclass(frozen=True, slots=True)
 class Score:
@@ -74,6 +80,26 @@ class Score:
     def mean(self) -> float:
         """Over seeds."""
         return statistics.fmean(self.values)
+
+    @property
+    def low(self) -> float:
+        """The lowest of the seeds."""
+        return min(self.values)
+
+    @property
+    def high(self) -> float:
+        """The highest of the seeds."""
+        return max(self.values)
+
+    @property
+    def seeds(self) -> int:
+        """How many there are."""
+        return len(self.values)
+
+    @property
+    def is_floor(self) -> bool:
+        """Whether it only puts the others into proportion."""
+        return self.family == "floor"
 
     @property
     def sd(self) -> float | None:
@@ -115,10 +141,20 @@ def facet_of(row: QualityRow) -> TaskFacet:
     return TaskFacet(row.task, row.causal, row.split)
 
 
+def rows_in(rows: Iterable[QualityRow], facet: TaskFacet) -> list[QualityRow]:
+    """The rows that stand in the facet, failed ones too; networks without attention as in ``of_facet``."""
+    return [row for row in rows if _stands_in(facet_of(row), row.attention, facet)]
+
+
+def is_share(metric: str) -> bool:
+    """Whether the metric is shown in per cent."""
+    return metric.partition(AT)[0] == "accuracy"
+
+
 def _score(facet: TaskFacet, rows: Sequence[QualityRow], task: Task) -> Score:
     first = rows[0]
     return Score(
-        facet, first.model, _family(first), first.attention, first.backend, first.order, first.qk_norm,
+        facet, first.model, family_of(first), first.attention, first.backend, first.order, first.qk_norm,
         first.hyperparameters, first.metric or "", tuple(row.value for row in rows if row.value is not None),
         task.higher_is_better, first.params, first.epochs, _median(row.train_s for row in rows),
         _median(row.step_ms_p50 for row in rows), _median(row.peak_memory_bytes for row in rows),
@@ -126,7 +162,8 @@ def _score(facet: TaskFacet, rows: Sequence[QualityRow], task: Task) -> Score:
     )  # fmt: skip
 
 
-def _family(row: QualityRow) -> Family:
+def family_of(row: QualityRow) -> Family:
+    """Of the row's model."""
     if row.attention:
         return "floor" if row.attention == UNIFORM else "transformer"
     network = NETWORKS.get(row.network)
@@ -151,15 +188,17 @@ def of_facet(found: Iterable[Score], facet: TaskFacet, metric: str) -> dict[str,
 
     A network without attention knows no form: it stands beside either.
     """
-    chosen = [score for score in found if score.metric == metric and _is_of(score, facet)]
+    chosen = [
+        score for score in found if score.metric == metric and _stands_in(score.facet, score.attention, facet)
+    ]
     own = {score.model for score in chosen if score.facet == facet}
     kept = [score for score in chosen if score.facet == facet or score.model not in own]
     return {score.model: score for score in sorted(kept, key=_place)}
 
 
-def _is_of(score: Score, facet: TaskFacet) -> bool:
+def _stands_in(own: TaskFacet, attention: str, facet: TaskFacet) -> bool:
     other = facet._replace(causal=not facet.causal)
-    return score.facet == facet or (score.facet == other and not score.attention)
+    return own == facet or (own == other and not attention)
 
 
 def _place(score: Score) -> tuple[int, float, str]:

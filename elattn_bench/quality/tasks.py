@@ -81,6 +81,7 @@ _ALL = (
         loader="shakespeare",
         causal=True,
         floors=("bigram",),
+        length=256,
         source="the plays, public domain",
     ),
     Task(
@@ -91,6 +92,7 @@ _ALL = (
         higher_is_better=True,
         loader="mqar",
         causal=True,
+        length=64,
         source="multi-query associative recall, Arora et al. 2023, arXiv 2312.04927",
     ),
     Task(
@@ -101,6 +103,7 @@ _ALL = (
         higher_is_better=True,
         loader="selective_copy",
         causal=True,
+        length=64,
         source="Gu & Dao 2023, arXiv 2312.00752",
     ),
 )

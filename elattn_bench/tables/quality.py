@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from elattn_bench.errors import RunDirError
 from elattn_bench.names import check_names
 from elattn_bench.quality.joined import Joined, join
-from elattn_bench.quality.judging import judge, pick
+from elattn_bench.quality.judging import judge
 from elattn_bench.quality.nouns import Task
+from elattn_bench.quality.references import pick, reference_of
 from elattn_bench.quality.rundir import QualityRun
 from elattn_bench.quality.scores import Score, TaskFacet, facets, of_facet, scores
 from elattn_bench.quality.tasks import TASKS
@@ -18,9 +19,6 @@ from elattn_bench.tables.quality_notes import notes, notes_of_data
 from elattn_bench.tables.quality_records import score_record
 from elattn_bench.tables.quality_scores import length_tables, order_tables, score_table
 from elattn_bench.tables.render import Report, Table
-
-DEFAULT_REFERENCES = ("softmax", "vgg")
-"""What a score is a share of, unless told otherwise: the first that the facet has."""
 
 
 def quality_report(
@@ -75,12 +73,6 @@ def check_reference(found: Sequence[Score], reference: str | None) -> None:
     models = {score.model: score for score in found}
     if reference is not None and pick(models, reference) is None:
         check_names("reference", [reference], list(models))
-
-
-def reference_of(models: Mapping[str, Score], reference: str | None) -> Score | None:
-    """The reference among the models of a facet; None where it has none."""
-    wanted = DEFAULT_REFERENCES if reference is None else (reference,)
-    return next(filter(None, (pick(models, label) for label in wanted)), None)
 
 
 def _tables(

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from elattn_bench.quality.joined import Joined
-from elattn_bench.quality.scores import Score, TaskFacet, plain_ratio, ratio, share_of_params
+from elattn_bench.quality.scores import Score, TaskFacet, is_share, plain_ratio, ratio, share_of_params
 from elattn_bench.quality.told import interval_text, percent, share_text, span
 from elattn_bench.tables.listings import NO_NUMBER
 from elattn_bench.tables.render import Column, Table
@@ -50,11 +50,7 @@ def _params_columns(reference: Score | None) -> list[Column]:
 def unit(found: Collection[Score]) -> str:
     """What the numbers of a column are: ``accuracy %``, ``mse``."""
     metric = next(iter(found)).metric.replace("_", " ")
-    return f"{metric} %" if _is_share(metric) else metric
-
-
-def _is_share(metric: str) -> bool:
-    return metric.startswith("accuracy")
+    return f"{metric} %" if is_share(metric) else metric
 
 
 def _title(facet: TaskFacet, found: Collection[Score]) -> str:
@@ -85,7 +81,7 @@ def called(score: Score) -> str:
 
 def mean_text(score: Score) -> str:
     """The mean, with the decimals of two digits of its spread; with three digits where there is none."""
-    factor = 100 if _is_share(score.metric) else 1
+    factor = 100 if is_share(score.metric) else 1
     if not score.sd:
         return significant(factor * score.mean, WITHOUT_INTERVAL)
     decimals = len(significant(factor * score.sd, SD_DIGITS).partition(".")[2])
@@ -94,7 +90,7 @@ def mean_text(score: Score) -> str:
 
 def sd_text(score: Score) -> str:
     """The standard deviation over seeds, in the mean's unit; ``-`` of one seed."""
-    factor = 100 if _is_share(score.metric) else 1
+    factor = 100 if is_share(score.metric) else 1
     return NO_NUMBER if score.sd is None else significant(factor * score.sd, SD_DIGITS)
 
 

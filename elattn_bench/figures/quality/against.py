@@ -20,15 +20,16 @@ from elattn_bench.figures.names import (
     write_names,
 )
 from elattn_bench.figures.quality.claimed import Claimed, claimed_in, draw_claimed, line_look
+from elattn_bench.figures.quality.comparisons import comparisons, failed_words
 from elattn_bench.figures.quality.costs import PARAMS, Cost, costs_of, limits_of
 from elattn_bench.figures.quality.metrics import LETTER, padded, score_ticks
 from elattn_bench.figures.quality.notes import bars_words, data_words, describe, far_words
-from elattn_bench.figures.quality.nouns import Beside, Comparison, Standing
-from elattn_bench.figures.quality.standings import comparisons, failed_words
+from elattn_bench.figures.quality.nouns import Beside, Comparison
 from elattn_bench.figures.quality.styles import handle, mark, styles_of
 from elattn_bench.figures.sheet import EDGE, NARROW, Sheet, at_share, panel_height, share
 from elattn_bench.figures.style import Style, set_ticks
 from elattn_bench.quality.rundir import QualityRun
+from elattn_bench.quality.scores import Score, rows_in
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -107,11 +108,11 @@ class _Plan:
 def draw_quality(run: QualityRun, look: Look, beside: Beside) -> Iterator[tuple[str, Figure]]:
     """A figure for every task and form in which two models have a score."""
     styles = styles_of(run.rows, look)
-    for comparison in comparisons(run.rows, beside):
-        costs = costs_of(comparison.standings, beside)
-        if len(comparison.standings) > 1 and costs:
+    for comparison in comparisons(run.rows):
+        costs = costs_of(comparison.scores, beside)
+        if len(comparison.scores) > 1 and costs:
             yield (
-                f"quality-{comparison.question.stem}",
+                f"quality-{comparison.facet.stem}",
                 _draw(run, look, comparison, costs, claimed_in(comparison, beside.targets), styles),
             )
 
@@ -124,12 +125,12 @@ def _draw(
     claims: Sequence[Claimed],
     styles: Mapping[str, Style],
 ) -> Figure:
-    title = f"{comparison.metric.words.capitalize()} against cost: {comparison.question.text}"
-    rows = [row for row in run.rows if (row.task, row.causal) == comparison.question]
+    title = f"{comparison.metric.words.capitalize()} against cost: {comparison.facet.text}"
+    rows = rows_in(run.rows, comparison.facet)
     shown, far = comparison.seen([claim.score for claim in claims])
     lines = describe(run, rows, _remarks(run, comparison, claims, far), look)
     extra = [_claim_handle(claim, look) for claim in claims]
-    labels = [standing.model for standing in shown]
+    labels = [score.model for score in shown]
     plan = _Plan.of(len(costs), labels, labels_of(extra), header_height(lines, look, title), look)
     sheet = Sheet.of(look, plan.whole)
     limits = _score_limits(shown, claims)
@@ -153,11 +154,11 @@ def _draw(
 
 
 def _remarks(
-    run: QualityRun, comparison: Comparison, claims: Sequence[Claimed], far: Sequence[Standing]
+    run: QualityRun, comparison: Comparison, claims: Sequence[Claimed], far: Sequence[Score]
 ) -> list[str]:
-    shown = [standing for standing in comparison.standings if standing not in far]
-    floors = any(standing.is_floor for standing in shown)
-    unknown = [standing.model for standing in shown if not standing.params]
+    shown = [score for score in comparison.scores if score not in far]
+    floors = any(score.is_floor for score in shown)
+    unknown = [score.model for score in shown if not score.params]
     return [
         bars_words([comparison]),
         "Hollow and grey: floors." if floors else "",
@@ -165,19 +166,19 @@ def _remarks(
         "In the tinted corner the claim holds." if claims else "",
         far_words(comparison, far),
         failed_words(comparison.failed),
-        data_words(run, [comparison.question]),
+        data_words(run, [comparison.facet]),
     ]
 
 
-def _score_limits(shown: Sequence[Standing], claims: Sequence[Claimed]) -> tuple[float, float]:
-    ends = [end for standing in shown for end in (standing.score.low, standing.score.high)]
+def _score_limits(shown: Sequence[Score], claims: Sequence[Claimed]) -> tuple[float, float]:
+    ends = [end for score in shown for end in (score.low, score.high)]
     ends += [claim.score for claim in claims]
     return padded(min(ends), max(ends))
 
 
 def _draw_panel(
     axes: Axes,
-    shown: Sequence[Standing],
+    shown: Sequence[Score],
     cost: Cost,
     claims: Sequence[Claimed],
     styles: Mapping[str, Style],
@@ -194,8 +195,8 @@ def _draw_panel(
     axes.set_xlim(*x)
     for claim in claims:
         draw_claimed(axes, claim, look, corner=cost is PARAMS)
-    for standing in shown:
-        _draw_standing(axes, standing, cost, styles[standing.model], look)
+    for score in shown:
+        _draw_score(axes, score, cost, styles[score.model], look)
     inner = at_share(CLEAR, x), at_share(1 - CLEAR, x)
     ticks = _apart(cost.ticks(*inner, max(2, int(plan.width / TICK_ROOM))), x, plan.width)
     set_ticks(axes, "x", ticks, list(map(cost.tick, ticks)))
@@ -211,10 +212,10 @@ def _apart(ticks: Sequence[float], limits: tuple[float, float], width: float) ->
     return kept[::-1]
 
 
-def _draw_standing(axes: Axes, standing: Standing, cost: Cost, style: Style, look: Look) -> None:
-    value, score = cost.of(standing), standing.score
+def _draw_score(axes: Axes, score: Score, cost: Cost, style: Style, look: Look) -> None:
+    value = cost.of(score)
     if value is None:
-        if standing.params is None:
+        if not score.params:
             axes.axhline(
                 score.mean,
                 color=style.color,
@@ -227,13 +228,13 @@ def _draw_standing(axes: Axes, standing: Standing, cost: Cost, style: Style, loo
         [value, value], [score.low, score.high], color=style.color, linewidth=1.1 * look.scale,
         label="_spread", zorder=1.9,
     )  # fmt: skip
-    how = mark(style, look, hollow=standing.is_floor)
-    axes.plot([value], [score.mean], label=standing.model, zorder=2 if standing.is_floor else 3, **how)
+    how = mark(style, look, hollow=score.is_floor)
+    axes.plot([value], [score.mean], label=score.model, zorder=2 if score.is_floor else 3, **how)
 
 
 def _name(
     axes: Axes,
-    standings: Sequence[Standing],
+    shown: Sequence[Score],
     styles: Mapping[str, Style],
     limits: tuple[float, float],
     height: float,
@@ -242,12 +243,12 @@ def _name(
     """The models beside the last panel at the height of their score, each behind its mark."""
     span = limits[1] - limits[0]
     ends = [
-        End(each.model, styles[each.model].color, 1.0, (each.score.mean - limits[0]) / span) for each in standings
+        End(each.model, styles[each.model].color, 1.0, (each.mean - limits[0]) / span) for each in shown
     ]  # fmt: skip
     places = write_names(axes, ends, height, look, INDENT)
     beside = beside_panel(axes, NAME_OFFSET + INDENT / 2 - 1, look)
-    for standing, place in zip(standings, places, strict=True):
-        how = mark(styles[standing.model], look, hollow=standing.is_floor)
+    for score, place in zip(shown, places, strict=True):
+        how = mark(styles[score.model], look, hollow=score.is_floor)
         axes.plot([1], [place], label="_name", transform=beside, clip_on=False, **how)
 
 

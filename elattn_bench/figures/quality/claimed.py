@@ -30,13 +30,13 @@ def claimed_in(comparison: Comparison, targets: Sequence[Target]) -> list[Claime
     """The targets of this task whose reference was measured."""
     found = []
     for target in targets:
-        reference = comparison.of(target.reference) if target.task == comparison.question.task else None
+        reference = comparison.of(target.reference) if target.task == comparison.facet.task else None
         if reference and reference.params:
             factor = target.ratio if comparison.metric.higher_is_better else 1 / target.ratio
             found.append(
                 Claimed(
                     target,
-                    factor * reference.score.mean,
+                    factor * reference.mean,
                     target.share * reference.params,
                     comparison.metric.higher_is_better,
                 )

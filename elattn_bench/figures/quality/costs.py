@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from elattn_bench.figures.quality.nouns import Beside, Standing
+from elattn_bench.figures.quality.nouns import Beside
 from elattn_bench.figures.style import latency_tick, latency_ticks, memory_tick, memory_ticks, thin
+from elattn_bench.quality.scores import Score
 
 LEAST_SPAN = 2.0  # of an axis: what hardly differs shall look like it
 FINE = (1, 1.5, 2, 3, 4, 5, 7)  # ticks of an axis that holds less than two of the coarser ones
@@ -16,11 +17,14 @@ MARGIN = 0.12  # of an axis, free at both ends
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """A horizontal axis: its title, where there is room and where there is not, what stands on it, its ticks."""
+    """A horizontal axis: its title, where there is room and where there is not, what stands on it, its ticks.
+
+    ``of``: None where it is unknown, or 0, which has no place on a logarithmic axis.
+    """
 
     label: str
     short: str
-    of: Callable[[Standing], float | None]
+    of: Callable[[Score], float | None]
     ticks: Callable[[float, float, int], Sequence[float]]
     tick: Callable[[float], str]
 
@@ -50,23 +54,35 @@ def count_tick(count: float) -> str:
     return f"{count:.3g}"
 
 
-PARAMS = Cost("parameters", "parameters", lambda standing: standing.params, decimal_ticks, count_tick)
+PARAMS = Cost("parameters", "parameters", lambda score: score.params or None, decimal_ticks, count_tick)
 STEP = Cost(
-    "time of a training step", "step time", lambda standing: standing.step_ms, decimal_ticks, latency_tick
+    "time of a training step",
+    "step time",
+    lambda score: score.step_ms_p50 or None,
+    decimal_ticks,
+    latency_tick,
 )
-TRAINING = Cost("training time", "training", lambda standing: standing.train_ms, decimal_ticks, latency_tick)
+TRAINING = Cost(
+    "training time", "training", lambda score: 1e3 * (score.train_s or 0) or None, decimal_ticks, latency_tick
+)
 MEMORY = Cost(
-    "peak memory of a step", "peak memory", lambda standing: standing.memory, binary_ticks, memory_tick
+    "peak memory of a step",
+    "peak memory",
+    lambda score: score.peak_memory_bytes or None,
+    binary_ticks,
+    memory_tick,
 )
 
 
-def costs_of(standings: Sequence[Standing], beside: Beside) -> list[Cost]:
+def costs_of(found: Sequence[Score], beside: Beside) -> list[Cost]:
     """Those that are known; a step's median rather than the whole training, which a disturbed hour lengthens."""
-    time = STEP if any(standing.step_ms for standing in standings) else TRAINING
+    time = STEP if any(map(STEP.of, found)) else TRAINING
     label = beside.latency_label
-    latency = Cost(label, label, lambda standing: standing.latency_ms, decimal_ticks, latency_tick)
+    latency = Cost(
+        label, label, lambda score: beside.latency_ms.get(score.model), decimal_ticks, latency_tick
+    )
     costs = (PARAMS, time, MEMORY, latency)
-    return [cost for cost in costs if any(cost.of(standing) for standing in standings)]
+    return [cost for cost in costs if any(map(cost.of, found))]
 
 
 def limits_of(values: Sequence[float]) -> tuple[float, float]:

@@ -10,15 +10,17 @@ from elattn_bench.figures.header import draw_header, header_height
 from elattn_bench.figures.legend import draw_handles, legend_height
 from elattn_bench.figures.look import Look
 from elattn_bench.figures.names import End, fit, names_width, write_names
+from elattn_bench.figures.quality.comparisons import comparisons, failed_words
 from elattn_bench.figures.quality.lines import Course, draw_course, ends_of
-from elattn_bench.figures.quality.metrics import Metric, padded, score_ticks
+from elattn_bench.figures.quality.metrics import LOSS, Metric, padded, score_ticks
 from elattn_bench.figures.quality.notes import data_words, describe, far_words
 from elattn_bench.figures.quality.nouns import Beside, Comparison
-from elattn_bench.figures.quality.standings import comparisons, failed_words
 from elattn_bench.figures.quality.styles import handle, styles_of
 from elattn_bench.figures.sheet import EDGE, LOWEST, Sheet, panel_height
 from elattn_bench.figures.style import Style, evenly, set_ticks
 from elattn_bench.quality.rundir import QualityRun
+from elattn_bench.quality.scores import rows_in
+from elattn_bench.quality.tasks import TASKS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,30 +70,33 @@ class _Curves:
 def draw_curves(run: QualityRun, look: Look, beside: Beside) -> Iterator[tuple[str, Figure]]:
     """A figure for every task and form whose models were trained for two epochs."""
     styles = styles_of(run.rows, look)
-    for comparison in comparisons(run.rows, beside):
+    for comparison in comparisons(run.rows):
         curves = _curves(run, comparison)
         if any(len(course.places) > 1 for course in curves.scores):
-            yield f"curves-{comparison.question.stem}", _draw(run, look, comparison, curves, styles)
+            yield f"curves-{comparison.facet.stem}", _draw(run, look, comparison, curves, styles)
 
 
 def _curves(run: QualityRun, comparison: Comparison) -> _Curves:
     """Of the best models; floors last. Epoch 0 would leave no room for what follows."""
-    question, metric = comparison.question, comparison.metric
-    rows = [row for row in run.curves if (row.task, row.causal) == question and row.metric == metric.name]
-    ordered = sorted(comparison.seen()[0], key=lambda standing: standing.is_floor)
+    jobs = {row.key for row in rows_in(run.rows, comparison.facet)}
+    name = TASKS[comparison.facet.task].metric
+    rows = [row for row in run.curves if row.key in jobs and row.metric == name]
+    ordered = sorted(comparison.seen()[0], key=lambda score: score.is_floor)
     scores, losses = [], []
-    for model in [standing.model for standing in ordered][:MOST_LINES]:
+    for model in [score.model for score in ordered][:MOST_LINES]:
         mine = [row for row in rows if row.model == model and row.epoch > 0]
         scores.append(Course.of(model, ((row.epoch, row.value) for row in mine)))
         losses.append(Course.of(model, ((row.epoch, row.loss) for row in mine if row.loss is not None)))
-    return _Curves(metric, [each for each in scores if each.places], [each for each in losses if each.places])
+    return _Curves(
+        comparison.metric, [each for each in scores if each.places], [each for each in losses if each.places]
+    )
 
 
 def _draw(
     run: QualityRun, look: Look, comparison: Comparison, curves: _Curves, styles: Mapping[str, Style]
 ) -> Figure:
-    title = f"Learning curves: {comparison.question.text}"
-    rows = [row for row in run.rows if (row.task, row.causal) == comparison.question]
+    title = f"Learning curves: {comparison.facet.text}"
+    rows = rows_in(run.rows, comparison.facet)
     lines = describe(run, rows, _remarks(run, comparison, curves), look)
     top = header_height(lines, look, title)
     names = names_width(curves.labels)
@@ -138,7 +143,7 @@ def _remarks(run: QualityRun, comparison: Comparison, curves: _Curves) -> list[s
         f"Shown: {shown} of {every} models, floors last." if shown < every else "",
         far_words(comparison, far),
         failed_words(comparison.failed),
-        data_words(run, [comparison.question]),
+        data_words(run, [comparison.facet]),
     ]
 
 
@@ -155,7 +160,7 @@ def _draw_losses(axes: Axes, curves: _Curves, styles: Mapping[str, Style], heigh
         draw_course(axes, course, styles[course.label], look, marks=False)
     axes.set_ylim(*padded(*ends_of(curves.losses)))
     axes.set_ylabel("loss")
-    score_ticks(axes, Metric("loss", "loss", higher_is_better=False), height)
+    score_ticks(axes, LOSS, height)
 
 
 def _set_epochs(axes: Axes, curves: _Curves, width: float) -> None:

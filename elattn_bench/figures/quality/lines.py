@@ -9,13 +9,27 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from elattn_bench.figures.look import Look
-from elattn_bench.figures.quality.nouns import Spread
 from elattn_bench.figures.style import Style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 BAND = 0.18  # how strong a band is, beside its line
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A value over seeds: mean, lowest, highest, and how many seeds."""
+
+    mean: float
+    low: float
+    high: float
+    seeds: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """Of one value per seed, at least one."""
+        return cls(sum(values) / len(values), min(values), max(values), len(values))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from elattn_bench.figures.style import set_ticks
+from elattn_bench.quality.nouns import Task
+from elattn_bench.quality.scores import is_share
 from elattn_bench.units import significant
 
 if TYPE_CHECKING:
@@ -18,9 +20,8 @@ TICK_HEIGHT = 0.42  # inches between two ticks, at least
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A metric: its name in quality.csv, how it is written, and which way is better."""
+    """A metric: how it is written, and which way is better."""
 
-    name: str
     words: str
     higher_is_better: bool
     is_share: bool = False
@@ -32,10 +33,6 @@ class Metric:
         title = f"{self.words} (lower is better)"
         return title if len(title) * LETTER <= height else title.replace(" (", "\n(")
 
-    def best_first(self, value: float) -> float:
-        """A key that sorts the best first."""
-        return -value if self.higher_is_better else value
-
     def ticks(self, values: Sequence[float]) -> list[str]:
         """``90 %``, ``0.35``; all with as many decimals as the one that needs most."""
         shown = [f"{100 * value if self.is_share else value:.6g}" for value in values]
@@ -46,33 +43,19 @@ class Metric:
         """A score in a sentence: ``90.1 %``, ``0.353``."""
         return f"{100 * value:.1f} %" if self.is_share else significant(value, 3)
 
-    def ratio(self, value: float, reference: float) -> float | None:
-        """How good against the reference, above 1 is better: of errors, the reference's over the value."""
-        above, below = (value, reference) if self.higher_is_better else (reference, value)
-        return above / below if below > 0 and above > 0 else None
+
+WORDS: Mapping[str, str] = {
+    "mse": "mean squared error", "mae": "mean absolute error", "bits_per_byte": "bits per byte",
+}  # fmt: skip
+"""What a metric is called where its name in quality.csv is none that people use."""
+
+LOSS = Metric("loss", higher_is_better=False)
 
 
-METRICS: Mapping[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        Metric("accuracy", "accuracy", higher_is_better=True, is_share=True),
-        Metric("mse", "mean squared error", higher_is_better=False),
-        Metric("mae", "mean absolute error", higher_is_better=False),
-        Metric("bits_per_byte", "bits per byte", higher_is_better=False),
-        Metric("loss", "loss", higher_is_better=False),
-    )
-}
-
-
-def find_metric(name: str) -> Metric:
-    """The metric of that name; one that is unknown is its own words, and more of it is better."""
-    return METRICS.get(name) or Metric(name, name.replace("_", " "), higher_is_better=True)
-
-
-def parted(name: str) -> tuple[str, int | None]:
-    """``bits_per_byte@512`` as the metric and the length that it was judged at."""
-    base, _, length = name.partition("@")
-    return base, int(length) if length.isdecimal() else None
+def metric_of(task: Task) -> Metric:
+    """The task's main metric."""
+    words = WORDS.get(task.metric, task.metric.replace("_", " "))
+    return Metric(words, task.higher_is_better, is_share(task.metric))
 
 
 def score_ticks(axes: Axes, metric: Metric, height: float) -> None:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from elattn_bench.figures.header import draw_header, header_height
 from elattn_bench.figures.legend import draw_handles, labels_of, legend_height
 from elattn_bench.figures.look import Look
-from elattn_bench.figures.quality.lines import BAND, Course, draw_course, ends_of
+from elattn_bench.figures.quality.lines import BAND, Course, Spread, draw_course, ends_of
 from elattn_bench.figures.quality.metrics import Metric, padded, score_ticks
-from elattn_bench.figures.quality.nouns import Question, Spread
 from elattn_bench.figures.quality.styles import handle
 from elattn_bench.figures.sheet import EDGE, LOWEST, NARROW, Sheet, panel_height
 from elattn_bench.figures.style import Style, set_ticks, thin
+from elattn_bench.quality.scores import TaskFacet
 from elattn_bench.units import format_length
 
 if TYPE_CHECKING:
@@ -38,12 +38,12 @@ REFERENCE = "softmax"
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """A question's lines; what they are compared with; a place on the axis that is marked.
+    """The lines of a task and form; what they are compared with; a place on the axis that is marked.
 
     base: the score of softmax, which does not vary along the axis.
     """
 
-    question: Question
+    facet: TaskFacet
     metric: Metric
     courses: tuple[Course, ...]
     base: Spread | None = None
@@ -80,7 +80,7 @@ def _columns(panels: Sequence[Panel], look: Look) -> int:
     """As many side by side as leave room for their titles."""
     if look.room < NARROW:
         return 1
-    widest = LEFT + TITLE_LETTER * max(len(panel.question.text) for panel in panels)
+    widest = LEFT + TITLE_LETTER * max(len(panel.facet.text) for panel in panels)
     return max(1, min(MOST_COLUMNS, int((look.room - EDGE) / widest)))
 
 
@@ -101,7 +101,7 @@ def _draw(
         size = (pitch - LEFT - RIGHT, height)
         axes = sheet.axes(EDGE + column * pitch + LEFT, upper, *size)
         _draw_panel(axes, about, panel, styles, size, look)
-        sheet.head(axes, panel.question.text)
+        sheet.head(axes, panel.facet.text)
     draw_header(sheet.figure, about.title, lines, look)
     draw_handles(sheet.figure, handles, look)
     return sheet.figure

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 
 from elattn_bench.figures.header import compose
 from elattn_bench.figures.look import Look
-from elattn_bench.figures.quality.nouns import Comparison, Question, Standing
+from elattn_bench.figures.quality.nouns import Comparison
 from elattn_bench.quality.rows import QualityRow
 from elattn_bench.quality.rundir import QualityRun
+from elattn_bench.quality.scores import Score, TaskFacet
 
 
 def describe(
@@ -34,23 +35,23 @@ def seeds_words(rows: Iterable[QualityRow]) -> str:
 
 def bars_words(found: Iterable[Comparison]) -> str:
     """What the bars are, if there are any."""
-    seeds = {standing.score.seeds for comparison in found for standing in comparison.standings}
+    seeds = {score.seeds for comparison in found for score in comparison.scores}
     if max(seeds, default=1) == 1:
         return "One seed: no spread is known."
     some = " (a mark without: one seed)" if 1 in seeds else ""
     return f"Marks: means over seeds; bars: lowest to highest seed{some}."
 
 
-def far_words(comparison: Comparison, far: Sequence[Standing]) -> str:
+def far_words(comparison: Comparison, far: Sequence[Score]) -> str:
     """Which floors are not drawn, if any."""
-    words = ", ".join(f"{each.model} ({comparison.metric.text(each.score.mean)})" for each in far)
+    words = ", ".join(f"{each.model} ({comparison.metric.text(each.mean)})" for each in far)
     return f"Off the axis: {words}." if far else ""
 
 
-def data_words(run: QualityRun, questions: Iterable[Question]) -> str:
+def data_words(run: QualityRun, facets: Iterable[TaskFacet]) -> str:
     """What to know of the data, as the run has noted it."""
     noted = run.info.get("data", {})
-    notes = [noted.get(task, {}).get("note", "") for task in dict.fromkeys(each.task for each in questions)]
+    notes = [noted.get(task, {}).get("note", "") for task in dict.fromkeys(each.task for each in facets)]
     return " ".join(f"{note.rstrip('.')}." for note in notes if note)
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from elattn_bench.figures.look import Look
-from elattn_bench.figures.quality.standings import is_floor
 from elattn_bench.figures.style import DASHES, MARKERS, Line, Style, assign_styles
 from elattn_bench.knobs import sort_key
 from elattn_bench.quality.rows import QualityRow
+from elattn_bench.quality.scores import family_of
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -29,6 +29,11 @@ def styles_of(rows: Iterable[QualityRow], look: Look) -> dict[str, Style]:
             color, MARKERS[(len(attentions) + index) % len(MARKERS)], DASHES[index % len(DASHES)]
         )
     return styles
+
+
+def is_floor(row: QualityRow) -> bool:
+    """Whether its model only puts the others into proportion."""
+    return family_of(row) == "floor"
 
 
 def attention_of(row: QualityRow) -> str:
