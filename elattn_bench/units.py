@@ -53,6 +53,11 @@ def format_length(count: int) -> str:
     return f"{count // KIBI}k" if count >= KIBI and count % KIBI == 0 else str(count)
 
 
+def counted(count: int, noun: str) -> str:
+    """``1 thread``, ``2 threads``."""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
 def significant(value: float, digits: int) -> str:
     """The value with so many significant digits, never in scientific notation."""
     if value == 0 or not math.isfinite(value):

@@ -11,6 +11,7 @@ from elattn_bench.analysis import Facet, Setting, short_status
 from elattn_bench.figures.look import README, Look
 from elattn_bench.results import Row
 from elattn_bench.rundir import Run
+from elattn_bench.units import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,7 +58,7 @@ def device_of(run: Run | QualityRun) -> str:
     """The device's name, with the threads where it is a CPU."""
     threads = run.info.get("environment", {}).get("threads")
     on_cpu = bool(run.rows) and run.rows[0].device == "cpu"
-    return f"{run.device_name}, {threads} threads" if threads and on_cpu else run.device_name
+    return f"{run.device_name}, {counted(threads, 'thread')}" if threads and on_cpu else run.device_name
 
 
 def sizes_of(facet: Facet) -> list[str]:

@@ -14,7 +14,7 @@ from elattn_bench.results import Row
 from elattn_bench.roofline import Ceilings
 from elattn_bench.rundir import Run
 from elattn_bench.tables.listings import key_value_table
-from elattn_bench.units import format_length
+from elattn_bench.units import counted, format_length
 from elattn_bench.verdicts import sentences
 from elattn_bench.verdicts.nouns import VERDICT_METRICS
 from elattn_bench.verdicts.reference import reference_labels
@@ -161,7 +161,7 @@ def about(run: Run) -> dict[str, str]:
     torch = environment.get("torch")
     facts = {
         "device": run.device_name,
-        "threads": f"{environment['threads']} threads" if environment.get("threads") else "",
+        "threads": counted(environment["threads"], "thread") if environment.get("threads") else "",
         "torch": f"PyTorch {torch}" if torch else "",
         "date": started,
         "version": f"elattn-bench {version}" + (f" ({commit})" if commit else "") if version else "",

@@ -23,7 +23,7 @@ from elattn_bench.results import Skipped
 from elattn_bench.rundir import RUN_INFO, read_info
 from elattn_bench.runner import interruptible, now, refuse_another_machine, warn
 from elattn_bench.stats import BUDGETS
-from elattn_bench.units import Seconds
+from elattn_bench.units import Seconds, counted
 from elattn_bench.worker import Settings, Worker
 
 PATIENCE: Seconds = 3600.0  # for a sign of life: no epoch of a suite takes that long, a hung worker does
@@ -142,9 +142,10 @@ def _announce(run_dir: QualityDir, plan: QualityPlan, pending: int, console: Con
     machine = run_dir.info["environment"]
     kept = f", {len(plan.jobs) - pending} kept from before" if pending < len(plan.jobs) else ""
     at_once = f", {plan.settings['jobs']} at once," if plan.settings["jobs"] > 1 else ""
+    threads = counted(machine["threads"], "thread")
     console.print(
-        f"Training {pending} models{kept}{at_once} on {machine['device_name']} ({machine['threads']} threads, "
-        f"torch {machine['torch']}) into {run_dir.path}",
+        f"Training {pending} models{kept}{at_once} on {machine['device_name']} ({threads}, torch {machine['torch']}) "
+        f"into {run_dir.path}",
         highlight=False,
         soft_wrap=True,
     )

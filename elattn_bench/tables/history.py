@@ -10,7 +10,7 @@ from elattn_bench.analysis import Facet
 from elattn_bench.tables.comparison import axes_of
 from elattn_bench.tables.listings import NO_NUMBER, SMALLEST_RATIO, format_ratio, interval_record
 from elattn_bench.tables.render import Column, Report, Table
-from elattn_bench.units import format_bytes, format_length, format_ms, significant
+from elattn_bench.units import counted, format_bytes, format_length, format_ms, significant
 from elattn_bench.verdicts.change_points import FEWEST_RUNS
 from elattn_bench.verdicts.history import CONTROL, CaseHistory, History, Turn, is_control, new_versions, turns
 from elattn_bench.verdicts.nouns import Estimate
@@ -72,7 +72,7 @@ def _range(turn: Turn) -> str:
 def _machine(found: History) -> str:
     latest = found.runs[-1]
     threads = latest.info.get("environment", {}).get("threads")
-    return f"{latest.device_name}, {threads} threads" if threads else latest.device_name
+    return f"{latest.device_name}, {counted(threads, 'thread')}" if threads else latest.device_name
 
 
 def _quantity(found: History) -> str:

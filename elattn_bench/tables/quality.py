@@ -16,6 +16,7 @@ from elattn_bench.quality.tasks import TASKS
 from elattn_bench.rundir import Run
 from elattn_bench.tables.quality_claims import claim_notes, claim_records, claim_tables, sentences
 from elattn_bench.tables.quality_notes import notes, notes_of_data
+from elattn_bench.tables.quality_overview import overview_notes, overview_table, several
 from elattn_bench.tables.quality_records import score_record
 from elattn_bench.tables.quality_scores import length_tables, order_tables, score_table
 from elattn_bench.tables.render import Report, Table
@@ -46,10 +47,11 @@ def quality_report(
         for facet in facets(found)
         for table in _tables(found, facet, reference, tasks, joins.get(facet))
     ]
+    glance = several(found, reference, tasks)
     return Report(
-        [*claim_tables(judged), *tables],
+        [*map(overview_table, glance), *claim_tables(judged), *tables],
         _records(found, reference, joins),
-        [*claim_notes(judged), *notes(run, found, data), *_of_joins(joins)],
+        [*claim_notes(judged), *overview_notes(glance), *notes(run, found, data), *_of_joins(joins)],
         {"device": run.device_name, "data": data, "claims": claim_records(judged, data)},
         sentences(judged, data),
     )

@@ -73,10 +73,13 @@ def _failed(rows: Sequence[QualityRow]) -> list[str]:
 
 
 def _left_out(run: QualityRun) -> list[str]:
-    """Tasks whose data was not there, as run.json has them."""
+    """Tasks whose data was not there, as run.json has them; those with one reason together."""
     missing = run.info.get("missing")
     found = missing if isinstance(missing, Mapping) else {}
-    return [f"Left out: {task}: {str(reason).rstrip('.')}." for task, reason in found.items()]
+    reasons: defaultdict[str, list[str]] = defaultdict(list)
+    for task, reason in found.items():
+        reasons[str(reason).rstrip(".")].append(task)
+    return [f"Left out: {', '.join(tasks)}: {reason}." for reason, tasks in reasons.items()]
 
 
 def _machine(run: QualityRun) -> str:

@@ -36,7 +36,10 @@ def locate(folders: Sequence[Path]) -> list[Path]:
     if archive := find(folders, (ARCHIVE,)):
         return [archive]
     wanted = f"{FOLDER}/, train/ and test/ with a folder of images for each class, or {ARCHIVE}"
-    remedy = "unpack cifar-10-python.tar.gz (https://www.cs.toronto.edu/~kriz/cifar.html) into --data-dir"
+    remedy = (
+        "unpack cifar-10-python.tar.gz (https://www.cs.toronto.edu/~kriz/cifar.html) and give its folder with "
+        "--data-dir"
+    )
     raise missing(NAME, wanted, remedy, folders)
 
 

@@ -16,6 +16,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from elattn_bench.errors import MissingData
 from elattn_bench.quality.data.files import check, find, missing
 from elattn_bench.quality.data.nouns import Array, DataSet, Examples
+from elattn_bench.quality.data.scale import mean_and_sd
 
 SHA256 = {
     "ETTh1": "f18de3ad269cef59bb07b5438d79bb3042d3be49bdeecf01c1cd6d29695ee066",
@@ -38,7 +39,7 @@ def locate(folders: Sequence[Path], series: str, horizon: int = 96, history: int
     names = [f"{under}{series}.csv{suffix}" for under in ("", "ETT-small/") for suffix in ("", ".xz")]
     path = find(folders, names)
     if path is None:
-        remedy = f"give the folder that has the authors' {series}.csv (github.com/zhouhaoyi/ETDataset) with --data-dir"
+        remedy = f"get {series}.csv from github.com/zhouhaoyi/ETDataset and give its folder with --data-dir"
         raise missing(series, f"{series}.csv or {series}.csv.xz", remedy, folders)
     return [path]
 
@@ -103,7 +104,8 @@ def windows(steps: Array, horizon: int, history: int) -> Examples:
 
 def _standardised(hours: Array, training: Array) -> Array:
     """Mean 0 and population sd 1 over the training hours, as scikit-learn's StandardScaler, float32."""
-    scaled: Array = ((hours - training.mean(axis=0)) / training.std(axis=0)).astype(np.float32)
+    mean, sd = mean_and_sd(training)
+    scaled: Array = ((hours - mean) / sd).astype(np.float32)
     return scaled
 
 

@@ -21,7 +21,7 @@ OUTPUTS = 10
 PACKAGE_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package dataset-fashion-mnist puts the files."""
 
-REMEDY = "apt install dataset-fashion-mnist, or put the four gz IDX files into --data-dir"
+REMEDY = "apt install dataset-fashion-mnist, or give the folder of the four gz IDX files with --data-dir"
 
 SHA256 = {
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",

