@@ -220,7 +220,7 @@ def test_floors_that_pass_the_bar_as_well_are_counted(tmp_path: Path) -> None:
     }
     run = write_quality(tmp_path / "run", made_up)
 
-    assert sentence(_judged(run, SERIES_CLAIM), {}).endswith("floors as good: mean on 2, nlinear on 1.")
+    assert sentence(_judged(run, SERIES_CLAIM), {}).endswith("floors as good: mean on 2; nlinear on 1.")
 
 
 def test_claims_without_a_task_say_what_lacks(tmp_path: Path) -> None:

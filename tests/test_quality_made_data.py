@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from test_quality_plays import made_up_plays
 
 from elattn_bench.errors import UsageError
-from elattn_bench.quality.data import mqar, selective_copy
+from elattn_bench.quality.data import mqar, selective_copy, shakespeare
 from elattn_bench.quality.data.made import DATA_SEED
 from elattn_bench.quality.data.nouns import IGNORED, DataSet, Examples
+from elattn_bench.quality.tasks import TASKS
 
 FEW = {"train": 300, "test": 50}
 Load = Callable[..., DataSet]
 LOADERS = [pytest.param(mqar.load, id="mqar"), pytest.param(selective_copy.load, id="selective-copy")]
+
+LOADER_OF: dict[str, Load] = {"mqar": mqar.load, "selective_copy": selective_copy.load}
 
 
 def parts(data: DataSet) -> list[Examples]:
@@ -153,3 +158,25 @@ class TestMadeData:
         for part in parts(data):
             assert part.inputs.min() >= 0
             assert max(part.inputs.max(), part.targets.max()) < data.outputs
+
+
+@pytest.mark.parametrize("name", [name for name, task in TASKS.items() if task.length])
+def test_the_length_that_a_task_names_is_the_one_that_its_data_has(name: str) -> None:
+    task = TASKS[name]
+    if task.loader == "shakespeare":
+        data = shakespeare.split(made_up_plays(3_000), **_usual(shakespeare.load))
+    else:
+        data = LOADER_OF[task.loader]([], **FEW, **task.arguments)
+    assert data.train.inputs.shape[1] == data.test.inputs.shape[1] == task.length
+    assert data.longer
+
+
+def _usual(load: Callable[..., DataSet]) -> dict[str, Any]:
+    """What the loader takes unless told otherwise."""
+    parameters = inspect.signature(load).parameters.values()
+    return {each.name: each.default for each in parameters if each.default is not each.empty}
+
+
+def test_every_task_with_tests_at_other_lengths_names_its_own() -> None:
+    loaders = {task.loader for task in TASKS.values() if task.length}
+    assert loaders == {task.loader for task in TASKS.values() if task.kind == "language"}

@@ -200,9 +200,11 @@ def test_a_task_of_another_version_is_refused(run: QualityRun) -> None:
 
 
 def test_tasks_that_were_left_out_are_named(run: QualityRun) -> None:
-    without = replace(run, info={**run.info, "missing": {"etth2-96": "ETTh2.csv not found in no folder."}})
+    missing = {"etth2-96": "no ETTh2.csv.", "etth2-192": "no ETTh2.csv.", "shakespeare": "no plays."}
+    notes = _report(replace(run, info={**run.info, "missing": missing})).notes
 
-    assert "Left out: etth2-96: ETTh2.csv not found in no folder." in _report(without).notes
+    assert "Left out: etth2-96, etth2-192: no ETTh2.csv." in notes
+    assert "Left out: shakespeare: no plays." in notes
 
 
 def test_an_unknown_reference_is_refused_with_those_that_there_are(run: QualityRun) -> None:

@@ -14,7 +14,9 @@ from real_data import folders_or_skip
 
 from elattn_bench.errors import MissingData
 from elattn_bench.quality.data import ett, uea
+from elattn_bench.quality.data.files import missing
 from elattn_bench.quality.data.nouns import Array
+from elattn_bench.quality.data.packages import absence
 from elattn_bench.quality.data.ts_format import parse
 
 HEADER = """# made up
@@ -96,6 +98,12 @@ class TestSeriesOfUnequalLength:
         assert real.mean(axis=0) == pytest.approx(0, abs=1e-6)
         assert real.std(axis=0) == pytest.approx(1, abs=1e-6)
 
+    def test_that_never_change_become_0_not_nan(self) -> None:
+        constant = HEADER + "0.1,0.1,0.1:10,20,30:low\n0.1,0.1:50,60:high\n"
+        data = uea.split(parse(constant, "train"), parse(constant, "test"))
+        assert np.allclose(data.train.inputs[..., 0], 0, atol=1e-6)
+        assert np.isfinite(data.train.inputs).all()
+
     def test_of_the_test_part_are_scaled_by_the_training_part(self) -> None:
         first = np.array([1, 2, 3, 5, 6])
         assert self.data.test.inputs[0, :, 0] == pytest.approx(
@@ -151,7 +159,9 @@ class TestSeriesFiles:
 
     def test_of_which_one_is_missing_are_told_by_its_name(self, tmp_path: Path) -> None:
         (written(tmp_path) / "Vowels_TEST.ts").unlink()
-        with pytest.raises(MissingData, match="Vowels_TEST.ts beside"):
+        with pytest.raises(
+            MissingData, match=r"Vowels_TEST.ts, which belongs to Vowels_TRAIN.ts, not found in"
+        ):
             uea.locate([tmp_path], NAME)
 
     def test_in_a_cut_wheel_are_refused(self, tmp_path: Path) -> None:
@@ -204,6 +214,13 @@ class TestAForecastsWindows:
         assert len(whole) == 12 * self.month
         assert whole.mean(axis=0) == pytest.approx(0, abs=1e-6)
         assert whole.std(axis=0) == pytest.approx(1, abs=1e-6)
+
+    def test_of_a_channel_that_never_changes_become_0_not_nan(self) -> None:
+        hours = np.random.default_rng(0).normal(size=(200, 2))
+        hours[:, 1] = 0.1
+        data = ett.split(hours, horizon=2, history=3, month=10)
+        assert np.allclose(data.test.inputs[..., 1], 0, atol=1e-6)
+        assert np.isfinite(data.test.inputs).all()
 
     def test_are_views_of_the_hours_not_copies(self) -> None:
         assert np.shares_memory(self.data.train.inputs, self.data.train.targets)
@@ -295,3 +312,21 @@ class TestRealData:
         assert np.mean((test.inputs[:, -1:] - test.targets) ** 2, dtype=np.float64) == pytest.approx(
             error, abs=5e-4
         )
+
+
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        ([], "X: x.csv not found: no folder to look in was given; get it. Nothing is downloaded."),
+        (["a"], "X: x.csv not found in a; get it. Nothing is downloaded."),
+        (["a", "b/c"], "X: x.csv not found in a, b/c; get it. Nothing is downloaded."),
+    ],
+)
+def test_missing_data_say_where_they_were_looked_for(folders: list[str], said: str) -> None:
+    assert str(missing("X", "x.csv", "get it", [Path(each) for each in folders])) == said
+
+
+def test_missing_data_of_a_package_say_whether_it_is_installed() -> None:
+    said = str(missing("X", "x.csv", "get it", [], absence("no_such_package_as_this")))
+    assert "no folder to look in was given, and the package no_such_package_as_this is not installed;" in said
+    assert absence("numpy") == "the package numpy is installed without it"

@@ -146,7 +146,10 @@ def _passing(claim: Claim, findings: Sequence[Finding]) -> str:
     )
     if not any(each.floors for each in findings):
         return "no floor was trained"
-    said = ", ".join(f"{name} on {count}" for name, count in passed.most_common())
+    by_count: dict[int, list[str]] = {}
+    for name, count in passed.most_common():
+        by_count.setdefault(count, []).append(name)
+    said = "; ".join(f"{', '.join(names)} on {count}" for count, names in by_count.items())
     return f"floors as good: {said or 'none'}"
 
 

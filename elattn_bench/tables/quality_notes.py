@@ -43,10 +43,14 @@ def notes(run: QualityRun, found: Sequence[Score], data: Mapping[str, str]) -> l
 
 
 def _single_seeds(found: Sequence[Score]) -> list[str]:
-    single = {f"{score.model} on {score.facet.text}": None for score in found if len(score.values) == 1}
+    single: defaultdict[str, dict[str, None]] = defaultdict(dict)
+    for score in found:
+        if len(score.values) == 1:
+            single[score.facet.text][score.model] = None
     if not single:
         return []
-    which = "all models" if all(len(score.values) == 1 for score in found) else ", ".join(single)
+    alone = "; ".join(f"{facet}: {', '.join(models)}" for facet, models in single.items())
+    which = "all models" if all(len(score.values) == 1 for score in found) else alone
     return [
         f"One seed alone: {which}. Nobody knows how far another seed would lie; train with --seeds 3 or more."
     ]

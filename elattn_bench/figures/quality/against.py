@@ -198,7 +198,9 @@ def _draw_panel(
     for score in shown:
         _draw_score(axes, score, cost, styles[score.model], look)
     inner = at_share(CLEAR, x), at_share(1 - CLEAR, x)
-    ticks = _apart(cost.ticks(*inner, max(2, int(plan.width / TICK_ROOM))), x, plan.width)
+    # Of several choices the one that keeps most: a lone tick gives no scale.
+    most = max(2, int(plan.width / TICK_ROOM))
+    ticks = max((_apart(cost.ticks(*inner, n), x, plan.width) for n in range(most, 1, -1)), key=len)
     set_ticks(axes, "x", ticks, list(map(cost.tick, ticks)))
     axes.set_xlabel(cost.label if len(cost.label) * LETTER <= plan.width else cost.short)
 
