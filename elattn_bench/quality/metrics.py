@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -42,8 +41,3 @@ def add(totals: dict[str, float], more: Mapping[str, float]) -> None:
     """Add a batch's sums to the totals."""
     for name, value in more.items():
         totals[name] = totals.get(name, 0.0) + value
-
-
-def is_finite(value: Tensor) -> bool:
-    """Whether training can go on from this loss."""
-    return bool(torch.isfinite(value))
