@@ -216,7 +216,7 @@ def claims_by_task(run: QualityRun) -> str:
 
 def score_tables(run: QualityRun) -> str:
     """The tables of scores that ``quality report`` prints."""
-    return _titled(run, " is better")
+    return _titled(run, ": higher is better", ": lower is better")
 
 
 def length_tables(run: QualityRun) -> str:
@@ -224,8 +224,11 @@ def length_tables(run: QualityRun) -> str:
     return _titled(run, "at other lengths")
 
 
-def _titled(run: QualityRun, words: str) -> str:
-    tables = [table for table in quality_report(run, None).tables if words in table.title]
+def _titled(run: QualityRun, *words: str) -> str:
+    """The tables of the report whose title has any of the words."""
+    tables = [
+        table for table in quality_report(run, None).tables if any(each in table.title for each in words)
+    ]
     return "\n\n".join(map(_with_title, tables)) or "*The run has no such table.*"
 
 

@@ -19,7 +19,7 @@ from attention_impls import QK_NORMS
 from elattn_bench import quality_page
 from elattn_bench.cli import app
 from elattn_bench.figures.quality import KINDS
-from elattn_bench.quality import models
+from elattn_bench.quality import models, plan
 from elattn_bench.quality.claims import CLAIMS
 from elattn_bench.quality.rows import CurveRow, QualityRow, names_of
 from elattn_bench.quality.rundir import read_quality
@@ -157,6 +157,13 @@ def test_recipes_are_told_in_full() -> None:
             recipe = entry.recipe
             assert cells[:3] == [str(recipe.epochs), str(recipe.batch), f"{recipe.learning_rate:g}"]
             assert cells[3] == (f"{recipe.train_examples:,}" if recipe.train_examples else "all")
+
+
+def test_the_number_of_models_of_every_suite_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("elattn_bench.quality.data.locate", lambda task, folders: [])
+    for suite in SUITES:
+        count = len(plan.make_plan({"suite": suite}).jobs)
+        assert f"\n| `{suite}` | {count} |" in text("docs/quality.md")
 
 
 def test_every_task_claim_norm_and_figure_is_documented() -> None:
