@@ -161,7 +161,7 @@ Jobs = Annotated[
         "-j",
         metavar="N",
         min=1,
-        help="Train so many models at once; they share the cores. Scores stay as they are, times grow.",
+        help="Train so many models at once, each on its share of the cores. Times are then of a busy machine.",
         show_default="1",
         rich_help_panel=_HOW,
     ),

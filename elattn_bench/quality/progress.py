@@ -86,7 +86,7 @@ class TrainingBar:
 def name_of(job: Job, jobs: Sequence[Job]) -> str:
     """What a job is called among these: task, form where it varies, model, seed."""
     forms = {other.causal for other in jobs if other.task == job.task}
-    form = ("causal" if job.causal else "full") if len(forms) > 1 else ""
+    form = ("causal" if job.causal else "non-causal") if len(forms) > 1 else ""
     return "  ".join(filter(None, (job.task, form, job.model.label, f"seed {job.seed}")))
 
 
