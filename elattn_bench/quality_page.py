@@ -16,12 +16,12 @@ from pathlib import Path
 from elattn_bench.quality import models, tasks
 from elattn_bench.quality.claims import CLAIMS, Claim
 from elattn_bench.quality.nets import counts
-from elattn_bench.quality.nets.form import Form
 from elattn_bench.quality.nouns import Recipe, Task
-from elattn_bench.quality.rundir import QUALITY, QualityRun, read_quality
+from elattn_bench.quality.rundir import QualityRun, read_quality
 from elattn_bench.quality.scores import Score, TaskFacet, facets, of_facet, plain_ratio, ratio, scores
 from elattn_bench.quality.suites import ATTENTIONS, SUITES, Entry, Suite
 from elattn_bench.quality.told import percent, whose
+from elattn_bench.rundir import QUALITY
 from elattn_bench.tables.quality import quality_report
 from elattn_bench.tables.quality_scores import mean_text, unit
 from elattn_bench.tables.render import Table, escape_markdown, markdown_table
@@ -32,7 +32,7 @@ RUNS = "docs/results"
 WIDTH = 118  # characters of a quoted line, after its "> "
 NOTHING = "-"
 
-FASHION, CIFAR = Form("image", (28, 28, 1), 10), Form("image", (32, 32, 3), 10)
+FASHION, CIFAR = (tasks.find(name).form for name in ("fashion-mnist", "cifar10"))
 """The images that networks are sized for."""
 
 SIZED = {"hadamard-net": (0.03, 0.5), "conv": (0.03, 0.5)}
