@@ -37,8 +37,9 @@ format: $(READY) ## format the code in place
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(READY) ## write the page of all attentions from the registry
+docs: $(READY) ## write what the pages take from the code and from committed runs
 	$(BIN)/python -m elattn_bench.docs_page > docs/attention-table.md
+	$(BIN)/python -m elattn_bench.quality_page
 
 clean: ## remove the virtual environment and caches, never your runs
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

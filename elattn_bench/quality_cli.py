@@ -123,6 +123,17 @@ ExampleCount = Annotated[
         rich_help_panel=_HOW,
     ),
 ]
+LearningRate = Annotated[
+    float | None,
+    Option(
+        "--learning-rate",
+        metavar="RATE",
+        min=0.0,
+        help="The highest, of AdamW after its warm-up.",
+        show_default="the suite's",
+        rich_help_panel=_HOW,
+    ),
+]
 SplitName = Annotated[
     str | None,
     Option(
@@ -150,7 +161,7 @@ Jobs = Annotated[
         "-j",
         metavar="N",
         min=1,
-        help="Train so many models at once; they share the cores. Scores stay as they are, times grow.",
+        help="Train so many models at once, each on its share of the cores. Times are then of a busy machine.",
         show_default="1",
         rich_help_panel=_HOW,
     ),
@@ -174,6 +185,7 @@ def run(
     seeds: Seeds = None,
     epochs: Epochs = None,
     examples: ExampleCount = None,
+    learning_rate: LearningRate = None,
     split: SplitName = None,
     data_dir: DataDirs = None,
     device: options.Device = None,
@@ -190,9 +202,10 @@ def run(
 
     given = {
         "tasks": task, "suite": suite, "impl": impl, "order": order, "qk-norm": qk_norm,
-        "hp": ",".join(hp) if hp else None, "causal": causal, "seeds": seeds, "epochs": epochs, "examples": examples,
-        "split": split, "data-dir": [str(folder.resolve()) for folder in data_dir or ()], "device": device,
-        "threads": threads, "jobs": jobs,
+        "hp": ",".join(hp) if hp else None, "causal": causal, "seeds": seeds, "epochs": epochs,
+        "examples": examples, "learning-rate": learning_rate, "split": split,
+        "data-dir": [str(folder.resolve()) for folder in data_dir or ()], "device": device, "threads": threads,
+        "jobs": jobs,
     }  # fmt: skip
     flags = {name: value for name, value in given.items() if value not in (None, [])}
     body.run(flags, output, resume=resume, force=force, dry_run=dry_run, strict=strict)

@@ -30,6 +30,7 @@ from elattn_bench.visits import Visit, combined
 RESULTS = "results.csv"
 SAMPLES = "samples.jsonl"
 RUN_INFO = "run.json"
+QUALITY = "quality.csv"  # of a quality run
 PLOTS = "plots"
 REPORT = "report.html"
 ERRORS = "errors.log"
@@ -80,7 +81,10 @@ def read_run(path: Path) -> Run:
     if not path.is_dir():
         raise RunDirError(f"{path}: no such run directory; make one with: elattn-bench sweep -o {path}")
     if not (path / RESULTS).is_file():
-        raise RunDirError(f"{path}: holds no {RESULTS}, so it is not a run directory of elattn-bench")
+        hint = (
+            f"; it is a quality run: elattn-bench quality report {path}" if (path / QUALITY).is_file() else ""
+        )
+        raise RunDirError(f"{path}: holds no {RESULTS}, so it is not a run directory of a sweep{hint}")
     rows, warnings = read_rows(path / RESULTS)
     if not rows:
         raise RunDirError(f"{path / RESULTS}: no case is measured yet; go on with: {resume_command(path)}")

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from attention_impls import QK_NORMS
 from elattn_bench.quality.nouns import Epoch, Job, Model, Recipe, Task, Trained
 from elattn_bench.quality.rows import curve_of, rows_of
 from elattn_bench.quality.rundir import QualityDir, QualityRun, read_quality
@@ -50,7 +51,8 @@ def model(label: str) -> Model:
     impl, *knobs = label.split()
     attention, _, backend = impl.partition("/")
     values = dict(knob.split("=") for knob in knobs)
-    order, qk_norm = values.pop("t", None), values.pop("qk-norm", None)
+    order, norm = values.pop("t", None), values.pop("qk-norm", None)
+    qk_norm = next((each for each in QK_NORMS if each == norm), None)
     hyperparameters = tuple((name, float(value)) for name, value in sorted(values.items()))
     return Model("transformer", attention, backend, int(order) if order else None, hyperparameters, qk_norm)
 

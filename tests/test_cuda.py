@@ -15,6 +15,7 @@ from elattn_bench import device, memory, nvml
 from elattn_bench.cases import Case
 from elattn_bench.monitor import Monitor
 from elattn_bench.pairs import Paired
+from elattn_bench.quality.nouns import Epoch, Job, Model, Recipe, Trained
 from elattn_bench.results import Measurement, Skipped, make_row
 from elattn_bench.roofline import CEILINGS_TIMEOUT, Ceilings
 from elattn_bench.stats import BUDGETS
@@ -214,3 +215,17 @@ def test_two_impls_are_compared_live_on_the_gpu() -> None:
         )
     assert isinstance(found, Paired), found
     assert len(found.rounds) >= 6
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("attention", ["softmax", "linear", "efficient", "ea-series", "hadamard", "mean"])
+def test_a_network_is_trained_on_the_gpu_and_its_memory_is_seen(attention: str) -> None:
+    order = 6 if attention == "ea-series" else None
+    recipe = Recipe(epochs=1, batch=16, train_examples=64, test_examples=32, dim=32)
+    job = Job("mqar", Model("transformer", attention, order=order), True, 0, recipe)
+    epochs: list[Epoch] = []
+    with Worker(Settings("cuda", BUDGETS["quick"])) as worker:
+        found = worker.call("elattn_bench.quality.training:train", job, timeout=300, on_note=epochs.append)
+    assert isinstance(found, Trained), found
+    assert found.peak_memory_bytes > 0
+    assert [epoch.number for epoch in epochs] == [0, 1]

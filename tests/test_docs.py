@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from reading_docs import DOCS, PAGES, ROOT, commands, parsed, text
 
 import attention_impls
 from elattn_bench import catalogue, docs_page
@@ -18,13 +20,6 @@ from elattn_bench.results import COLUMNS, STATUSES
 from elattn_bench.rundir import SAMPLES, read_run
 from elattn_bench.samples_file import read_samples
 from elattn_bench.verdicts.sentences import verdicts
-
-ROOT = Path(__file__).parent.parent
-DOCS = ROOT / "docs"
-
-
-def text(name: str) -> str:
-    return (ROOT / name).read_text(encoding="utf-8")
 
 
 def test_every_column_and_status_is_documented() -> None:
@@ -91,9 +86,32 @@ def test_every_axis_and_its_default_is_documented() -> None:
 
 
 def test_links_between_documents_lead_somewhere() -> None:
-    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md")]:
+    for page in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_links_to_a_heading_of_a_document_find_it() -> None:
+    for page in PAGES:
+        for target, heading in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text(encoding="utf-8")):
+            there = (page.parent / target if target else page).read_text(encoding="utf-8")
+            assert heading in map(anchor, re.findall(r"^#+ (.*)$", there, re.MULTILINE)), (
+                f"{page.name}: {target}#{heading}"
+            )
+
+
+def anchor(heading: str) -> str:
+    """As forges make it: lower case, punctuation dropped, blanks as hyphens."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_in_documents_are_such_that_the_tool_takes_them(
+    page: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    for line in commands(page):
+        parsed(shlex.split(line, comments=True))
 
 
 @pytest.mark.parametrize("path", sorted(DOCS.glob("results/*.toml")), ids=lambda path: path.name)

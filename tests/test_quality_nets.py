@@ -18,9 +18,9 @@ from elattn_bench.errors import UsageError
 from elattn_bench.quality.data.nouns import IGNORED, Examples
 from elattn_bench.quality.nets import conv, counts, floors, hadamard_net, untrained, vgg
 from elattn_bench.quality.nets.conv_size import ConvSize, conv_size
-from elattn_bench.quality.nets.form import Form
 from elattn_bench.quality.nets.hadamard_size import HadamardSize, hadamard_size
 from elattn_bench.quality.nets.sizes import TRANSFORMER_PARAMS
+from elattn_bench.quality.nouns import Form
 
 GREY = Form("image", (28, 28, 1), 10)
 COLOUR = Form("image", (32, 32, 3), 10)

@@ -5,15 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from real_data import FOLDERS
 
+from attention_impls.nouns import QkNorm
 from elattn_bench.errors import MissingData, UsageError
-from elattn_bench.quality import models, plan, tasks
+from elattn_bench.quality import data, estimate, models, plan, tasks
+from elattn_bench.quality.nets import counts
 from elattn_bench.quality.nouns import Model
 from elattn_bench.quality.suites import SUITES
 
 
 def parse(
-    text: str, orders: tuple[int, ...] = (2, 6), knobs: str = "", norms: tuple[str, ...] = ()
+    text: str, orders: tuple[int, ...] = (2, 6), knobs: str = "", norms: tuple[QkNorm, ...] = ()
 ) -> list[Model]:
     return models.parse(text.split(","), orders, knobs, norms)
 
@@ -141,3 +144,36 @@ def test_a_suite_goes_on_without_a_task_that_has_no_data_and_says_so(tmp_path: P
 def test_a_task_outside_of_a_suite_is_refused() -> None:
     with pytest.raises(UsageError, match="shakespeare is not in --suite paper"):
         plan.make_plan({"tasks": ["shakespeare"], "suite": "paper"})
+
+
+@pytest.mark.parametrize("name", tasks.TASKS)
+def test_the_table_of_tasks_says_what_the_data_is(name: str) -> None:
+    training = pytest.importorskip("elattn_bench.quality.training")
+    task = tasks.find(name)
+    try:
+        found = data.load(task, FOLDERS)
+    except MissingData as error:
+        pytest.skip(f"{error} (folders for tests: ELATTN_BENCH_DATA)")
+    assert training.form_of(task, found) == task.form
+    assert (len(found.train), len(found.test)) == (task.train_examples, task.test_examples)
+
+
+def test_a_plan_counts_the_parameters_that_are_trained() -> None:
+    build = pytest.importorskip("elattn_bench.quality.nets.build").build
+    suite = SUITES["standard"]
+    for name, entry in suite.entries.items():
+        form = tasks.find(name).form
+        for model in parse(",".join(entry.models), norms=("rms",)):
+            net = build(model, form, entry.recipe, causal=True)
+            assert counts.params(model, form, entry.recipe) == sum(each.numel() for each in net.parameters())
+
+
+def test_more_of_everything_is_guessed_to_take_longer() -> None:
+    short, *_ = made(epochs=1, examples=1000).jobs
+    longer = [made(epochs=2, examples=1000).jobs[0], made(epochs=1, examples=2000).jobs[0]]
+    assert all(estimate.seconds(job) > estimate.seconds(short) > 0 for job in longer)
+
+
+def test_an_unknown_norm_is_refused_before_anything_is_trained() -> None:
+    with pytest.raises(UsageError, match="did you mean 'rms'"):
+        made(**{"qk-norm": "rmsnorm"})

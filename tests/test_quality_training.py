@@ -14,9 +14,16 @@ torch = pytest.importorskip("torch")
 from elattn_bench.quality import batches, metrics, models, tasks, training  # noqa: E402
 from elattn_bench.quality.data.nouns import IGNORED, DataSet, Examples  # noqa: E402
 from elattn_bench.quality.nets.build import build  # noqa: E402
-from elattn_bench.quality.nets.form import Form  # noqa: E402
 from elattn_bench.quality.nets.transformer import Transformer, positions  # noqa: E402
-from elattn_bench.quality.nouns import Epoch, Job, Kind, Model, Recipe, Trained  # noqa: E402
+from elattn_bench.quality.nouns import (  # noqa: E402
+    Epoch,
+    Form,
+    Job,
+    Kind,
+    Model,
+    Recipe,
+    Trained,
+)
 from elattn_bench.stats import BUDGETS  # noqa: E402
 from elattn_bench.worker_process import Context, Settings  # noqa: E402
 

@@ -74,19 +74,23 @@ def _how_to_go_on(path: Path, jobs: int) -> Interrupted:
 
 
 def _show_plan(planned: QualityPlan) -> None:
+    from elattn_bench.quality import estimate, tasks
+    from elattn_bench.quality.nets.counts import params
     from elattn_bench.quality.progress import name_of
+    from elattn_bench.units import format_duration
 
     console = screen.stdout()
+    names = {job.key: name_of(job, planned.jobs) for job in planned.jobs}
+    width = max(map(len, names.values()), default=0)
     for job in planned.jobs:
-        recipe = job.recipe
-        examples = "all" if recipe.train_examples is None else f"{recipe.train_examples:,}"
-        console.print(
-            f"{name_of(job, planned.jobs)}  {recipe.epochs} epochs of {examples} examples",
-            highlight=False, soft_wrap=True, markup=False,
-        )  # fmt: skip
+        count = params(job.model, tasks.find(job.task).form, job.recipe)
+        about = f"about {format_duration(estimate.seconds(job))}"
+        line = f"{names[job.key]:<{width}}  {count:>9,} parameters  {job.recipe.epochs:>2} epochs  {about}"
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
     for name, reason in planned.missing.items():
         screen.say(f"{name} is left out: {reason}")
-    screen.say(f"{len(planned.jobs)} models")
+    total = format_duration(sum(map(estimate.seconds, planned.jobs)))
+    screen.say(f"{len(planned.jobs)} models, roughly {total} on one core (guessed from their sizes)")
 
 
 def _sum_up(planned: QualityPlan, path: Path, *, strict: bool) -> None:

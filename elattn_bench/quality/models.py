@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import attention_impls
+from attention_impls.nouns import QkNorm
 from elattn_bench import knob_axes
 from elattn_bench.cases import Impl
 from elattn_bench.errors import UsageError
@@ -68,7 +69,7 @@ NETWORKS: Mapping[str, Network] = {network.name: network for network in _ALL}
 _SIZED = re.compile(r"(?P<name>[a-z-]+)-(?P<percent>\d+(\.\d+)?)")
 
 
-def parse(words: Iterable[str], orders: Sequence[int], knobs: str, qk_norms: Sequence[str]) -> list[Model]:
+def parse(words: Iterable[str], orders: Sequence[int], knobs: str, qk_norms: Sequence[QkNorm]) -> list[Model]:
     """The models that the words name, each once.
 
     Args:
@@ -101,7 +102,7 @@ def can_do(model: Model, kind: Kind) -> bool:
 
 
 def _of_word(
-    word: str, orders: Sequence[int], requests: Sequence[knob_axes.Request], qk_norms: Sequence[str]
+    word: str, orders: Sequence[int], requests: Sequence[knob_axes.Request], qk_norms: Sequence[QkNorm]
 ) -> list[Model]:
     if word in NETWORKS and not NETWORKS[word].sized:
         return [Model(word)]
@@ -134,14 +135,14 @@ def _impl(word: str) -> Impl:
 
 
 def _transformers(
-    impl: Impl, orders: Sequence[int], requests: Sequence[knob_axes.Request], qk_norms: Sequence[str]
+    impl: Impl, orders: Sequence[int], requests: Sequence[knob_axes.Request], qk_norms: Sequence[QkNorm]
 ) -> Iterator[Model]:
     of_impl: Sequence[int | None] = orders if impl.has_order else (None,)
     for order in of_impl:
         if order is not None and (refusal := impl.spec.hyperparameters["order"].refusal(order)):
             raise UsageError(f"--order {order}: {refusal}")
     projected = {"query", "key"} <= set(impl.spec.projections.names)
-    norms: Sequence[str | None] = qk_norms if qk_norms and projected else (None,)
+    norms: Sequence[QkNorm | None] = qk_norms if qk_norms and projected else (None,)
     knobs = combinations(knob_axes.axes_of(requests, impl.attention))
     for order, values, norm in itertools.product(of_impl, knobs, norms):
         yield Model(TRANSFORMER, impl.attention, impl.backend or "", order, values, norm)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from attention_impls.nouns import QkNorm
 from elattn_bench.knobs import Hyperparameters, text_of
 from elattn_bench.units import Bytes, Seconds
 
@@ -18,13 +19,33 @@ Split = Literal["test", "validation"]
 
 
 @dataclass(frozen=True, slots=True)
+class Form:
+    """The shapes around a network, without the batch.
+
+    Args:
+        kind: ``image``: [B, height, width, channels] -> logits [B, outputs]; ``series``: [B, steps, channels] ->
+            logits [B, outputs]; ``forecast``: [B, steps, channels] -> [B, horizon, outputs]; ``language``: tokens
+            [B, steps] -> logits [B, steps, outputs].
+        shape: of one input: (height, width, channels), (steps, channels) or (steps,).
+        outputs: classes, channels to forecast, or tokens.
+        horizon: steps to forecast, else 0.
+        longest: the longest sequence that it will see, in steps; 0 of images.
+    """
+
+    kind: Kind
+    shape: tuple[int, ...]
+    outputs: int
+    horizon: int = 0
+    longest: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """A data set and the question asked of it.
 
     Args:
         name: on the command line and in quality.csv.
         summary: one line for people.
-        kind: what a network reads and answers.
         metric: the main figure: accuracy, mse, bits_per_byte.
         higher_is_better: whether more of it is better.
         loader: the module under ``elattn_bench.quality.data`` with ``locate`` and ``load``.
@@ -33,19 +54,28 @@ class Task:
         floors: the models that put a score into proportion.
         length: tokens of a sequence that it is trained on, where it is judged at other lengths too; else None.
         source: where the data comes from, for people.
+        form: the shapes around a network, as the data gives them.
+        train_examples, test_examples: how many there are.
     """
 
     name: str
     summary: str
-    kind: Kind
     metric: str
     higher_is_better: bool
     loader: str
+    form: Form
+    train_examples: int
+    test_examples: int
     arguments: Mapping[str, Any] = field(default_factory=dict)
     causal: bool | None = None
     floors: tuple[str, ...] = ()
     length: int | None = None
     source: str = ""
+
+    @property
+    def kind(self) -> Kind:
+        """What a network reads and answers."""
+        return self.form.kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +86,7 @@ class Model:
         network: ``transformer``, or a name of ``models.NETWORKS``.
         attention, backend, order, hyperparameters: of a transformer, as a case has them; no backend is the best
             that can run each call.
-        qk_norm: how query and key are normalised, a name of ``attention_impls.layer.QK_NORMS``; None is what the
-            attention's row says.
+        qk_norm: how query and key are normalised, a name of ``attention_impls.QK_NORMS``; None is not at all.
         share: of a network that is sized by another one, its share of the parameters of ``vgg``.
     """
 
@@ -66,7 +95,7 @@ class Model:
     backend: str = ""
     order: int | None = None
     hyperparameters: Hyperparameters = ()
-    qk_norm: str | None = None
+    qk_norm: QkNorm | None = None
     share: float | None = None
 
     @property

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from attention_impls.nouns import QK_NORMS, QkNorm
 from elattn_bench.axis import Axis
 from elattn_bench.defaults import DEFAULT_ORDERS
 from elattn_bench.errors import MissingData, UsageError
@@ -18,8 +19,8 @@ from elattn_bench.quality.suites import SUITES, Entry, Suite
 SPLITS = ("test", "validation")
 DEFAULTS: Mapping[str, Any] = {
     "tasks": [], "suite": "standard", "impl": None, "order": None, "hp": "", "qk-norm": None, "causal": [],
-    "seeds": None, "epochs": None, "examples": None, "data-dir": [], "split": "test", "device": "auto",
-    "threads": None, "jobs": 1,
+    "seeds": None, "epochs": None, "examples": None, "learning-rate": None, "data-dir": [], "split": "test",
+    "device": "auto", "threads": None, "jobs": 1,
 }  # fmt: skip
 """Of every setting that run.json keeps, what it is when nobody says."""
 
@@ -108,14 +109,19 @@ def _split(text: str) -> Split:
 def _models(task: Task, entry: Entry, settings: Mapping[str, Any]) -> list[Model]:
     words = settings["impl"].split(",") if settings["impl"] else entry.models
     orders = Axis.parse("order", settings["order"] or DEFAULT_ORDERS, minimum=0).values
-    norms = settings["qk-norm"].split(",") if settings["qk-norm"] else []
-    parsed = models.parse(words, orders, settings["hp"], norms)
+    parsed = models.parse(words, orders, settings["hp"], _norms(settings["qk-norm"]))
     able = [model for model in parsed if models.can_do(model, task.kind)]
     if not able:
         raise UsageError(
             f"--impl {settings['impl']}: none of these can do {task.name}, a task of kind {task.kind}"
         )
     return able
+
+
+def _norms(text: str | None) -> list[QkNorm]:
+    words = text.split(",") if text else []
+    check_names("qk-norm", words, QK_NORMS)
+    return [norm for word in words for norm in QK_NORMS if norm == word]
 
 
 def _forms(task: Task, entry: Entry, settings: Mapping[str, Any]) -> Sequence[bool]:
@@ -134,4 +140,6 @@ def _recipe(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
         changes["epochs"] = settings["epochs"]
     if settings["examples"] is not None:
         changes["train_examples"] = settings["examples"]
+    if settings["learning-rate"] is not None:
+        changes["learning_rate"] = settings["learning-rate"]
     return replace(recipe, **changes)

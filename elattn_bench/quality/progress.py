@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from elattn_bench.quality import tasks
+from elattn_bench.quality import estimate, tasks
 from elattn_bench.quality.nouns import Epoch, Job, Trained
 from elattn_bench.results import Skipped
 from elattn_bench.units import Seconds, format_duration
@@ -31,7 +31,8 @@ class TrainingBar:
             TextColumn("{task.fields[count]}"), BarColumn(bar_width=12), TextColumn("left"), TimeRemainingColumn(),
             TextColumn("{task.description}"), console=console, disable=not console.is_terminal, transient=True,
         )  # fmt: skip
-        self._task = self._progress.add_task("", total=sum(map(_epochs, jobs)), count=f"0/{self._total}")
+        self._seconds = {job.key: estimate.seconds(job) for job in jobs}
+        self._task = self._progress.add_task("", total=sum(self._seconds.values()), count=f"0/{self._total}")
 
     def __enter__(self) -> TrainingBar:
         self._progress.start()
@@ -55,7 +56,7 @@ class TrainingBar:
         what = f"{self._names[job.key]}  {number}  {loss}{metric} {score(value, metric)}"
         if epoch.number:
             self._trained[job.key] += 1
-            self._progress.advance(self._task)
+            self._progress.advance(self._task, self._seconds[job.key] / job.recipe.epochs)
         self._progress.update(self._task, description=what)
         if not self._console.is_terminal and time.monotonic() - self._said > QUIET:
             self._print(Text(f"{self._count()}  {what}"))
@@ -64,7 +65,8 @@ class TrainingBar:
         """Print the job's line."""
         self._finished += 1
         self._print(Text(f"{self._count()}  {self._names[job.key]:<{self._width}}  {_result(job, outcome)}"))
-        self._progress.advance(self._task, _epochs(job) - self._trained[job.key])
+        left = 1 - self._trained[job.key] / job.recipe.epochs
+        self._progress.advance(self._task, left * self._seconds[job.key])
 
     def _print(self, line: Text) -> None:
         one_line = self._console.is_terminal
@@ -84,17 +86,13 @@ class TrainingBar:
 def name_of(job: Job, jobs: Sequence[Job]) -> str:
     """What a job is called among these: task, form where it varies, model, seed."""
     forms = {other.causal for other in jobs if other.task == job.task}
-    form = ("causal" if job.causal else "full") if len(forms) > 1 else ""
+    form = ("causal" if job.causal else "non-causal") if len(forms) > 1 else ""
     return "  ".join(filter(None, (job.task, form, job.model.label, f"seed {job.seed}")))
 
 
 def score(value: float, metric: str) -> str:
     """A metric for people: accuracies in percent, errors with three digits."""
     return f"{value:.1%}" if metric.startswith("accuracy") else f"{value:.3f}"
-
-
-def _epochs(job: Job) -> int:
-    return job.recipe.epochs
 
 
 def _result(job: Job, outcome: Trained | Skipped) -> str:

@@ -26,9 +26,8 @@ from elattn_bench.quality.rows import (
     of_record,
     to_record,
 )
-from elattn_bench.rundir import ERRORS, PLOTS, RUN_INFO, SCRATCH, read_info
+from elattn_bench.rundir import ERRORS, PLOTS, QUALITY, RUN_INFO, SCRATCH, read_info
 
-QUALITY = "quality.csv"
 CURVES = "curves.csv"
 OURS = (QUALITY, CURVES, RUN_INFO, ERRORS, PLOTS, locking.LOCK, SCRATCH)
 

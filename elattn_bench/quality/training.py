@@ -20,9 +20,9 @@ from elattn_bench.quality import batches, metrics, tasks
 from elattn_bench.quality.data import load
 from elattn_bench.quality.data.nouns import DataSet, Examples, first
 from elattn_bench.quality.nets.build import build
-from elattn_bench.quality.nets.form import Form
-from elattn_bench.quality.nets.transformer import backend_of, tokens_of
-from elattn_bench.quality.nouns import Epoch, Job, Recipe, Task, Trained
+from elattn_bench.quality.nets.counts import tokens_of
+from elattn_bench.quality.nets.transformer import backend_of
+from elattn_bench.quality.nouns import Epoch, Form, Job, Recipe, Task, Trained
 from elattn_bench.units import Bytes, Seconds
 from elattn_bench.worker_process import Context
 

@@ -7,9 +7,8 @@ import pkgutil
 from torch import nn
 
 from elattn_bench.quality.models import network_of
-from elattn_bench.quality.nets.form import Form
 from elattn_bench.quality.nets.transformer import Transformer
-from elattn_bench.quality.nouns import Model, Recipe
+from elattn_bench.quality.nouns import Form, Model, Recipe
 
 
 def build(model: Model, form: Form, recipe: Recipe, *, causal: bool) -> nn.Module:

@@ -7,8 +7,8 @@ from typing import cast
 from torch import Tensor, nn
 
 from elattn_bench.quality.nets.conv_size import ConvSize, Stage, conv_size
-from elattn_bench.quality.nets.form import Form
 from elattn_bench.quality.nets.layers import channels_first, channels_last, he
+from elattn_bench.quality.nouns import Form
 
 
 class ConvForImages(nn.Module):

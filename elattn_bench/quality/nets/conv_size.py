@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from elattn_bench.errors import UsageError
-from elattn_bench.quality.nets.form import Form
 from elattn_bench.quality.nets.sizes import budget, convolution, dense, largest, need, need_same_channels
+from elattn_bench.quality.nouns import Form
 
 Stage = tuple[int, int, int]
 """Channels in, channels out, and pixels or steps of a kernel along an axis."""

@@ -8,9 +8,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from elattn_bench.quality.nets.form import Form
 from elattn_bench.quality.nets.layers import he
 from elattn_bench.quality.nets.sizes import MLP_HIDDEN, logistic_inputs, mlp_inputs, need, need_same_channels
+from elattn_bench.quality.nouns import Form
 
 
 class MeanOverSteps(nn.Module):

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attention_impls import AttentionLayer
-from elattn_bench.quality.nets.form import Form
 from elattn_bench.quality.nets.hadamard_size import HadamardSize, hadamard_size
 from elattn_bench.quality.nets.layers import channels_first
+from elattn_bench.quality.nouns import Form
 
 INITIAL_GAIN = 0.1
 """Scale of a block's arrays at initialisation, over the layer's own: see ``Block``."""

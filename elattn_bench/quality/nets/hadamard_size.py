@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from elattn_bench.errors import UsageError
-from elattn_bench.quality.nets.form import Form
 from elattn_bench.quality.nets.sizes import budget, dense, largest, need
+from elattn_bench.quality.nouns import Form
 
 POOLS = (1, 2, 4)
 """Sides of the squares of pixels that may be averaged before the network, the smallest first."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from math import prod
 
 from elattn_bench.errors import UsageError
-from elattn_bench.quality.nets.form import Form
+from elattn_bench.quality.nouns import Form
 
 VGG_WIDTHS = (32, 64, 128)
 """Channels of VGG's stages, each of two convolutions and a pool."""

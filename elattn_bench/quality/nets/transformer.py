@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from attention_impls import Problem, TransformerBlock
-from elattn_bench.quality.nets.form import Form
-from elattn_bench.quality.nouns import Model, Recipe
+from elattn_bench.quality.nets.counts import tokens_of
+from elattn_bench.quality.nouns import Form, Model, Recipe
 
 POSITION_BASE = 10_000.0  # longest wavelength over 2 pi, Vaswani et al. 2017
 EPSILON = 1e-5  # of a window's variance: a sensor that stands still
@@ -96,14 +96,6 @@ def backend_of(net: nn.Module, recipe: Recipe, steps: int, causal: bool) -> str:
         hyperparameters=layer.hyperparameters,
     )
     return layer.backend or layer.spec.best_backend(problem)
-
-
-def tokens_of(form: Form, recipe: Recipe) -> int:
-    """How many tokens an input becomes."""
-    if form.kind == "image":
-        height, width, _ = form.shape
-        return (height // recipe.patch) * (width // recipe.patch)
-    return form.shape[0]
 
 
 def _block_settings(model: Model, form: Form, recipe: Recipe) -> dict[str, Any]:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from elattn_bench.quality.data.nouns import IGNORED, Examples
-from elattn_bench.quality.nets.form import Form
 from elattn_bench.quality.nets.sizes import need, need_same_channels
+from elattn_bench.quality.nouns import Form
 
 
 class RepeatLast(nn.Module):

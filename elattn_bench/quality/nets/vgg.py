@@ -6,9 +6,9 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from elattn_bench.quality.nets.form import Form
 from elattn_bench.quality.nets.layers import channels_first, channels_last, he
 from elattn_bench.quality.nets.sizes import VGG_HIDDEN, VGG_WIDTHS, need, vgg_features
+from elattn_bench.quality.nouns import Form
 
 DROPOUT = 0.5  # before the last layer, as in Simonyan & Zisserman 2015, section 3.1
 
