@@ -37,7 +37,9 @@ class Kind:
 
 
 KINDS: Mapping[str, Kind] = {
-    "overview": Kind(draw_overview, "two tasks or forms in which softmax (else vgg) and another model have a score"),
+    "overview": Kind(
+        draw_overview, "two tasks or forms in which softmax (else vgg) and another model have a score"
+    ),
     "quality": Kind(draw_quality, "a task in which two models have a score"),
     "curves": Kind(draw_curves, "a model trained for two epochs"),
     "orders": Kind(
