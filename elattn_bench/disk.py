@@ -64,15 +64,16 @@ def append_whole(target: Path, text: str) -> int:
         return stream.tell()
 
 
-def cut_half_line(path: Path) -> None:
-    """Cut off a last line that a crash left without its end.
+def cut_half_line(path: Path) -> bool:
+    """Cut off a last line that a crash left without its end; whether there was one.
 
     Raises:
         OSError: the disk refuses.
     """
     if not path.is_file():
-        return
+        return False
     content = path.read_bytes()
     whole = content.rfind(b"\n") + 1
     if whole < len(content):
         os.truncate(path, whole)
+    return whole < len(content)

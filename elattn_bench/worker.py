@@ -49,6 +49,7 @@ class Worker:
         self._connection: Connection | None = None
         self._environment: dict[str, Any] = {}
         self._output: OutputTail | None = None
+        self._is_abandoned = False
 
     @property
     def pid(self) -> int | None:
@@ -79,6 +80,7 @@ class Worker:
         *arguments: Any,
         timeout: Seconds,
         on_note: Callable[[Any], None] = lambda what: None,
+        limit: str = "--timeout",
     ) -> Any:
         """What the function ``module:name`` returns, called in the worker with its context first.
 
@@ -86,6 +88,7 @@ class Worker:
             target, arguments: the call.
             timeout: how long to wait for the result, or for the next thing that the task reports.
             on_note: gets what the task reports on its way.
+            limit: what the time-out is called where it is told.
 
         A ``Skipped`` instead when it raises, runs out of memory or time, or takes the worker with it.
 
@@ -111,7 +114,7 @@ class Worker:
                 return self._accept(answer)
             on_note(answer.what)
         if not ready:
-            return Skipped("timeout", f"took longer than {timeout:g} s (--timeout)", self._last_stack())
+            return Skipped("timeout", f"took longer than {timeout:g} s ({limit})", self._last_stack())
         return self._post_mortem(oom_kills)
 
     def _send(self, task: object) -> None:
@@ -136,9 +139,14 @@ class Worker:
         self.kill()
 
     def abandon(self) -> None:
-        """End the process from another thread: the call that waits for it comes back with an error."""
-        if self._process is not None:
-            _end_group(self._process)
+        """End the process from another thread, for good: the call that waits for it comes back, or raises.
+
+        Whoever waits may be starting a process at this moment, which then ends itself.
+        """
+        self._is_abandoned = True
+        process = self._process
+        if process is not None and process.pid is not None:
+            _end_group(process)
 
     def kill(self) -> None:
         """End the worker at once, and what it started; the next case gets a fresh one."""
@@ -165,6 +173,9 @@ class Worker:
         self.kill()
         start = time.monotonic()
         self._start()
+        if self._is_abandoned:
+            self.kill()
+            raise WorkerError("the worker was abandoned while it started")
         self.starts += 1
         self._environment = self._first_words()
         self.starting_s += time.monotonic() - start

@@ -18,7 +18,7 @@ from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any
 
 from attention_impls import tracebacks
-from elattn_bench.cases import Case, is_a_plugin
+from elattn_bench.cases import is_a_plugin
 from elattn_bench.results import Skipped
 from elattn_bench.stats import Budget
 from elattn_bench.units import Bytes, format_bytes
@@ -124,11 +124,17 @@ def _guarded(context: Context, target: str, arguments: tuple[Any, ...]) -> Any:
 
 def _failure(error: BaseException, arguments: tuple[Any, ...]) -> Skipped:
     """The error as a value; where it is that of a user's attention, told by their own frames."""
-    if any(is_a_plugin(each.attention) for each in arguments if isinstance(each, Case)):
+    if any(map(_is_of_a_plugin, arguments)):
         with contextlib.suppress(Exception):  # of an error that cannot be told
             if told := tracebacks.of_user(error):
                 return Skipped("error", f"{_in_one_line(error)} ({tracebacks.place(error)})", told)
     return Skipped("error", _in_one_line(error), "".join(traceback.format_exception(error)))
+
+
+def _is_of_a_plugin(argument: object) -> bool:
+    """Whether a case, or the model of a training, has an attention of the user's."""
+    attention = getattr(getattr(argument, "model", argument), "attention", "")
+    return bool(attention) and is_a_plugin(attention)
 
 
 def _in_one_line(error: BaseException) -> str:

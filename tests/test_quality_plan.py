@@ -177,3 +177,15 @@ def test_more_of_everything_is_guessed_to_take_longer() -> None:
 def test_an_unknown_norm_is_refused_before_anything_is_trained() -> None:
     with pytest.raises(UsageError, match="did you mean 'rms'"):
         made(**{"qk-norm": "rmsnorm"})
+
+
+def test_all_is_every_attention_of_the_library() -> None:
+    import attention_impls
+
+    labels = {job.model.attention for job in made(impl="all", seeds=1).jobs}
+    assert labels == set(attention_impls.names())
+
+
+def test_a_module_with_its_own_projections_is_refused_before_anything_is_trained() -> None:
+    with pytest.raises(UsageError, match="module with projections of its own"):
+        parse("own_module:Layer")

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 from test_cli import COMMAND, ENVIRONMENT, elattn
 
+from elattn_bench.errors import RunDirError
 from elattn_bench.quality.rundir import QualityDir, read_quality
 from elattn_bench.quality.suites import SUITES
 
@@ -68,6 +71,44 @@ def test_what_an_interrupted_model_left_is_forgotten_and_trained_anew(run_dir: P
     with QualityDir.resume(path) as opened:
         assert {key[3] for key in opened.done} == {0}
     assert {each.seed for each in read_quality(path).curves} == {0}
+
+
+def test_a_model_whose_rows_were_cut_in_the_middle_is_trained_anew(run_dir: Path, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    shutil.copytree(run_dir, path)
+    content = (path / "quality.csv").read_bytes()
+    (path / "quality.csv").write_bytes(content[:-20])
+    last = read_quality(run_dir).rows[-1]
+    with QualityDir.resume(path) as opened:
+        assert last.key not in opened.done
+        assert len(opened.done) == 3
+
+
+def test_a_run_of_an_older_version_that_knew_fewer_options_goes_on(run_dir: Path, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    shutil.copytree(run_dir, path)
+    info = json.loads((path / "run.json").read_text())
+    del info["config"]["learning-rate"]
+    info["missing"] = {"cifar10": "was not here"}
+    (path / "run.json").write_text(json.dumps(info))
+    done = elattn("quality", "--resume", "--jobs", "2", "-o", path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((path / "run.json").read_text())["missing"] == {}
+
+
+def test_a_directory_that_is_deleted_under_a_run_costs_nothing_that_was_trained(
+    run_dir: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "run"
+    shutil.copytree(run_dir, path)
+    with QualityDir.resume(path) as opened:
+        rows = list(opened.rows)
+        shutil.rmtree(path)
+        with pytest.raises(RunDirError, match="run-rescued") as caught:
+            opened.append([replace(rows[0], seed=7)])
+    assert "was deleted" in str(caught.value)
+    rescued = read_quality(tmp_path / "run-rescued")
+    assert [row.key for row in rescued.rows] == [*(row.key for row in rows), replace(rows[0], seed=7).key]
 
 
 def test_ctrl_c_keeps_finished_models_and_says_how_to_go_on(tmp_path: Path) -> None:

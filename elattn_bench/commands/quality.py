@@ -65,7 +65,10 @@ def _continued(stored: Mapping[str, Any], flags: Mapping[str, Any], path: Path) 
 
 def _how_to_go_on(path: Path, jobs: int) -> Interrupted:
     from elattn_bench.quality.rundir import read_quality, resume_command
+    from elattn_bench.rundir import RUN_INFO
 
+    if not (path / RUN_INFO).is_file():
+        return Interrupted("nothing was begun")
     try:
         done = len({row.key for row in read_quality(path).rows})
     except RunDirError:

@@ -131,7 +131,13 @@ def _impl(word: str) -> Impl:
         raise UsageError(
             f"--impl {word}: is neither an attention nor a network{hint}; known are {', '.join(known)}"
         )
-    return Impl.parse(word)
+    impl = Impl.parse(word)
+    if impl.spec.own_layer is not None:
+        raise UsageError(
+            f"--impl {word}: is a module with projections of its own, which no transformer of ours has a place for; "
+            "give the attention alone, as a function of query, key and value"
+        )
+    return impl
 
 
 def _transformers(

@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import attention_impls
 from attention_impls.nouns import QK_NORMS, QkNorm
 from elattn_bench.axis import Axis
+from elattn_bench.config import ALL
 from elattn_bench.defaults import DEFAULT_ORDERS
 from elattn_bench.errors import MissingData, UsageError
 from elattn_bench.names import check_names
@@ -107,7 +109,7 @@ def _split(text: str) -> Split:
 
 
 def _models(task: Task, entry: Entry, settings: Mapping[str, Any]) -> list[Model]:
-    words = settings["impl"].split(",") if settings["impl"] else entry.models
+    words = [name for word in _words(settings, entry) for name in _spelt_out(word)]
     orders = Axis.parse("order", settings["order"] or DEFAULT_ORDERS, minimum=0).values
     parsed = models.parse(words, orders, settings["hp"], _norms(settings["qk-norm"]))
     able = [model for model in parsed if models.can_do(model, task.kind)]
@@ -116,6 +118,14 @@ def _models(task: Task, entry: Entry, settings: Mapping[str, Any]) -> list[Model
             f"--impl {settings['impl']}: none of these can do {task.name}, a task of kind {task.kind}"
         )
     return able
+
+
+def _words(settings: Mapping[str, Any], entry: Entry) -> Sequence[str]:
+    return [word.strip() for word in settings["impl"].split(",")] if settings["impl"] else entry.models
+
+
+def _spelt_out(word: str) -> Sequence[str]:
+    return attention_impls.names() if word == ALL else [word]
 
 
 def _norms(text: str | None) -> list[QkNorm]:

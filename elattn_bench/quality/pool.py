@@ -65,6 +65,7 @@ class Pool(Generic[JobType]):
                 except IndexError:
                     return
                 self._do(job, worker)
-        except BaseException as error:  # raised in the thread that waits
-            self._errors.append(error)
-            self._stopped.set()
+        except BaseException as error:
+            if not self._stopped.is_set():  # what comes after the first is its consequence
+                self._errors.append(error)  # raised in the thread that waits
+                self._stopped.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -26,6 +27,7 @@ from elattn_bench.quality.rows import (
     of_record,
     to_record,
 )
+from elattn_bench.rescue import places
 from elattn_bench.rundir import ERRORS, PLOTS, QUALITY, RUN_INFO, SCRATCH, read_info
 
 CURVES = "curves.csv"
@@ -128,9 +130,12 @@ class QualityDir:
         lock = locking.acquire(path)
         try:
             with disk_errors(path):
-                cut_half_line(path / QUALITY)
+                was_cut = cut_half_line(path / QUALITY)
                 cut_half_line(path / CURVES)
-            opened = cls(path, read_info(path), _read(path / QUALITY, QualityRow)[0], _lock=lock)
+            rows = _read(path / QUALITY, QualityRow)[0]
+            if was_cut and rows:  # the cut line's job is the last one's, or had no line yet
+                rows = [row for row in rows if row.key != rows[-1].key]
+            opened = cls(path, read_info(path), rows, _lock=lock)
             opened._forget_unfinished()
         except BaseException:
             lock.release()
@@ -179,8 +184,21 @@ class QualityDir:
                 replace_whole(self.path / name, self.path / SCRATCH, header + _text(rows))
 
     def _append(self, name: str, text: str) -> None:
+        if not self.path.is_dir():
+            raise self._rescued(text if name == QUALITY else "")
         with disk_errors(self.path, self._advice):
             append_whole(self.path / name, text)
+
+    def _rescued(self, unwritten: str) -> RunDirError:
+        """Put the rows into a new directory, for this one has gone; the error that says where."""
+        what = f"{self.path}: was deleted while the run was writing to it"
+        for place in places(self.path):
+            with contextlib.suppress(RunDirError), QualityDir.create(place, self.info) as saved:
+                saved._append(QUALITY, _text(self.rows) + unwritten)
+                return RunDirError(
+                    f"{what}; what was trained so far is in {place}; go on with: {resume_command(place)}"
+                )
+        return RunDirError(f"{what}; its {len(self.rows)} rows cannot be written anywhere else and are lost")
 
     @property
     def _advice(self) -> str:

@@ -27,6 +27,7 @@ from elattn_bench.units import Seconds, counted
 from elattn_bench.worker import Settings, Worker
 
 PATIENCE: Seconds = 3600.0  # for a sign of life: no epoch of a suite takes that long, a hung worker does
+LIMIT = "without a sign of life"
 TARGET = "elattn_bench.quality.training:train"
 
 
@@ -39,9 +40,9 @@ def stored_settings(path: Path) -> Mapping[str, Any]:
     if not (path / RUN_INFO).is_file():
         raise RunDirError(f"{path}: there is no quality run to resume; start it without --resume")
     settings = read_info(path).get("config")
-    if not isinstance(settings, dict) or set(settings) != set(DEFAULTS):
+    if not isinstance(settings, dict) or not set(settings) <= set(DEFAULTS):
         raise RunDirError(f"{path / RUN_INFO}: does not say how the run was started, so it cannot be resumed")
-    return settings
+    return {**DEFAULTS, **settings}  # an older version knew fewer
 
 
 def run_quality(plan: QualityPlan, path: Path, *, resume: bool, force: bool, console: Console) -> None:
@@ -56,7 +57,8 @@ def run_quality(plan: QualityPlan, path: Path, *, resume: bool, force: bool, con
         check_vacant(path, force=force)
     on = device.detect(plan.settings["device"])
     with interruptible(), ExitStack() as stack:
-        workers = [stack.enter_context(Worker(_settings(plan, on))) for _ in range(plan.settings["jobs"])]
+        settings = _settings(plan, on, read_info(path) if resume else {})
+        workers = [stack.enter_context(Worker(settings)) for _ in range(plan.settings["jobs"])]
         here = environment.of_run(on, workers[0].environment())
         with _open(plan, path, here, resume=resume, force=force) as run_dir:
             pending = [job for job in plan.jobs if job.key not in run_dir.done]
@@ -67,9 +69,10 @@ def run_quality(plan: QualityPlan, path: Path, *, resume: bool, force: bool, con
             run_dir.write_info()
 
 
-def _settings(plan: QualityPlan, on: str) -> Settings:
-    """Of each worker: without a number of threads, they share the cores."""
-    jobs, threads = plan.settings["jobs"], plan.settings["threads"]
+def _settings(plan: QualityPlan, on: str, begun: Mapping[str, Any]) -> Settings:
+    """Of each worker: without a number of threads, they share the cores; a run that goes on keeps its number."""
+    jobs = plan.settings["jobs"]
+    threads = plan.settings["threads"] or begun.get("environment", {}).get("threads")
     cores = psutil.cpu_count(logical=False) or jobs
     return Settings(on, BUDGETS["default"], threads or (max(1, cores // jobs) if jobs > 1 else None))
 
@@ -88,7 +91,9 @@ class Training:
     def _train(self, job: Job, worker: Worker) -> None:
         with self._pool.lock:
             self._bar.started(job)
-        outcome = worker.call(TARGET, job, timeout=PATIENCE, on_note=lambda epoch: self._heard(job, epoch))
+        outcome = worker.call(
+            TARGET, job, timeout=PATIENCE, on_note=lambda epoch: self._heard(job, epoch), limit=LIMIT
+        )
         with self._pool.lock:
             if not self._pool.is_stopped:
                 self._finished(job, outcome)
@@ -123,7 +128,7 @@ def _open(plan: QualityPlan, path: Path, here: Mapping[str, Any], *, resume: boo
         except RunDirError:
             run_dir.close()
             raise
-        run_dir.info["config"] = dict(plan.settings)
+        run_dir.info |= {"config": dict(plan.settings), "missing": dict(plan.missing)}
         return run_dir
     info = {
         "schema": QUALITY_SCHEMA,

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from attention_impls import Unsupported
 from elattn_bench import memory
 from elattn_bench.quality import batches, metrics, tasks
 from elattn_bench.quality.data import load
@@ -23,15 +24,15 @@ from elattn_bench.quality.nets.build import build
 from elattn_bench.quality.nets.counts import tokens_of
 from elattn_bench.quality.nets.transformer import backend_of
 from elattn_bench.quality.nouns import Epoch, Form, Job, Recipe, Task, Trained
+from elattn_bench.results import Skipped
 from elattn_bench.units import Bytes, Seconds
 from elattn_bench.worker_process import Context
 
 WARM_UP = 0.05  # of all steps: the learning rate rises from 0; Adam's moments are estimates of little before
 CLIPPED_NORM = 1.0  # of the gradient, Pascanu et al. 2013: one odd batch does not throw a model away
-EVALUATED_ELEMENTS = (
-    2**18
-)  # steps or pixels of an evaluation batch: what fits a laptop's memory at any length
-LEAST_EVALUATED = 8  # examples
+EVALUATED_NUMBERS = 2**22
+"""Inputs and answers of an evaluation batch: beside them stand their float64 copies and activations of dim."""
+
 HELD_OUT = 10  # every tenth training example is the validation part, where a source has none
 
 
@@ -39,8 +40,10 @@ class Diverged(ArithmeticError):
     """The loss of a training is no longer a number."""
 
 
-def train(context: Context, job: Job) -> Trained:
+def train(context: Context, job: Job) -> Trained | Skipped:
     """Train the job's model and judge it; reports an ``Epoch`` before the first step and after each epoch.
+
+    Skipped, as in a sweep, where the attention cannot run such a problem: it sees the past alone, say.
 
     Deterministic on one machine and thread count: initialisation and order of the batches follow from the seed, and
     the examples, where they are a part of all, are the same for every seed.
@@ -49,6 +52,13 @@ def train(context: Context, job: Job) -> Trained:
         MissingData: the data is not here, or not what it should be.
         Diverged: the loss became infinite or no number.
     """
+    try:
+        return _trained(context, job)
+    except Unsupported as error:
+        return Skipped("unsupported", str(error))
+
+
+def _trained(context: Context, job: Job) -> Trained:
     task, device = tasks.find(job.task), context.settings.device
     data = _split(_loaded(task.name, job.folders), job)
     form = form_of(task, data)
@@ -139,8 +149,8 @@ class Trainer:
     def __post_init__(self) -> None:
         self.step_s: list[Seconds] = []
         self.parameters = list(self.net.parameters())
-        if not self.parameters:
-            return
+        if hasattr(self.net, "fit"):
+            return  # needs no optimiser
         matrices = [each for each in self.parameters if each.dim() > 1]
         others = [each for each in self.parameters if each.dim() <= 1]
         groups = [
@@ -158,10 +168,11 @@ class Trainer:
         if hasattr(self.net, "fit"):
             start = time.perf_counter()
             cast(Any, self.net).fit(self.data.train)
-            yield Epoch(0, None, self.evaluate(self.data.test), time.perf_counter() - start)
+            fitted_s = time.perf_counter() - start
+            yield Epoch(0, None, self.evaluate(self.data.test), fitted_s)
             return
         yield Epoch(0, None, self.evaluate(self.data.test), 0.0)
-        for number in range(1, self.recipe.epochs + 1) if self.parameters else ():
+        for number in range(1, self.recipe.epochs + 1):
             loss = self._epoch(number)
             yield Epoch(number, loss, self.evaluate(self.data.test), math.fsum(self.step_s))
 
@@ -195,14 +206,17 @@ class Trainer:
     def evaluate(self, examples: Examples) -> dict[str, float]:
         """The task's metrics on the examples."""
         self.net.eval()
-        elements = (
-            int(np.prod(examples.inputs.shape[1:3])) if examples.inputs.ndim > 2 else examples.inputs.shape[1]
-        )
-        size = max(LEAST_EVALUATED, EVALUATED_ELEMENTS // elements)
+        size = max(1, EVALUATED_NUMBERS // self._numbers(examples))
         totals: dict[str, float] = {}
         for inputs, targets in batches.batch_iterator(examples, size, self.device):
             metrics.add(totals, metrics.sums(self.task, self.net(inputs), targets))
         return metrics.means(self.task, totals)
+
+    def _numbers(self, examples: Examples) -> int:
+        """What an example holds, each step or pixel as wide as the network, and its answer."""
+        places = int(np.prod(examples.inputs.shape[1 : 3 if self.task.kind == "image" else 2]))
+        outputs = 1 if self.task.kind == "forecast" else self.data.outputs
+        return places * self.recipe.dim + int(np.prod(examples.targets.shape[1:])) * outputs
 
     def longer(self) -> Mapping[str, float]:
         """The metrics on the other test sets, under names with their suffix: ``bits_per_byte@512``."""
@@ -220,9 +234,10 @@ class Trainer:
         rows = max(batches.in_order(self.data.train, self.recipe.batch), key=len)
         inputs, targets = batches.tensors(self.data.train, rows, self.device)
         self.net.train()
-        call: Any = partial(self._step, inputs, targets) if self.parameters else partial(self.net, inputs)
         if hasattr(self.net, "fit"):
-            call = partial(self.net, inputs)
+            return memory.measure(partial(self.net, inputs), self.device).above_inputs
+        self.optimiser.zero_grad()  # gradients of the last step would count as there before
+        call = partial(self._step, inputs, targets)
         return memory.measure(call, self.device).above_inputs
 
 
