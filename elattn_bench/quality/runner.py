@@ -128,7 +128,8 @@ def _open(plan: QualityPlan, path: Path, here: Mapping[str, Any], *, resume: boo
         except RunDirError:
             run_dir.close()
             raise
-        run_dir.info |= {"config": dict(plan.settings), "missing": dict(plan.missing)}
+        run_dir.info |= {"config": dict(plan.settings), "missing": dict(plan.missing), "finished": None}
+        run_dir.write_info()
         return run_dir
     info = {
         "schema": QUALITY_SCHEMA,
