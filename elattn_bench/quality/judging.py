@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from elattn_bench.quality.claims import CLAIMS, Claim
+from elattn_bench.quality.claims import CLAIMS, Claim, data_set
 from elattn_bench.quality.nouns import Task
 from elattn_bench.quality.ratios import FEWEST_SEEDS, seeds_to_decide
 from elattn_bench.quality.references import pick
 from elattn_bench.quality.rows import QualityRow
 from elattn_bench.quality.scores import (
+    UNIFORM,
     Score,
     TaskFacet,
     facet_of,
@@ -26,14 +28,19 @@ from elattn_bench.quality.scores import (
 from elattn_bench.quality.tasks import TASKS
 from elattn_bench.verdicts.nouns import Estimate
 
+BLUNT = "mean, which does not attend, passes the bar as well"
+
 Verdict = Literal["reproduced", "not reproduced", "not testable here"]
 
 DEFINITIONS = (
     "Verdicts: a score is divided by its reference's, an error into it, so that above 100 % is better; the 95 % "
     "interval of that ratio is over seeds (Fieller 1954, Student's t). reproduced: all of it lies on the claim's side "
-    "of the bar, on as many tasks as the claim asks for. not reproduced: on so many tasks all of it lies on the other "
-    "side that the claim cannot hold. not testable here: data, a model or seeds are missing in this run, or the "
-    "interval holds the bar, so that the seeds do not decide. Of a question of ours: holds, does not hold. "
+    "of the bar, on as many tasks or data sets as the claim asks for. not reproduced: on so many all of it lies on the "
+    "other side that the claim cannot hold. not testable here: data, a model or seeds are missing in this run, or the "
+    "interval holds the bar, so that the seeds do not decide. A task on which uniform attention (mean) passes the bar "
+    "with its whole interval cannot tell attentions apart (no assay sensitivity: ICH E10, 2000): it counts against a "
+    "claim about attentions where the model fails, else neither for nor against. Of a question of ours: holds, does "
+    "not hold. "
     "Comparable: at least 98 %, a margin of ours. Seeds vary the training alone, not the test examples."
 )
 
@@ -44,6 +51,7 @@ class Finding:
 
     Args:
         verdict: of the task alone.
+        data_set: what its data is; see ``claims.data_set``.
         reason: why it is not testable, or what failed beside the score; else empty.
         ratio: the subject's score over the reference's; None without two seeds of both.
         point: the same without interval, of single seeds too.
@@ -51,6 +59,7 @@ class Finding:
         subject, reference: None where the run has none.
         decisive: how many seeds might decide, where the interval holds the bar; None: more than a hundred.
         floors: what else was trained, for proportion -> its score over the reference's.
+        blunt: whether the task cannot tell attentions apart: uniform attention passes the bar, and no model fails.
     """
 
     task: str
@@ -63,11 +72,27 @@ class Finding:
     reference: Score | None = None
     decisive: int | None = None
     floors: Mapping[str, float] = field(default_factory=dict)
+    blunt: bool = False
+    data_set: tuple[object, ...] = ()
 
     @property
     def undecided(self) -> bool:
         """Whether all was trained, but the interval holds the bar."""
-        return self.verdict == "not testable here" and self.ratio is not None
+        return self.verdict == "not testable here" and self.ratio is not None and not self.blunt
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """On how many tasks, or data sets, the claim holds, fails, and is not decided; blunt ones do not count."""
+
+    held: int
+    failed: int
+    undecided: int
+
+    @property
+    def total(self) -> int:
+        """All that count."""
+        return self.held + self.failed + self.undecided
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +106,11 @@ class Judgement:
     def with_verdict(self, verdict: Verdict) -> list[Finding]:
         """The tasks that are judged so."""
         return [finding for finding in self.findings if finding.verdict == verdict]
+
+    @property
+    def tally(self) -> Tally:
+        """The findings counted as the claim counts them."""
+        return tally(self.claim, self.findings)
 
     @property
     def concerns_run(self) -> bool:
@@ -103,18 +133,42 @@ def judge(
 def _judge(
     claim: Claim, found: Sequence[Score], rows: Sequence[QualityRow], tasks: Mapping[str, Task]
 ) -> Judgement:
-    findings = tuple(_of_task(claim, name, found, rows, tasks) for name in claim.tasks)
+    findings = tuple(
+        replace(
+            _of_task(claim, name, found, rows, tasks),
+            data_set=data_set(tasks[name]) if name in tasks else (name,),
+        )
+        for name in claim.tasks
+    )
     return Judgement(claim, _overall(claim, findings), findings)
 
 
 def _overall(claim: Claim, findings: Sequence[Finding]) -> Verdict:
-    """As the claim's rule says: it holds on enough tasks, cannot hold on enough any more, or neither."""
-    wanted = claim.at_least or len(findings)
-    held = sum(finding.verdict == "reproduced" for finding in findings)
-    open_still = sum(finding.verdict == "not testable here" for finding in findings)
-    if findings and held >= wanted:
+    """As the claim's rule says: it holds on enough, cannot hold on enough any more, or neither."""
+    counted = tally(claim, findings)
+    wanted = claim.at_least or counted.total
+    if not counted.total or counted.total < wanted:
+        return "not testable here"
+    if counted.held >= wanted:
         return "reproduced"
-    return "not reproduced" if held + open_still < wanted else "not testable here"
+    return "not reproduced" if counted.held + counted.undecided < wanted else "not testable here"
+
+
+def tally(claim: Claim, findings: Iterable[Finding]) -> Tally:
+    """The findings of tasks that can tell attentions apart, by data set where the claim counts those."""
+    groups: defaultdict[object, list[Verdict]] = defaultdict(list)
+    for finding in findings:
+        if not finding.blunt:
+            groups[finding.data_set if claim.at_least else finding.task].append(finding.verdict)
+    verdicts = list(map(_together, groups.values()))
+    return Tally(*(verdicts.count(each) for each in ("reproduced", "not reproduced", "not testable here")))
+
+
+def _together(verdicts: Sequence[Verdict]) -> Verdict:
+    """Of tasks of one data set: the claim holds there if it holds on one of them and fails on none."""
+    if "not reproduced" in verdicts:
+        return "not reproduced"
+    return "reproduced" if "reproduced" in verdicts else "not testable here"
 
 
 def _of_task(
@@ -137,7 +191,21 @@ def _of_task(
     )
     if obstacle := _obstacle(claim, subject, reference, rows):
         return replace(compared, reason=obstacle)
-    return _decided(claim, compared, subject, reference)
+    decided = _decided(claim, compared, subject, reference)
+    uniform = pick(models, UNIFORM) if claim.of_attentions else None
+    return _unless_blunt(claim, decided, uniform, reference)
+
+
+def _unless_blunt(claim: Claim, decided: Finding, uniform: Score | None, reference: Score) -> Finding:
+    """The finding, if the task can tell attentions apart: a trial needs assay sensitivity (ICH E10, 2000).
+
+    A subject that fails where uniform attention passes was told apart, and has failed.
+    """
+    if uniform is None or uniform.epochs != reference.epochs or decided.verdict == "not reproduced":
+        return decided
+    if _side(claim, ratio(uniform, reference)) != "reproduced":
+        return decided
+    return replace(decided, verdict="not testable here", reason=BLUNT, decisive=None, blunt=True)
 
 
 def _absence(label: str, facet: TaskFacet, rows: Sequence[QualityRow]) -> str:
