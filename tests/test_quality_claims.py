@@ -13,12 +13,14 @@ from made_up_quality import FASHION, JPEG, Score, add, open_run, task, write_qua
 from elattn_bench.quality.claims import CLAIMS, SERIES, Claim, targets
 from elattn_bench.quality.judging import Finding, Judgement, judge
 from elattn_bench.quality.rundir import QualityDir, QualityRun
+from elattn_bench.quality.suites import SUITES
 from elattn_bench.quality.told import sentence
 from elattn_bench.results import Skipped
 
 BY_NAME = {claim.name: claim for claim in CLAIMS}
 FASHION_CLAIM, CIFAR_CLAIM = BY_NAME["92 % on Fashion-MNIST"], BY_NAME["60 % on CIFAR-10"]
 SERIES_CLAIM, CAUSAL_CLAIM = BY_NAME["EA like SA, non-causal"], BY_NAME["EA like SA, causal"]
+EFFICIENT_CLAIM = BY_NAME["efficient comparable"]
 BETTER_CLAIM, ORDER_CLAIM = BY_NAME["EA-6 outperforms"], BY_NAME["EA-6 better than EA-2"]
 
 
@@ -49,7 +51,7 @@ def _series(
     return _judged(write_quality(path / "run", made_up, causal=claim.causal, spread=0.0005, epochs=30), claim)
 
 
-def _judged_finding(run: QualityDir, claim: Claim, name: str) -> Finding:
+def _judged_finding(run: QualityDir | QualityRun, claim: Claim, name: str) -> Finding:
     (judgement,) = judge(run.rows, [claim])
     (finding,) = [each for each in judgement.findings if each.task == name]
     return finding
@@ -156,6 +158,37 @@ def test_a_claim_of_ten_epochs_on_all_images_is_not_judged_by_less(tmp_path: Pat
     assert (
         _judged(few, FASHION_CLAIM).findings[0].reason == "trained on 6,000 examples, the claim is of 60,000"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "how", "reason"),
+    [
+        ("etth1-96", {"epochs": 1}, "trained less than the standard suite (1 of 2 epochs)"),
+        ("basic-motions", {"epochs": 29}, "trained less than the standard suite (29 of 30 epochs)"),
+        ("etth1-96", {"train_examples": 1000}, "trained less than the standard suite (1,000 of 8,449 examples)"),
+        ("cifar10", {"train_examples": 11_999}, "trained less than the standard suite (11,999 of 12,000 examples)"),
+        ("cifar10", {"epochs": 4, "train_examples": 12_000}, ""),
+        ("shakespeare", {"epochs": 1, "train_examples": 18_959}, ""),
+    ],
+)  # fmt: skip
+def test_attentions_are_not_judged_by_less_than_the_standard_suite(
+    tmp_path: Path, name: str, how: Mapping[str, int], reason: str
+) -> None:
+    claim = next(each for each in (EFFICIENT_CLAIM, SERIES_CLAIM, CAUSAL_CLAIM) if name in each.tasks)
+    made_up = {name: {"softmax": 0.9, claim.subject: 0.9}}
+    run = write_quality(tmp_path / "run", made_up, spread=0.0005, causal=claim.causal)
+    rows = [replace(row, **{"epochs": 30, **how}) for row in run.rows]
+    finding = _judged_finding(replace(run, rows=rows), claim, name)
+
+    assert finding.reason == reason
+    assert finding.verdict == ("not testable here" if reason else "reproduced")
+
+
+def test_what_the_standard_suite_trains_is_enough_for_its_claims() -> None:
+    entries = SUITES["standard"].entries
+
+    assert {name for claim in CLAIMS if claim.of_attentions for name in claim.tasks} <= set(entries)
+    assert not any(claim.of_attentions and (claim.epochs or claim.examples) for claim in CLAIMS)
 
 
 def test_comparable_must_hold_on_each_task_and_one_that_does_not_is_enough_to_refute(tmp_path: Path) -> None:

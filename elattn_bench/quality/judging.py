@@ -25,6 +25,7 @@ from elattn_bench.quality.scores import (
     scores,
     share_of_params,
 )
+from elattn_bench.quality.suites import SUITES
 from elattn_bench.quality.tasks import TASKS
 from elattn_bench.verdicts.nouns import Estimate
 
@@ -36,8 +37,9 @@ DEFINITIONS = (
     "Verdicts: a score is divided by its reference's, an error into it, so that above 100 % is better; the 95 % "
     "interval of that ratio is over seeds (Fieller 1954, Student's t). reproduced: all of it lies on the claim's side "
     "of the bar, on as many tasks or data sets as the claim asks for. not reproduced: on so many all of it lies on the "
-    "other side that the claim cannot hold. not testable here: data, a model or seeds are missing in this run, or the "
-    "interval holds the bar, so that the seeds do not decide. A task on which uniform attention (mean) passes the bar "
+    "other side that the claim cannot hold. not testable here: data, a model or seeds are missing in this run, it "
+    "trained less than is claimed (attentions: less than the standard suite), or the interval holds the bar, so that "
+    "the seeds do not decide. A task on which uniform attention (mean) passes the bar "
     "with its whole interval cannot tell attentions apart (no assay sensitivity: ICH E10, 2000): it counts against a "
     "claim about attentions where the model fails, else neither for nor against. Of a question of ours: holds, does "
     "not hold. "
@@ -189,7 +191,7 @@ def _of_task(
         reference=reference,
         floors=_floors(models, reference),
     )
-    if obstacle := _obstacle(claim, subject, reference, rows):
+    if obstacle := _obstacle(claim, subject, reference, rows, tasks[name]):
         return replace(compared, reason=obstacle)
     decided = _decided(claim, compared, subject, reference)
     uniform = pick(models, UNIFORM) if claim.of_attentions else None
@@ -232,7 +234,7 @@ def _floors(models: Mapping[str, Score], reference: Score) -> dict[str, float]:
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
-def _obstacle(claim: Claim, subject: Score, reference: Score, rows: Sequence[QualityRow]) -> str:
+def _obstacle(claim: Claim, subject: Score, reference: Score, rows: Sequence[QualityRow], task: Task) -> str:
     """Why the two cannot be compared; empty where they can.
 
     A model that fails with some seeds is not as good as the others make it look.
@@ -244,7 +246,7 @@ def _obstacle(claim: Claim, subject: Score, reference: Score, rows: Sequence[Qua
             return f"one seed of {score.model}, at least {FEWEST_SEEDS} are needed"
     if subject.epochs != reference.epochs:
         return f"{subject.model} has {subject.epochs} epochs, {reference.model} {reference.epochs}"
-    return _too_short(claim, subject)
+    return _too_short(claim, subject) or _below_standard(claim, (subject, reference), task)
 
 
 def _too_short(claim: Claim, subject: Score) -> str:
@@ -253,6 +255,26 @@ def _too_short(claim: Claim, subject: Score) -> str:
         return f"trained for {subject.epochs} epochs, the claim is of {claim.epochs}"
     if claim.examples and (subject.train_examples or 0) < claim.examples:
         return f"trained on {subject.train_examples or 0:,} examples, the claim is of {claim.examples:,}"
+    return ""
+
+
+def _below_standard(claim: Claim, compared: Iterable[Score], task: Task) -> str:
+    """What the standard suite trains of the task, and these attentions were not; empty where nothing.
+
+    Before they are trained, all attentions are alike: a verdict could be had by stopping early.
+    """
+    entry = SUITES["standard"].entries.get(task.name)
+    if entry is None or not claim.of_attentions:
+        return ""
+    needed = entry.recipe.train_examples or task.train_examples
+    epochs, examples = (
+        min(counts)
+        for counts in zip(*((each.epochs, each.train_examples or 0) for each in compared), strict=True)
+    )
+    if epochs < entry.recipe.epochs:
+        return f"trained less than the standard suite ({epochs} of {entry.recipe.epochs} epochs)"
+    if examples < needed:
+        return f"trained less than the standard suite ({examples:,} of {needed:,} examples)"
     return ""
 
 
