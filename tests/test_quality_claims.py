@@ -172,12 +172,13 @@ def test_a_claim_of_ten_epochs_on_all_images_is_not_judged_by_less(tmp_path: Pat
     ],
 )  # fmt: skip
 def test_attentions_are_not_judged_by_less_than_the_standard_suite(
-    tmp_path: Path, name: str, how: Mapping[str, int], reason: str
+    tmp_path: Path, name: str, how: Mapping[str, Any], reason: str
 ) -> None:
     claim = next(each for each in (EFFICIENT_CLAIM, SERIES_CLAIM, CAUSAL_CLAIM) if name in each.tasks)
     made_up = {name: {"softmax": 0.9, claim.subject: 0.9}}
     run = write_quality(tmp_path / "run", made_up, spread=0.0005, causal=claim.causal)
-    rows = [replace(row, **{"epochs": 30, **how}) for row in run.rows]
+    changed: dict[str, Any] = {"epochs": 30, **how}
+    rows = [replace(row, **changed) for row in run.rows]
     finding = _judged_finding(replace(run, rows=rows), claim, name)
 
     assert finding.reason == reason

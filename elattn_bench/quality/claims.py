@@ -81,9 +81,9 @@ class Claim:
         if not self.tasks:
             return self.obstacle
         share = "" if self.share is None else f" with at most {100 * self.share:g} % of its parameters"
-        but = " but those where mean passes as well" if self.of_attentions else ""
-        where = "" if len(self.tasks) == 1 else f", on {self._where}"
-        return f"{self.amount} of the score of {self.reference}{share}{where}{but}"
+        but = ", but for those where mean passes as well" if self.of_attentions else ""
+        where = "" if len(self.tasks) == 1 else f", on {self._where}{but}"
+        return f"{self.amount} of the score of {self.reference}{share}{where}"
 
     @property
     def of_attentions(self) -> bool:

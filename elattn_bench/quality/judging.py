@@ -29,9 +29,10 @@ from elattn_bench.quality.suites import SUITES
 from elattn_bench.quality.tasks import TASKS
 from elattn_bench.verdicts.nouns import Estimate
 
-BLUNT = "mean, which does not attend, passes the bar as well"
-
 Verdict = Literal["reproduced", "not reproduced", "not testable here"]
+
+BLUNT = "mean, which does not attend, passes the bar as well"
+"""Why a task does not count for a claim about attentions: it cannot tell them apart."""
 
 DEFINITIONS = (
     "Verdicts: a score is divided by its reference's, an error into it, so that above 100 % is better; the 95 % "
@@ -39,11 +40,11 @@ DEFINITIONS = (
     "of the bar, on as many tasks or data sets as the claim asks for. not reproduced: on so many all of it lies on the "
     "other side that the claim cannot hold. not testable here: data, a model or seeds are missing in this run, it "
     "trained less than is claimed (attentions: less than the standard suite), or the interval holds the bar, so that "
-    "the seeds do not decide. A task on which uniform attention (mean) passes the bar "
-    "with its whole interval cannot tell attentions apart (no assay sensitivity: ICH E10, 2000): it counts against a "
-    "claim about attentions where the model fails, else neither for nor against. Of a question of ours: holds, does "
-    "not hold. "
-    "Comparable: at least 98 %, a margin of ours. Seeds vary the training alone, not the test examples."
+    "the seeds do not decide. A task on which uniform attention (mean) passes the bar with its whole interval cannot "
+    "tell attentions apart (no assay sensitivity: ICH E10, 2000): it counts against a claim about attentions where the "
+    "model fails, else neither for nor against. Two horizons of a series are one data set. Of a question of ours: "
+    "holds, does not hold. Comparable: at least 98 %, a margin of ours. Seeds vary the training alone, not the test "
+    "examples."
 )
 
 
@@ -53,7 +54,6 @@ class Finding:
 
     Args:
         verdict: of the task alone.
-        data_set: what its data is; see ``claims.data_set``.
         reason: why it is not testable, or what failed beside the score; else empty.
         ratio: the subject's score over the reference's; None without two seeds of both.
         point: the same without interval, of single seeds too.
@@ -61,7 +61,9 @@ class Finding:
         subject, reference: None where the run has none.
         decisive: how many seeds might decide, where the interval holds the bar; None: more than a hundred.
         floors: what else was trained, for proportion -> its score over the reference's.
-        blunt: whether the task cannot tell attentions apart: uniform attention passes the bar, and no model fails.
+        blunt: whether the task cannot tell attentions apart: uniform attention passes the bar, and the subject does
+            not fail.
+        data_set: what its data is; see ``claims.data_set``.
     """
 
     task: str

@@ -169,11 +169,15 @@ def _passing(claim: Claim, findings: Sequence[Finding]) -> str:
     for name, count in passed.most_common():
         by_count.setdefault(count, []).append(name)
     said = "; ".join(f"{', '.join(names)} on {count}" for count, names in by_count.items())
-    unknown = [each.task for each in findings if claim.of_attentions and UNIFORM not in each.floors]
-    doubt = f"; mean was not trained on {', '.join(unknown)}, which may not tell attentions apart" * bool(
-        unknown
+    return "; ".join([f"floors as good: {said or 'none'}", *_without_mean(claim, findings)])
+
+
+def _without_mean(claim: Claim, findings: Sequence[Finding]) -> list[str]:
+    """The tasks of which nobody knows whether they can tell attentions apart."""
+    names = [each.task for each in findings if claim.of_attentions and UNIFORM not in each.floors]
+    return (
+        [f"mean was not trained on {', '.join(names)}, which may not tell attentions apart"] if names else []
     )
-    return f"floors as good: {said or 'none'}{doubt}"
 
 
 def _passes(claim: Claim, value: float) -> bool:

@@ -14,6 +14,7 @@ from elattn_bench.quality.told import (
     might,
     sentence,
     share_text,
+    span,
     verdict_word,
     whose,
 )
@@ -55,9 +56,9 @@ def _measured(judgement: Judgement) -> str:
 
 
 def _left_out(findings: Sequence[Finding]) -> str:
-    """How many tasks tell attentions not apart, where there are such."""
+    """How many tasks do not count, as they cannot tell attentions apart; empty where all do."""
     count = sum(finding.blunt for finding in findings)
-    return f"; {count} more cannot tell" * bool(count)
+    return f"; {span({count}, 'task')} not counted" if count else ""
 
 
 def _by_task(told: Sequence[Judgement]) -> Table:
