@@ -11,14 +11,16 @@ import pytest
 from made_up_quality import FASHION, JPEG, Score, add, open_run, task, write_quality
 
 from elattn_bench.quality.claims import CLAIMS, SERIES, Claim, targets
-from elattn_bench.quality.judging import Judgement, judge
-from elattn_bench.quality.rundir import QualityRun
+from elattn_bench.quality.judging import Finding, Judgement, judge
+from elattn_bench.quality.rundir import QualityDir, QualityRun
+from elattn_bench.quality.suites import SUITES
 from elattn_bench.quality.told import sentence
 from elattn_bench.results import Skipped
 
 BY_NAME = {claim.name: claim for claim in CLAIMS}
 FASHION_CLAIM, CIFAR_CLAIM = BY_NAME["92 % on Fashion-MNIST"], BY_NAME["60 % on CIFAR-10"]
 SERIES_CLAIM, CAUSAL_CLAIM = BY_NAME["EA like SA, non-causal"], BY_NAME["EA like SA, causal"]
+EFFICIENT_CLAIM = BY_NAME["efficient comparable"]
 BETTER_CLAIM, ORDER_CLAIM = BY_NAME["EA-6 outperforms"], BY_NAME["EA-6 better than EA-2"]
 
 
@@ -32,13 +34,27 @@ def _fashion(path: Path, subject: Score, vgg: Score = 0.925, **how: Any) -> Judg
     return _judged(run, FASHION_CLAIM)
 
 
-def _series(path: Path, ratios: Mapping[str, float], claim: Claim, reference: str = "softmax") -> Judgement:
-    """Accuracies of 0.8 and errors of 0.4 of the reference; those of ``ea-series t=6`` by the ratio."""
-    made_up = {
+def _series(
+    path: Path,
+    ratios: Mapping[str, float],
+    claim: Claim,
+    reference: str = "softmax",
+    mean: Mapping[str, float] | None = None,
+) -> Judgement:
+    """Accuracies of 0.8 and errors of 0.4 of the reference; those of ``ea-series t=6`` and of ``mean`` by the ratio."""
+    made_up: dict[str, dict[str, Score]] = {
         name: {reference: _base(name), "ea-series t=6": _scaled(name, ratio)}
         for name, ratio in ratios.items()
     }
-    return _judged(write_quality(path / "run", made_up, causal=claim.causal, spread=0.0005), claim)
+    for name, ratio in (mean or {}).items():
+        made_up[name]["mean"] = _scaled(name, ratio)
+    return _judged(write_quality(path / "run", made_up, causal=claim.causal, spread=0.0005, epochs=30), claim)
+
+
+def _judged_finding(run: QualityDir | QualityRun, claim: Claim, name: str) -> Finding:
+    (judgement,) = judge(run.rows, [claim])
+    (finding,) = [each for each in judgement.findings if each.task == name]
+    return finding
 
 
 def _base(name: str) -> float:
@@ -144,6 +160,38 @@ def test_a_claim_of_ten_epochs_on_all_images_is_not_judged_by_less(tmp_path: Pat
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "how", "reason"),
+    [
+        ("etth1-96", {"epochs": 1}, "trained less than the standard suite (1 of 2 epochs)"),
+        ("basic-motions", {"epochs": 29}, "trained less than the standard suite (29 of 30 epochs)"),
+        ("etth1-96", {"train_examples": 1000}, "trained less than the standard suite (1,000 of 8,449 examples)"),
+        ("cifar10", {"train_examples": 11_999}, "trained less than the standard suite (11,999 of 12,000 examples)"),
+        ("cifar10", {"epochs": 4, "train_examples": 12_000}, ""),
+        ("shakespeare", {"epochs": 1, "train_examples": 18_959}, ""),
+    ],
+)  # fmt: skip
+def test_attentions_are_not_judged_by_less_than_the_standard_suite(
+    tmp_path: Path, name: str, how: Mapping[str, Any], reason: str
+) -> None:
+    claim = next(each for each in (EFFICIENT_CLAIM, SERIES_CLAIM, CAUSAL_CLAIM) if name in each.tasks)
+    made_up = {name: {"softmax": 0.9, claim.subject: 0.9}}
+    run = write_quality(tmp_path / "run", made_up, spread=0.0005, causal=claim.causal)
+    changed: dict[str, Any] = {"epochs": 30, **how}
+    rows = [replace(row, **changed) for row in run.rows]
+    finding = _judged_finding(replace(run, rows=rows), claim, name)
+
+    assert finding.reason == reason
+    assert finding.verdict == ("not testable here" if reason else "reproduced")
+
+
+def test_what_the_standard_suite_trains_is_enough_for_its_claims() -> None:
+    entries = SUITES["standard"].entries
+
+    assert {name for claim in CLAIMS if claim.of_attentions for name in claim.tasks} <= set(entries)
+    assert not any(claim.of_attentions and (claim.epochs or claim.examples) for claim in CLAIMS)
+
+
 def test_comparable_must_hold_on_each_task_and_one_that_does_not_is_enough_to_refute(tmp_path: Path) -> None:
     good = dict.fromkeys(SERIES, 0.995)
 
@@ -151,14 +199,16 @@ def test_comparable_must_hold_on_each_task_and_one_that_does_not_is_enough_to_re
     judgement = _series(tmp_path / "one", {**good, "etth1-96": 0.93}, SERIES_CLAIM)
     assert judgement.verdict == "not reproduced"
     assert [each.task for each in judgement.with_verdict("not reproduced")] == ["etth1-96"]
-    assert "on 5 of 6 tasks; not on etth1-96 93.0 %" in sentence(judgement, {})
+    assert "etth2-96, etth2-192); not on etth1-96 93.0 %" in sentence(judgement, {})
 
 
 def test_a_task_that_is_not_in_the_run_leaves_a_claim_on_all_of_them_open(tmp_path: Path) -> None:
     judgement = _series(tmp_path, dict.fromkeys(SERIES[:-1], 0.995), SERIES_CLAIM)
 
     assert judgement.verdict == "not testable here"
-    assert "on 5 of 6 tasks; not in this run: etth2-192" in sentence(judgement, {})
+    said = sentence(judgement, {})
+    assert "on 5 of 6 tasks (japanese-vowels, " in said
+    assert "; not in this run: etth2-192" in said
 
 
 def test_an_error_within_the_margin_is_comparable_and_one_beyond_is_not(tmp_path: Path) -> None:
@@ -168,7 +218,98 @@ def test_an_error_within_the_margin_is_comparable_and_one_beyond_is_not(tmp_path
     assert [each.task for each in judgement.with_verdict("not reproduced")] == ["etth2-96"]
 
 
-def test_better_on_two_tasks_is_better_on_multiple_and_equal_is_not_better(tmp_path: Path) -> None:
+def test_a_task_that_uniform_attention_passes_counts_neither_for_nor_against(tmp_path: Path) -> None:
+    good, blunt = dict.fromkeys(SERIES, 0.995), dict.fromkeys(SERIES[:2], 0.99)
+    apart = dict.fromkeys(SERIES[2:], 0.9)
+
+    held = _series(tmp_path / "held", good, SERIES_CLAIM, mean={**blunt, **apart})
+    assert held.verdict == "reproduced"
+    assert [each.task for each in held.findings if each.blunt] == list(SERIES[:2])
+    assert [each.task for each in held.with_verdict("reproduced")] == list(SERIES[2:])
+    said = sentence(held, {})
+    assert "on 4 of 4 tasks (etth1-96, etth1-192, etth2-96, etth2-192); not counted, as mean, which" in said
+    assert "passes the bar as well: japanese-vowels, basic-motions (3 seeds" in said
+
+    unsure = _series(tmp_path / "unsure", {**good, SERIES[0]: 0.98}, SERIES_CLAIM, mean={**blunt, **apart})
+    assert unsure.verdict == "reproduced"
+
+
+def test_where_no_task_tells_attentions_apart_the_claim_is_not_testable(tmp_path: Path) -> None:
+    judgement = _series(
+        tmp_path, dict.fromkeys(SERIES, 0.995), SERIES_CLAIM, mean=dict.fromkeys(SERIES, 0.99)
+    )
+
+    assert judgement.verdict == "not testable here"
+    assert sentence(judgement, {}).startswith(
+        "Not testable here (2501.05730, EA like SA, non-causal): not counted, as mean, which does not attend, "
+        "passes the bar as well: japanese-vowels, basic-motions, "
+    )
+
+
+def test_who_fails_where_uniform_attention_passes_has_failed(tmp_path: Path) -> None:
+    ratios = {**dict.fromkeys(SERIES, 0.995), "etth2-96": 0.9}
+    judgement = _series(tmp_path, ratios, SERIES_CLAIM, mean=dict.fromkeys(SERIES, 0.99))
+
+    assert judgement.verdict == "not reproduced"
+    assert [each.task for each in judgement.with_verdict("not reproduced")] == ["etth2-96"]
+
+
+def test_uniform_attention_must_pass_with_its_whole_interval_and_trained_as_long(tmp_path: Path) -> None:
+    near = _series(tmp_path / "near", {"etth1-96": 0.995}, SERIES_CLAIM, mean={"etth1-96": 0.981})
+    assert near.findings[2].verdict == "reproduced"
+
+    with open_run(tmp_path / "longer") as run:
+        add(run, "etth1-96", {"softmax": 0.4, "ea-series t=6": 0.4}, spread=0.0005)
+        add(run, "etth1-96", {"mean": 0.4}, spread=0.0005, epochs=100)
+    assert _judged_finding(run, SERIES_CLAIM, "etth1-96").verdict == "reproduced"
+
+
+def test_a_network_against_vgg_is_judged_whatever_uniform_attention_reaches(tmp_path: Path) -> None:
+    made_up = {"fashion-mnist": {"hadamard-net-3": 0.87, "vgg": 0.925, "mean": 0.9}}
+    judgement = _judged(write_quality(tmp_path / "run", made_up), FASHION_CLAIM)
+
+    assert judgement.verdict == "reproduced"
+    assert sentence(judgement, {}).endswith("while mean has 97.3 %.")
+
+
+def test_without_uniform_attention_the_sentence_says_what_is_not_known(tmp_path: Path) -> None:
+    made_up = {"etth1-96": {"softmax": 0.4, "ea-series t=6": 0.4, "nlinear": 0.6}}
+    judgement = _judged(write_quality(tmp_path / "run", made_up, spread=0.0005), SERIES_CLAIM)
+
+    assert sentence(judgement, {}).endswith(
+        "floors as good: none; mean was not trained on etth1-96, which may not tell attentions apart."
+    )
+
+
+def test_two_horizons_of_a_series_are_one_data_set(tmp_path: Path) -> None:
+    hours = {"etth1-96": 1.03, "etth1-192": 1.03}
+    judgement = _series(tmp_path / "open", hours, BETTER_CLAIM)
+    assert judgement.verdict == "not testable here"
+    assert "on 1 of 4 data sets (etth1-96, etth1-192)" in sentence(judgement, {})
+
+    refuted = _series(tmp_path / "refuted", {**dict.fromkeys(SERIES, 0.97), **hours}, BETTER_CLAIM)
+    assert refuted.verdict == "not reproduced"
+    assert "2 of 4 data sets" in BETTER_CLAIM.rule
+    assert "2 of 4 data sets" in ORDER_CLAIM.rule
+
+
+def test_a_data_set_on_which_one_horizon_fails_does_not_count_for_a_claim(tmp_path: Path) -> None:
+    mixed = {"etth1-96": 1.03, "etth1-192": 0.97, "etth2-96": 1.03, "etth2-192": 1.0}
+    tally = _series(tmp_path, mixed, BETTER_CLAIM).tally
+
+    assert (tally.held, tally.failed, tally.undecided) == (1, 1, 2)
+
+
+def test_too_few_data_sets_that_tell_attentions_apart_refute_nothing(tmp_path: Path) -> None:
+    ratios = {**dict.fromkeys(SERIES, 1.05), "japanese-vowels": 0.97}
+    mean = dict.fromkeys(SERIES[1:], 1.04)
+    judgement = _series(tmp_path, ratios, BETTER_CLAIM, mean=mean)
+
+    assert judgement.verdict == "not testable here"
+    assert "on 0 of 1 data set; not on japanese-vowels 97.0 %" in sentence(judgement, {})
+
+
+def test_better_on_two_data_sets_is_better_on_multiple_and_equal_is_not_better(tmp_path: Path) -> None:
     assert (
         _series(tmp_path / "two", {"etth1-96": 1.03, "etth2-96": 1.03}, BETTER_CLAIM).verdict == "reproduced"
     )
@@ -215,12 +356,15 @@ def test_a_sentence_can_be_quoted_alone(tmp_path: Path) -> None:
 
 def test_floors_that_pass_the_bar_as_well_are_counted(tmp_path: Path) -> None:
     made_up = {
-        name: {"softmax": 0.4, "ea-series t=6": 0.4, "mean": 0.4, "nlinear": error}
-        for name, error in (("etth1-96", 0.39), ("etth2-96", 0.6))
-    }
+        name: {"softmax": 0.4, "ea-series t=6": 0.4, "mean": uniform, "nlinear": error}
+        for name, uniform, error in (
+            ("etth1-96", 0.408, 0.39), ("etth2-96", 0.407, 0.6), ("etth2-192", 0.4, 0.4),
+        )
+    }  # fmt: skip
     run = write_quality(tmp_path / "run", made_up)
 
-    assert sentence(_judged(run, SERIES_CLAIM), {}).endswith("floors as good: mean on 2; nlinear on 1.")
+    said = sentence(_judged(run, SERIES_CLAIM), {})
+    assert said.endswith("floors as good: mean on 2; nlinear on 1.")
 
 
 def test_claims_without_a_task_say_what_lacks(tmp_path: Path) -> None:

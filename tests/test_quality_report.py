@@ -129,6 +129,46 @@ def test_notes_say_what_failed_and_of_which_data_and_machine(run: QualityRun) ->
     assert not any(note.startswith("One seed alone") for note in notes)
 
 
+@pytest.mark.parametrize(
+    ("busy", "jobs", "said"),
+    [
+        (0.497, 1, "; times are of a busy machine (others used 50 % of its CPU at the start)."),
+        (0.05, 2, "; times are of a busy machine (2 models at once)."),
+        (
+            0.3,
+            3,
+            "; times are of a busy machine (others used 30 % of its CPU at the start; 3 models at once).",
+        ),
+        (0.10, 1, "."),
+        (None, None, "."),
+    ],
+)
+def test_times_of_a_busy_machine_are_called_so(
+    run: QualityRun, busy: float | None, jobs: int | None, said: str
+) -> None:
+    environment = {**run.info["environment"], "cpu_busy_at_start": busy}
+    notes = _report(
+        replace(run, info={**run.info, "environment": environment, "config": {"jobs": jobs}})
+    ).notes
+
+    assert f"Trained on Made-up CPU 9000, 2 threads{said}" in notes
+
+
+def test_tasks_that_do_not_count_are_told_in_the_table_of_claims_too(tmp_path: Path) -> None:
+    tasks = {
+        name: {"softmax": 0.4, "ea-series t=6": 0.4, "mean": mean}
+        for name, mean in (("etth1-96", 0.4), ("etth2-96", 0.5))
+    }
+    report = _report(write_quality(tmp_path / "run", tasks, spread=0.0005))
+
+    measured = _cells(_table(report, "Claims"), "measured")
+    (claim,) = [name for name in measured if name.startswith("EA like SA, non-causal")]
+    assert measured[claim] == "at least 98 % of softmax on 1 of 5 tasks; 1 task not counted"
+    (record,) = [each for each in report.about["claims"] if each["claim"] == "EA like SA, non-causal"]
+    reasons = {each["task"]: each["reason"] for each in record["findings"]}
+    assert reasons["etth1-96"] == "mean, which does not attend, passes the bar as well"
+
+
 def test_single_seeds_are_said_and_have_neither_spread_nor_interval(tmp_path: Path) -> None:
     report = _report(write_quality(tmp_path / "run", {"fashion-mnist": FASHION}, seeds=1))
 

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from elattn_bench.quality.claims import Claim
-from elattn_bench.quality.judging import Finding, Judgement, Verdict
-from elattn_bench.quality.scores import Score
+from elattn_bench.quality.judging import BLUNT, Finding, Judgement, Verdict
+from elattn_bench.quality.scores import UNIFORM, Score
 from elattn_bench.units import significant
 from elattn_bench.verdicts.nouns import Estimate
 
@@ -106,20 +106,39 @@ def _beside(finding: Finding) -> str:
 
 
 def _of_many(judgement: Judgement) -> str:
-    """On how many tasks it holds, which of the others do not, and which floors do as well."""
-    claim = judgement.claim
-    held, failed = (judgement.with_verdict(each) for each in ("reproduced", "not reproduced"))
-    unsure = [each for each in judgement.findings if each.undecided]
+    """On how many tasks it holds, which of the others do not or do not count, and which floors do as well."""
     judged = [each for each in judgement.findings if each.ratio]
     if not judged:
         return "; ".join(_missing(judgement))
-    parts = [
-        f"{claim.subject} has {claim.amount} of {claim.reference}'s score on {len(held)} of {len(claim.tasks)} tasks",
+    counted = [each for each in judged if not each.blunt]
+    parts = [*(_decided(judgement) if counted else []), *_blunt(judgement), *_missing(judgement)]
+    return f"{'; '.join(parts)} ({conditions(judged)}); {_passing(judgement.claim, counted or judged)}"
+
+
+def _decided(judgement: Judgement) -> list[str]:
+    """On which tasks the claim holds, fails, and is left open by the seeds."""
+    claim = judgement.claim
+    held, failed = (judgement.with_verdict(each) for each in ("reproduced", "not reproduced"))
+    unsure = [each for each in judgement.findings if each.undecided]
+    named = f" ({', '.join(each.task for each in held)})" if 0 < len(held) < len(claim.tasks) else ""
+    return [
+        f"{claim.subject} has {claim.amount} of {claim.reference}'s score on {how_many(judgement)}{named}",
         *([f"not on {_listed(failed)}"] if failed else []),
         *([f"undecided: {_listed(unsure)}"] if unsure else []),
-        *_missing(judgement),
     ]
-    return f"{'; '.join(parts)} ({conditions(judged)}); {_passing(claim, judged)}"
+
+
+def how_many(judgement: Judgement) -> str:
+    """On how many of those that count it holds: ``3 of 4 tasks``, ``1 of 3 data sets``."""
+    counted = judgement.tally
+    noun = "data set" if judgement.claim.at_least else "task"
+    return f"{counted.held} of {span({counted.total}, noun)}"
+
+
+def _blunt(judgement: Judgement) -> list[str]:
+    """The tasks that cannot tell attentions apart."""
+    names = [each.task for each in judgement.findings if each.blunt]
+    return [f"not counted, as {BLUNT}: {', '.join(names)}"] if names else []
 
 
 def _listed(findings: Sequence[Finding]) -> str:
@@ -134,13 +153,13 @@ def _missing(judgement: Judgement) -> list[str]:
     """What could not be judged, tasks with the same reason together."""
     reasons: dict[str, list[str]] = {}
     for each in judgement.with_verdict("not testable here"):
-        if not each.undecided:
+        if not each.undecided and not each.blunt:
             reasons.setdefault(each.reason, []).append(each.task)
     return [f"{reason}: {', '.join(tasks)}" for reason, tasks in reasons.items()]
 
 
 def _passing(claim: Claim, findings: Sequence[Finding]) -> str:
-    """Floors that pass the bar as well: then the task does not tell attentions apart."""
+    """Floors that pass the bar as well, and where the floor is missing that would show a task to be blunt."""
     passed = Counter(
         name for each in findings for name, value in each.floors.items() if _passes(claim, value)
     )
@@ -150,7 +169,15 @@ def _passing(claim: Claim, findings: Sequence[Finding]) -> str:
     for name, count in passed.most_common():
         by_count.setdefault(count, []).append(name)
     said = "; ".join(f"{', '.join(names)} on {count}" for count, names in by_count.items())
-    return f"floors as good: {said or 'none'}"
+    return "; ".join([f"floors as good: {said or 'none'}", *_without_mean(claim, findings)])
+
+
+def _without_mean(claim: Claim, findings: Sequence[Finding]) -> list[str]:
+    """The tasks of which nobody knows whether they can tell attentions apart."""
+    names = [each.task for each in findings if claim.of_attentions and UNIFORM not in each.floors]
+    return (
+        [f"mean was not trained on {', '.join(names)}, which may not tell attentions apart"] if names else []
+    )
 
 
 def _passes(claim: Claim, value: float) -> bool:

@@ -9,10 +9,12 @@ from elattn_bench.quality.claims import Claim
 from elattn_bench.quality.judging import DEFINITIONS, Finding, Judgement
 from elattn_bench.quality.told import (
     conditions,
+    how_many,
     measured,
     might,
     sentence,
     share_text,
+    span,
     verdict_word,
     whose,
 )
@@ -45,13 +47,18 @@ def _measured(judgement: Judgement) -> str:
     """The ratio of a claim on one task; of several, on how many it holds."""
     claim, findings = judgement.claim, judgement.findings
     if len(findings) > 1:
-        held = len(judgement.with_verdict("reproduced"))
-        return f"{claim.amount} of {claim.reference} on {held} of {len(findings)} tasks"
+        return f"{claim.amount} of {claim.reference} on {how_many(judgement)}" + _left_out(findings)
     (finding,) = findings
     if finding.subject is None or finding.reference is None:
         return finding.reason
     share = "" if finding.share is None else f" with {share_text(finding.share)} of its parameters"
     return f"{measured(finding)} of {claim.reference}{share}"
+
+
+def _left_out(findings: Sequence[Finding]) -> str:
+    """How many tasks do not count, as they cannot tell attentions apart; empty where all do."""
+    count = sum(finding.blunt for finding in findings)
+    return f"; {span({count}, 'task')} not counted" if count else ""
 
 
 def _by_task(told: Sequence[Judgement]) -> Table:

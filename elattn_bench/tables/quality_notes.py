@@ -17,6 +17,7 @@ READING = (
     "optimiser and batch; medians over seeds."
 )
 ERRORS_INVERTED = "Errors (mse, bits per byte) are divided into the reference's: above 100 % is better."
+BUSY = 0.10  # of the CPU, in use by others when the run began; an idle desktop stays below (a choice of ours)
 FEW_EXAMPLES = "Few test examples, one of which weighs 1 % of the accuracy or more: {}."
 
 
@@ -89,4 +90,21 @@ def _left_out(run: QualityRun) -> list[str]:
 def _machine(run: QualityRun) -> str:
     threads = sorted({row.threads for row in run.rows if row.threads})
     count = f", {' or '.join(map(str, threads))} thread{'s' * (threads != [1])}" if threads else ""
-    return f"Trained on {run.device_name}{count}."
+    busy = "; ".join(_busy(run))
+    return f"Trained on {run.device_name}{count}{f'; times are of a busy machine ({busy})' * bool(busy)}."
+
+
+def _busy(run: QualityRun) -> list[str]:
+    """What ran beside each model while it was timed, as run.json has it; older runs do not say."""
+    share, jobs = _number(run, "environment", "cpu_busy_at_start"), _number(run, "config", "jobs")
+    return [
+        *([f"others used {share:.0%} of its CPU at the start".replace("%", " %")] if share > BUSY else []),
+        *([f"{jobs:g} models at once"] if jobs > 1 else []),
+    ]
+
+
+def _number(run: QualityRun, part: str, name: str) -> float:
+    """The entry of run.json; 0 where it lacks or is no number."""
+    entries = run.info.get(part)
+    value = entries.get(name) if isinstance(entries, Mapping) else None
+    return value if isinstance(value, (int, float)) else 0.0
