@@ -33,7 +33,7 @@ app = typer.Typer(
 Tasks = Annotated[
     list[str] | None,
     Argument(
-        metavar="[TASK]...",
+        metavar="TASK",
         help="fashion-mnist, cifar10, japanese-vowels, basic-motions, etth1-96, etth1-192, etth2-96, etth2-192, "
         "shakespeare, mqar, selective-copy.",
         show_default="all of the suite",

@@ -54,7 +54,7 @@ _ALL = (
     Network(
         "conv",
         "convolutions alone, at a share of vgg's parameters",
-        ("image", "series"),
+        ("image", "series", "forecast"),
         f"{_NETS}.conv:conv",
         sized=True,
     ),
