@@ -15,6 +15,7 @@ OWN_WORDS: Mapping[Verdict, str] = {"reproduced": "holds", "not reproduced": "do
 """Of a question that no paper answers nothing can be reproduced."""
 
 NO_NUMBER = "-"
+NOTED = 2  # tasks of a claim, up to which notes on their data stand in its sentence
 FEW = 2  # tasks of one kind that a sentence gives figures of; of more, the table does
 
 
@@ -47,7 +48,9 @@ def whose(claim: Claim) -> str:
 
 
 def _data(findings: Sequence[Finding], notes: Mapping[str, str]) -> str:
-    """The notes of the tasks judged, the first clause of each."""
+    """The notes of the tasks judged, the first clause of each; where they are many, the notes below have them."""
+    if len(findings) > NOTED:
+        return ""
     said = [notes[each.task] for each in findings if each.subject and notes.get(each.task)]
     return "".join(f", {short_note(note)}" for note in dict.fromkeys(said))
 
