@@ -26,6 +26,9 @@ so the wider of the two.
 """
 
 VISION = ("fashion-mnist", "cifar10")
+RECALL = ("mqar", "selective-copy")
+"""What compression of the past shows in: a network must say again what it was told, word for word."""
+
 SERIES = ("japanese-vowels", "basic-motions", "etth1-96", "etth1-192", "etth2-96", "etth2-192")
 
 
@@ -115,6 +118,12 @@ _COMPARABLE = (
     "achieves performance comparable to SA in both causal and non-causal forms"
 )
 
+_UNDIMINISHED = (
+    "Although these approaches achieve reduced complexity than SA, they all have built-in performance degradation "
+    "factors, such as diminished “spikiness” and compression of historical information. [...] Furthermore, the "
+    "element-wise attention circumvents the performance degradation factors present in these approaches"
+)
+
 CLAIMS: tuple[Claim, ...] = (
     Claim(
         "92 % on Fashion-MNIST",
@@ -162,6 +171,17 @@ CLAIMS: tuple[Claim, ...] = (
         "ea-series t=6",
         "softmax",
         (*SERIES, "shakespeare"),
+        causal=True,
+        ratio=1 - MARGIN,
+    ),
+    Claim(
+        "EA recalls like SA",
+        _FENG,
+        "quoted",
+        _UNDIMINISHED,
+        "ea-series t=6",
+        "softmax",
+        RECALL,
         causal=True,
         ratio=1 - MARGIN,
     ),
