@@ -56,7 +56,9 @@ def data_words(run: QualityRun, facets: Iterable[TaskFacet]) -> str:
     """What to know of the data, as the run has noted it."""
     noted = run.info.get("data", {})
     notes = [noted.get(task, {}).get("note", "") for task in dict.fromkeys(each.task for each in facets)]
-    return " ".join(f"{note.rstrip('.')}." for note in notes if note)
+    return " ".join(
+        f"{note[0].upper()}{note[1:].rstrip('.')}." for note in dict.fromkeys(filter(None, notes))
+    )
 
 
 def _sizes(rows: Sequence[QualityRow]) -> list[str]:
