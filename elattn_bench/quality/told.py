@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -51,13 +52,13 @@ def _data(findings: Sequence[Finding], notes: Mapping[str, str]) -> str:
     """The notes of the tasks judged, the first clause of each; where they are many, the notes below have them."""
     if len(findings) > NOTED:
         return ""
-    said = [notes[each.task] for each in findings if each.subject and notes.get(each.task)]
-    return "".join(f", {short_note(note)}" for note in dict.fromkeys(said))
+    said = [short_note(notes[each.task]) for each in findings if each.subject and notes.get(each.task)]
+    return "".join(f", {note}" for note in dict.fromkeys(said))
 
 
 def short_note(note: str) -> str:
-    """The note up to its first comma or bracket: ``CIFAR-10 as JPEG``."""
-    return note.partition(",")[0].partition(" (")[0].rstrip(".")
+    """The note's first clause: ``CIFAR-10 as JPEG``."""
+    return re.split(r"[,;:]| \(", note, maxsplit=1)[0].rstrip(".")
 
 
 def _of_one(claim: Claim, finding: Finding) -> str:
