@@ -147,8 +147,8 @@ def test_vgg_has_the_parameters_that_the_documentation_names(form: Form, params:
 
 def test_counting_parameters_loads_neither_torch_nor_numpy() -> None:
     code = (
-        "import sys; from elattn_bench.quality.nets import counts, form;"
-        "print(counts.conv(form.Form('image', (28, 28, 1), 10), 0.03), {'torch', 'numpy'} & set(sys.modules))"
+        "import sys; from elattn_bench.quality import nouns; from elattn_bench.quality.nets import counts;"
+        "print(counts.conv(nouns.Form('image', (28, 28, 1), 10), 0.03), {'torch', 'numpy'} & set(sys.modules))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True

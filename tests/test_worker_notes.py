@@ -94,4 +94,5 @@ def test_an_interruption_ends_jobs_in_hand_and_what_they_came_to_is_dropped(
     monkeypatch.setattr(threading.Thread, "join", interrupted)
     with pytest.raises(Interrupted):
         pool.run(range(2))
-    assert dropped == [True, True]
+    assert dropped, "the job that had begun came back"
+    assert all(dropped)  # the other may not have begun yet
