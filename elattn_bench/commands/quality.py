@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from elattn_bench.quality.rundir import QualityRun
     from elattn_bench.rundir import Run
 
-FAILED = 4  # exit code of DESIGN: what was asked for was done, and this was found
 EXTENDING = ("seeds", "data-dir", "jobs")
 """What may be said anew to a run that goes on: more seeds, where the data is now, how many models at once."""
 
@@ -106,7 +105,7 @@ def _sum_up(planned: QualityPlan, path: Path, *, strict: bool) -> None:
     for name in planned.missing:
         screen.say(f"{name} was left out: its data is not here")
     if strict and (failed or planned.missing):
-        raise typer.Exit(FAILED)
+        raise typer.Exit(screen.CASES_FAILED)
 
 
 def report(

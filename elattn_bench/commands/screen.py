@@ -14,7 +14,8 @@ from elattn_bench.errors import UsageError
 if TYPE_CHECKING:
     from elattn_bench.rundir import Run
 
-COMPARISON_FAILED = 3  # exit code of DESIGN: what was asked for was done, and this was found
+COMPARISON_FAILED = 3  # exit codes of DESIGN: what was asked for was done, and this was found
+CASES_FAILED = 4
 
 
 def read(path: Path) -> Run:

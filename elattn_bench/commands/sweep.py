@@ -12,8 +12,6 @@ import typer
 from elattn_bench.commands import screen
 from elattn_bench.errors import Interrupted, RunDirError, UsageError
 
-CASES_FAILED = 4  # exit code of DESIGN: what was asked for was done, and this was found
-
 
 def sweep(
     config_file: Path | None,
@@ -109,4 +107,4 @@ def _sum_up(path: Path, *, strict: bool) -> None:
             f"{len(errors)} cases failed with an error: see the reasons in results.csv, tracebacks in errors.log"
         )
     if errors and strict:
-        raise typer.Exit(CASES_FAILED)
+        raise typer.Exit(screen.CASES_FAILED)

@@ -8,18 +8,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from elattn_bench.errors import UsageError
-from elattn_bench.figures import files, style
+from elattn_bench.figures import drawing, style
 from elattn_bench.figures.files import FORMATS as FORMATS
 from elattn_bench.figures.fits import draw_fits
 from elattn_bench.figures.grid import DIM, LATENCY_GRID, MEMORY_GRID, ORDER, draw_grids
-from elattn_bench.figures.header import caption
 from elattn_bench.figures.look import README, Look
 from elattn_bench.figures.pareto import draw_pareto
 from elattn_bench.figures.roofline import draw_roofline
 from elattn_bench.figures.scaling import draw_decode, draw_scaling
 from elattn_bench.figures.winners import draw_winners
-from elattn_bench.names import check_names
 from elattn_bench.rundir import PLOTS, Run
 
 if TYPE_CHECKING:
@@ -81,23 +78,10 @@ def plot(
         UsageError: a kind or format is unknown, or the run has no data for a kind asked for.
         RunDirError: the disk refuses.
     """
-    check_names("kind", kinds or (), list(KINDS))
-    check_names("format", formats, FORMATS)
     target = out_dir or run.path / PLOTS
-    written: list[Path] = []
-    for kind in kinds or KINDS:
-        count = len(written)
-        for stem, figure in draw(run, kind, look):
-            for suffix in formats:
-                written.append(target / f"{stem}.{suffix}")
-                files.save(figure, written[-1], look)
-            if say and caption(figure):
-                say(f"{stem}: {caption(figure)}")
-        if kinds and len(written) == count:
-            raise UsageError(
-                f"--kind {kind}: run {run.name} has nothing to draw: it needs {KINDS[kind].needs}"
-            )
-    return written
+    return drawing.write(
+        KINDS, lambda kind: draw(run, kind, look), kinds, formats, target, look, run.name, say
+    )
 
 
 def draw(run: Run, kind: str, look: Look = README) -> Iterator[tuple[str, Figure]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -63,8 +63,7 @@ def make_plan(given: Mapping[str, Any]) -> QualityPlan:
         job
         for task, entry in entries
         if task.name not in missing
-        for seed in range(settings["seeds"] or suite.seeds)
-        for job in _jobs(task, entry, seed, folders, settings)
+        for job in _jobs(task, entry, range(settings["seeds"] or suite.seeds), folders, settings)
     ]
     reasons = {name: str(error) for name, error in missing.items()}
     return QualityPlan(settings, list({job.key: job for job in jobs}.values()), reasons)
@@ -91,17 +90,23 @@ def _entry(task: Task, suite: Suite) -> Entry:
 
 
 def _jobs(
-    task: Task, entry: Entry, seed: int, folders: tuple[Path, ...], settings: Mapping[str, Any]
+    task: Task, entry: Entry, seeds: Iterable[int], folders: tuple[Path, ...], settings: Mapping[str, Any]
 ) -> list[Job]:
-    recipe, split = _recipe(entry.recipe, settings), settings["split"]
-    found = []
-    for model in _models(task, entry, settings):
-        # Other networks have no causal form: they are trained once, as the task's first form.
-        forms = (
+    """All models with a seed before any with the next."""
+    recipe, split = _recipe(entry.recipe, settings), _split(settings["split"])
+    # Other networks have no causal form: they are trained once, as the task's first form.
+    trained = [
+        (model, causal)
+        for model in _models(task, entry, settings)
+        for causal in (
             _forms(task, entry, settings) if model.network == models.TRANSFORMER else tasks.forms(task)[:1]
         )
-        found += [Job(task.name, model, causal, seed, recipe, folders, _split(split)) for causal in forms]
-    return found
+    ]
+    return [
+        Job(task.name, model, causal, seed, recipe, folders, split)
+        for seed in seeds
+        for model, causal in trained
+    ]
 
 
 def _split(text: str) -> Split:

@@ -149,8 +149,9 @@ class Trainer:
     def __post_init__(self) -> None:
         self.step_s: list[Seconds] = []
         self.parameters = list(self.net.parameters())
-        if hasattr(self.net, "fit"):
-            return  # needs no optimiser
+        self.is_fitted = hasattr(self.net, "fit")  # at once, without steps
+        if self.is_fitted:
+            return
         matrices = [each for each in self.parameters if each.dim() > 1]
         others = [each for each in self.parameters if each.dim() <= 1]
         groups = [
@@ -158,14 +159,12 @@ class Trainer:
             {"params": others, "weight_decay": 0.0},
         ]
         self.optimiser = torch.optim.AdamW(groups, lr=self.recipe.learning_rate, fused=True)
-        steps = self.recipe.epochs * len(
-            batches.shuffled(self.data.train, self.recipe.batch, np.random.default_rng(0))
-        )
+        steps = self.recipe.epochs * len(batches.in_order(self.data.train, self.recipe.batch))
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, partial(rate_at, steps=steps))
 
     def epochs(self) -> Iterator[Epoch]:
-        """Before the first step, then after each epoch; a network that is fitted or has no parameters, once."""
-        if hasattr(self.net, "fit"):
+        """Before the first step, then after each epoch; a network that is fitted, once."""
+        if self.is_fitted:
             start = time.perf_counter()
             cast(Any, self.net).fit(self.data.train)
             fitted_s = time.perf_counter() - start
@@ -234,7 +233,7 @@ class Trainer:
         rows = max(batches.in_order(self.data.train, self.recipe.batch), key=len)
         inputs, targets = batches.tensors(self.data.train, rows, self.device)
         self.net.train()
-        if hasattr(self.net, "fit"):
+        if self.is_fitted:
             return memory.measure(partial(self.net, inputs), self.device).above_inputs
         self.optimiser.zero_grad()  # gradients of the last step would count as there before
         call = partial(self._step, inputs, targets)

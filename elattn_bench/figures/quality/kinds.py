@@ -7,10 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from elattn_bench.errors import UsageError
-from elattn_bench.figures import files, style
-from elattn_bench.figures.files import FORMATS
-from elattn_bench.figures.header import caption
+from elattn_bench.figures import drawing, style
 from elattn_bench.figures.look import README, Look
 from elattn_bench.figures.quality.against import draw_quality
 from elattn_bench.figures.quality.curves import draw_curves
@@ -18,7 +15,6 @@ from elattn_bench.figures.quality.lengths import draw_lengths
 from elattn_bench.figures.quality.nouns import Beside
 from elattn_bench.figures.quality.orders import draw_orders
 from elattn_bench.figures.quality.overview import draw_overview
-from elattn_bench.names import check_names
 from elattn_bench.quality.rundir import QualityRun
 from elattn_bench.rundir import PLOTS
 
@@ -76,23 +72,10 @@ def plot(
         UsageError: a kind or format is unknown, or the run has no data for a kind asked for.
         RunDirError: the disk refuses.
     """
-    check_names("kind", kinds or (), list(KINDS))
-    check_names("format", formats, FORMATS)
     target = out_dir or run.path / PLOTS
-    written: list[Path] = []
-    for kind in kinds or KINDS:
-        count = len(written)
-        for stem, figure in draw(run, kind, look, beside):
-            for suffix in formats:
-                written.append(target / f"{stem}.{suffix}")
-                files.save(figure, written[-1], look)
-            if say and caption(figure):
-                say(f"{stem}: {caption(figure)}")
-        if kinds and len(written) == count:
-            raise UsageError(
-                f"--kind {kind}: run {run.path.name} has nothing to draw: it needs {KINDS[kind].needs}"
-            )
-    return written
+    return drawing.write(
+        KINDS, lambda kind: draw(run, kind, look, beside), kinds, formats, target, look, run.path.name, say
+    )
 
 
 def draw(

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from elattn_bench.errors import UsageError
-from elattn_bench.quality.data.made import distinct, generator, sums
+from elattn_bench.quality.data.made import data_set, distinct, generator
 from elattn_bench.quality.data.nouns import IGNORED, Array, DataSet, Examples
 
 FILLER = 0  # the token between queries; neither a key nor a value
@@ -53,23 +53,16 @@ def load(
         UsageError: the sequence or the vocabulary is too short for so many pairs.
     """
 
-    def part(name: str, rows: int, sizes: Sequence[int] = (pairs, steps)) -> Examples:
-        return sequences(generator(f"mqar {name}"), rows, sizes[0], sizes[1], vocabulary)
+    _check(pairs, steps, vocabulary)
 
-    parts = {
-        "train": part("train", train),
-        "validation": part("validation", test),
-        "test": part("test", test),
-    }
-    return DataSet(
-        parts["train"],
-        parts["test"],
-        outputs=vocabulary,
-        validation=parts["validation"],
-        longer={f"@{sizes[1]}": part(f"test@{sizes[1]}", test, sizes) for sizes in longer},
-        files=sums(parts),
-        note=f"made from a fixed seed; guessing among the {pairs} values told is right {1 / pairs:.1%} of the time",
+    def make(part: str, rows: int, size: tuple[int, int]) -> Examples:
+        return sequences(generator(f"mqar {part}"), rows, *size, vocabulary)
+
+    note = (
+        f"made from a fixed seed; guessing among the {pairs} values told is right {1 / pairs:.1%} of the time"
     )
+    sizes = {many_steps: (many_pairs, many_steps) for many_pairs, many_steps in longer}
+    return data_set(make, (pairs, steps), train, test, sizes, vocabulary, note)
 
 
 def sequences(random: np.random.Generator, rows: int, pairs: int, steps: int, vocabulary: int) -> Examples:

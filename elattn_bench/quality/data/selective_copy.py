@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from elattn_bench.errors import UsageError
-from elattn_bench.quality.data.made import distinct, generator, sums
+from elattn_bench.quality.data.made import data_set, distinct, generator
 from elattn_bench.quality.data.nouns import IGNORED, DataSet, Examples
 
 NOISE = 0  # the token to be skipped
@@ -48,23 +48,13 @@ def load(
         UsageError: the sequence is too short for so many tokens.
     """
 
-    def part(name: str, rows: int, length: int = steps) -> Examples:
-        return sequences(generator(f"selective copy {name}"), rows, tokens, length, vocabulary)
+    _check(tokens, steps, vocabulary)
 
-    parts = {
-        "train": part("train", train),
-        "validation": part("validation", test),
-        "test": part("test", test),
-    }
-    return DataSet(
-        parts["train"],
-        parts["test"],
-        outputs=vocabulary,
-        validation=parts["validation"],
-        longer={f"@{length}": part(f"test@{length}", test, length) for length in longer},
-        files=sums(parts),
-        note=f"made from a fixed seed; guessing is right {1 / (vocabulary - 2):.1%} of the time",
-    )
+    def make(part: str, rows: int, length: int) -> Examples:
+        return sequences(generator(f"selective copy {part}"), rows, tokens, length, vocabulary)
+
+    note = f"made from a fixed seed; guessing is right {1 / (vocabulary - 2):.1%} of the time"
+    return data_set(make, steps, train, test, {length: length for length in longer}, vocabulary, note)
 
 
 def sequences(random: np.random.Generator, rows: int, tokens: int, steps: int, vocabulary: int) -> Examples:
