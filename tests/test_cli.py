@@ -243,7 +243,8 @@ def test_an_interrupted_sweep_keeps_its_rows_and_resume_completes_it(
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == code, stderr
     kept = [row["case_id"] for row in rows(path)]
-    assert 3 <= len(kept) < 16
+    # A row is seen before it is synced; one that the signal met in between is withdrawn whole.
+    assert 2 <= len(kept) < 16
     assert "Traceback" not in stderr
     if number != signal.SIGKILL:
         assert f"elattn-bench sweep --resume -o {path}" in stderr
