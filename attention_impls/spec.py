@@ -31,6 +31,7 @@ from attention_impls.nouns import (
     causal_only_reason,
     nearest,
 )
+from attention_impls.sharding import Sharding
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -133,6 +134,7 @@ class Backend:
         cost: minimal work where this way of computing needs other work than the attention's own ``cost``.
         growth: of its time with seq_len, where it differs from the attention's.
         package: the optional one that it needs, as pip names it; empty where it needs none.
+        sharding: how it works where the sequence is spread over ranks, or None where it does not.
     """
 
     target: str | Callable[..., Tensor]
@@ -143,6 +145,7 @@ class Backend:
     cost: Callable[[Problem], Cost] | None = None
     growth: Growth | None = None
     package: str = ""
+    sharding: Sharding | None = None
 
     @cached_property
     def op(self) -> Callable[..., Tensor]:

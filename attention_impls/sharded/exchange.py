@@ -1,0 +1,148 @@
+"""The ranks that a sequence is spread over, and what one of them exchanges with the others, counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+Merge = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass
+class Traffic:
+    """What a rank got from the others, and in how many collectives or messages.
+
+    A sum or maximum over all ranks counts as one tensor received, a gathered tensor as the other ranks' shards.
+    """
+
+    received_bytes: int = 0
+    exchanges: int = 0
+
+
+class Exchange:
+    """The collectives that sharded attentions are made of; nothing is exchanged in a world of one.
+
+    Every rank must call the same methods in the same order. Tensors that are passed in are not changed.
+
+    Args:
+        group: of ``torch.distributed``; its default group if not given, and a world of one where there is none.
+
+    traffic: what this rank has received so far.
+    """
+
+    def __init__(self, group: dist.ProcessGroup | None = None) -> None:
+        self._group = group or (dist.group.WORLD if dist.is_initialized() else None)
+        self.rank = dist.get_rank(self._group) if self._group is not None else 0
+        self.size = dist.get_world_size(self._group) if self._group is not None else 1
+        self.traffic = Traffic()
+
+    def total(self, tensor: Tensor) -> Tensor:
+        """The sum of all ranks' tensors, on every rank."""
+        return self._reduced(tensor, dist.ReduceOp.SUM)
+
+    def highest(self, tensor: Tensor) -> Tensor:
+        """The element-wise maximum of all ranks' tensors, on every rank."""
+        return self._reduced(tensor, dist.ReduceOp.MAX)
+
+    def before(self, state: Tensor, merge: Merge) -> Tensor | None:
+        """The states of all earlier ranks merged: an exclusive prefix scan. None on the first rank.
+
+        By recursive doubling (Hillis & Steele 1986): ceil(log2(size)) rounds, in each of which a rank gets one state.
+
+        Args:
+            state: of this rank, of one shape on all.
+            merge: of two states; associative and commutative.
+        """
+        return self._scan(state, merge, step=1)
+
+    def after(self, state: Tensor, merge: Merge) -> Tensor | None:
+        """The states of all later ranks merged: an exclusive suffix scan. None on the last rank."""
+        return self._scan(state, merge, step=-1)
+
+    def gather(self, shard: Tensor, dim: int = 2) -> list[Tensor]:
+        """The shards of all ranks, on every rank; they may differ in length along one dimension."""
+        if self.size == 1:
+            return [shard]
+        lengths = self._lengths(shard.shape[dim], shard.device)
+        shards = [self._empty_shard(shard, dim, length) for length in lengths]
+        shards[self.rank] = shard.contiguous()
+        if len(set(lengths)) == 1:
+            dist.all_gather(shards, shards[self.rank].clone(), group=self._group)
+        else:  # a collective on shards of one length would need padding
+            for rank, part in enumerate(shards):
+                dist.broadcast(part, self._global(rank), group=self._group)
+        self._count(sum(part.nbytes for rank, part in enumerate(shards) if rank != self.rank))
+        return shards
+
+    def scatter_total(self, parts: Sequence[Tensor]) -> Tensor:
+        """The sum over all ranks of their parts for this one: the transpose of ``gather``.
+
+        Args:
+            parts: one for every rank, of the shape of that rank's shard.
+        """
+        if self.size == 1:
+            return parts[0]
+        summed = [part.clone(memory_format=torch.contiguous_format) for part in parts]
+        for rank, part in enumerate(summed):
+            dist.reduce(part, self._global(rank), group=self._group)
+        own = summed[self.rank]
+        self._count((self.size - 1) * own.nbytes)
+        return own
+
+    def _reduced(self, tensor: Tensor, how: dist.ReduceOp.RedOpType) -> Tensor:
+        if self.size == 1:
+            return tensor
+        reduced = tensor.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(reduced, how, group=self._group)
+        self._count(reduced.nbytes)
+        return reduced
+
+    def _scan(self, state: Tensor, merge: Merge, step: int) -> Tensor | None:
+        """What lies on one side of this rank; ``own`` covers ever more of it and this rank itself."""
+        own, beyond = state.contiguous(), None
+        distance = 1
+        while distance < self.size:
+            received = self._shift(own, step * distance)
+            if received is not None:
+                beyond = received if beyond is None else merge(received, beyond)
+                own = merge(received, own)
+            distance *= 2
+        return beyond
+
+    def _shift(self, tensor: Tensor, distance: int) -> Tensor | None:
+        """Send to the rank so far ahead, and return what the one so far behind sent, where there are such ranks."""
+        ahead, behind = self.rank + distance, self.rank - distance
+        received = torch.empty_like(tensor) if 0 <= behind < self.size else None
+        messages = []
+        if 0 <= ahead < self.size:
+            messages.append(dist.P2POp(dist.isend, tensor, self._global(ahead), self._group))
+        if received is not None:
+            messages.append(dist.P2POp(dist.irecv, received, self._global(behind), self._group))
+            self._count(received.nbytes)
+        for work in dist.batch_isend_irecv(messages) if messages else ():
+            work.wait()
+        return received
+
+    def _lengths(self, length: int, device: torch.device) -> list[int]:
+        own = torch.tensor([length], dtype=torch.int64, device=device)
+        lengths = [torch.empty_like(own) for _ in range(self.size)]
+        dist.all_gather(lengths, own, group=self._group)
+        return [int(each) for each in lengths]
+
+    def _empty_shard(self, like: Tensor, dim: int, length: int) -> Tensor:
+        shape = list(like.shape)
+        shape[dim] = length
+        return like.new_empty(shape)
+
+    def _global(self, rank: int) -> int:
+        """The rank's number in the world, which messages are addressed by."""
+        assert self._group is not None
+        return dist.get_global_rank(self._group, rank)
+
+    def _count(self, received: int) -> None:
+        self.traffic.received_bytes += received
+        self.traffic.exchanges += 1
