@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from elattn_bench.cases import LEVELS
+from elattn_bench.cases import LEVELS, Labelled
 from elattn_bench.knobs import SortKey, sort_key
 from elattn_bench.results import Row
 from elattn_bench.rundir import Run
@@ -24,11 +24,13 @@ class Setting(NamedTuple):
     dtype: str
     causal: bool
     cache: str = "hot"
+    ranks: int | None = None
+    device_type: str = ""
 
     @classmethod
-    def of(cls, row: Row) -> Setting:
-        """The setting of the row's case."""
-        return cls(row.level, row.mode, row.dtype, row.causal, row.cache)
+    def of(cls, row: Labelled) -> Setting:
+        """The setting of the row, or the case."""
+        return cls(*(getattr(row, name) for name in cls._fields))
 
     @property
     def mask(self) -> str:
@@ -38,14 +40,33 @@ class Setting(NamedTuple):
     @property
     def text(self) -> str:
         """For titles: ``op, forward, float32, non-causal``; a cold cache is named, the usual hot one not."""
-        words = self.words
-        return ", ".join(word for name, word in words.items() if name != "cache" or self.cache != "hot")
+        return ", ".join(self.shown.values())
+
+    @property
+    def shown(self) -> dict[str, str]:
+        """The words but for those that go without saying: a hot cache, a sequence in one piece, any device."""
+        return {
+            name: word for name, word in self.words.items() if getattr(self, name) not in USUAL.get(name, ())
+        }
+
+    @property
+    def file_part(self) -> str:
+        """For the names of files: ``op-forward-float32-full``, and what does not go without saying."""
+        return "-".join([self.level, self.mode, self.dtype, self.mask, *self.unusual])
+
+    @property
+    def unusual(self) -> list[str]:
+        """What does not go without saying, as words in a file's name: ``cold``, ``2-ranks``, ``on-h100``."""
+        cold = ["cold"] if self.cache == "cold" else []
+        ranks = [] if self.ranks is None else [f"{self.ranks}-ranks"]
+        return [*cold, *ranks, *([f"on-{self.device_type.lower()}"] if self.device_type else [])]
 
     @property
     def words(self) -> dict[str, str]:
         """Every field as a word for people."""
         causal = "causal" if self.causal else "non-causal"
-        return {**self._asdict(), "causal": causal, "cache": f"{self.cache} cache"}
+        ranks = "one piece" if self.ranks is None else f"{self.ranks} rank{'s' * (self.ranks > 1)}"
+        return {**self._asdict(), "causal": causal, "cache": f"{self.cache} cache", "ranks": ranks}
 
     @property
     def sort_key(self) -> tuple[object, ...]:
@@ -59,7 +80,13 @@ class Setting(NamedTuple):
             self.dtype,
             self.causal,
             self.cache != "hot",
+            self.ranks or 0,
+            self.device_type,
         )
+
+
+USUAL: Mapping[str, tuple[object, ...]] = {"cache": ("hot",), "ranks": (None,), "device_type": ("",)}
+"""What a title does not say."""
 
 
 class Facet(NamedTuple):
@@ -73,11 +100,13 @@ class Facet(NamedTuple):
     heads: int
     dim: int
     cache: str = "hot"
+    ranks: int | None = None
+    device_type: str = ""
 
     @classmethod
     def of(cls, row: Row) -> Facet:
         """The facet that the row lies in."""
-        return cls(row.level, row.mode, row.dtype, row.causal, row.batch, row.heads, row.dim, row.cache)
+        return cls(*(getattr(row, name) for name in cls._fields))
 
     @property
     def text(self) -> str:
@@ -87,7 +116,7 @@ class Facet(NamedTuple):
     @property
     def setting(self) -> Setting:
         """What is run, whatever the sizes."""
-        return Setting(self.level, self.mode, self.dtype, self.causal, self.cache)
+        return Setting(*(getattr(self, name) for name in Setting._fields))
 
 
 def short_status(status: str) -> str:
@@ -121,7 +150,7 @@ def interest(facet: Facet) -> tuple[bool | int, ...]:
     """Sorts facets by what people ask about: op, forward, non-causal, float32; then large dims, small batches."""
     return (
         facet.level == "op", facet.mode == "forward", not facet.causal, facet.dtype == "float32",
-        facet.dim, -facet.batch, -facet.heads, facet.cache == "hot",
+        facet.dim, -facet.batch, -facet.heads, facet.cache == "hot", -(facet.ranks or 0),
     )  # fmt: skip
 
 

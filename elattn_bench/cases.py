@@ -11,6 +11,7 @@ import attention_impls as impls
 from attention_impls import AttentionSpec, Cost, InvalidArgument, Problem, UnknownAttention
 from attention_impls.costs import layers
 from attention_impls.nouns import UNKNOWN_COST
+from attention_impls.sharding import Sharding
 from elattn_bench.errors import UsageError
 from elattn_bench.knobs import Hyperparameters, KnobAxis, combinations, text_of
 
@@ -102,6 +103,9 @@ class Case(Labelled):
     """One point of the grid: everything that fixes what is measured.
 
     In mode ``decode`` seq_len is the length of the context, and the call is the step of one more token.
+
+    ranks: over how many ranks the sequence is spread; None where it is not, which is not the same as one rank.
+    device_type: of the cluster's devices the kind that it is measured on; empty where nobody asked for one.
     """
 
     attention: str
@@ -118,6 +122,8 @@ class Case(Labelled):
     order: int | None = None
     cache: str = "hot"
     hyperparameters: Hyperparameters = ()
+    ranks: int | None = None
+    device_type: str = ""
 
     @property
     def case_id(self) -> str:
@@ -127,7 +133,10 @@ class Case(Labelled):
         order = "" if self.order is None else f":t{self.order}"
         knobs = f":{text_of(self.hyperparameters, ':')}" if self.hyperparameters else ""
         cold = ":cold" if self.cache == "cold" else ""
-        return f"{self.impl}:{self.level}:{self.mode}:{self.dtype}:{causal}:{sizes}{order}{knobs}{cold}"
+        ranks = "" if self.ranks is None else f":r{self.ranks}"
+        where = f":on-{self.device_type}" if self.device_type else ""
+        kind = f"{self.impl}:{self.level}:{self.mode}:{self.dtype}:{causal}"
+        return f"{kind}:{sizes}{order}{knobs}{cold}{ranks}{where}"
 
     @property
     def spec(self) -> AttentionSpec:
@@ -201,9 +210,13 @@ class Case(Labelled):
     def analytic_memory_bytes(self) -> int | None:
         """What one call holds above its inputs by formula; None where there is none: see ``block_workspace``.
 
+        Where the sequence is spread, on the rank that holds most.
         In mode ``decode`` what it must hold at least, whatever the backend: the new state and the output; of a
         cache the output alone, for the new row is written where there is room.
         """
+        if self.ranks is not None:
+            form = self.sharding
+            return form.workspace(self.problem, self.ranks) if form and form.workspace else None
         if self.decodes:
             output = self.batch * self.dim * self.problem.element_size
             if self.state_bytes is None:
@@ -215,6 +228,18 @@ class Case(Labelled):
         if self.level == "block":
             return layers.block_workspace(backend, self.problem)
         return backend.workspace(self.problem, self.level == "layer")
+
+    @property
+    def sharding(self) -> Sharding | None:
+        """How the backend works on a sequence that is spread over ranks, or None where it does not."""
+        backend = self.spec.backends.get(self.backend)
+        return backend.sharding if backend else None
+
+    @property
+    def received_bytes_formula(self) -> int | None:
+        """What the rank that receives most receives in one call by formula; None where the sequence is not spread."""
+        form = self.sharding
+        return form.received(self.problem, self.ranks) if form and self.ranks is not None else None
 
     @property
     def params(self) -> int | None:
@@ -240,7 +265,21 @@ class Case(Labelled):
             reasons.append(
                 f"mode decode steps the core alone, without the {self.level} around it; use --level op"
             )
-        return reasons
+        return reasons if self.ranks is None else [*reasons, *self._spreading_reasons(self.ranks)]
+
+    def _spreading_reasons(self, ranks: int) -> Iterator[str]:
+        """Why the case cannot run on a sequence that is spread over ranks."""
+        if self.decodes or self.level != "op" or self.cache != "hot":
+            yield "a sequence spread over ranks is measured at --level op, --cache hot, in mode forward or train"
+        if self.seq_len < ranks:
+            yield f"{self.seq_len} positions cannot be spread over {ranks} ranks: each needs one at least"
+        form = self.sharding
+        if form is None:
+            spread = [name for name, known in self.spec.backends.items() if known.sharding]
+            use = f"; use {' or '.join(f'{self.attention}/{name}' for name in spread)}" if spread else ""
+            yield f"{self.impl} has no form for a sequence that is spread over ranks{use}"
+        else:
+            yield from form.requires(self.problem, ranks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +299,8 @@ class Grid:
     device: str
     cache: tuple[str, ...] = ("hot",)
     knobs: tuple[KnobAxis, ...] = ()
+    ranks: tuple[int | None, ...] = (None,)
+    device_type: tuple[str, ...] = ("",)
 
     def cases(self) -> list[Case]:
         """Every case once. Order is an axis only of attentions that have one."""
@@ -269,8 +310,9 @@ class Grid:
 
     def upper_bound(self) -> int:
         """At most this many cases, counted without making them."""
-        axes = (self.seq_len, self.dim, self.order, self.batch, self.heads, self.dtype, self.causal)
-        of_one_impl = math.prod(map(len, (*axes, self.mode, self.level, self.cache)))
+        sizes = (self.seq_len, self.dim, self.order, self.batch, self.heads, self.ranks)
+        words = (self.dtype, self.causal, self.mode, self.level, self.cache, self.device_type)
+        of_one_impl = math.prod(map(len, (*sizes, *words)))
         variants = (math.prod(len(axis.values) for axis in self._knobs_of(impl)) for impl in self.impls)
         return of_one_impl * sum(variants)
 
@@ -283,7 +325,7 @@ class Grid:
             if order is not None and (refusal := impl.spec.hyperparameters["order"].refusal(order)):
                 raise UsageError(f"--order {order}: {refusal}")
         variants = list(itertools.product(orders, combinations(self._knobs_of(impl))))
-        for level, mode, dtype, causal, batch, heads, dim, variant, seq_len, cache in itertools.product(
+        for level, mode, dtype, causal, batch, heads, dim, variant, seq_len, place in itertools.product(
             self.level,
             self.mode,
             self.dtype,
@@ -293,15 +335,16 @@ class Grid:
             self.dim,
             variants,
             self.seq_len,
-            self.cache,
+            list(itertools.product(self.cache, self.ranks, self.device_type)),
         ):
-            order, knobs = variant
+            (order, knobs), (cache, ranks, device_type) = variant, place
             yield _resolve(
                 impl,
                 Case(
                     impl.attention, impl.backend or "", level, mode, dtype, self.device,
                     # A token sees what came before it: a decode case is causal, and there once.
                     causal or mode == "decode", batch, heads, seq_len, dim, order, cache, knobs,
+                    ranks, device_type,
                 ),
             )  # fmt: skip
 
@@ -316,4 +359,10 @@ class Grid:
 
 def _resolve(impl: Impl, case: Case) -> Case:
     """The case with its backend: the one asked for, else the best that can run it."""
-    return case if impl.backend else replace(case, backend=impl.spec.best_backend(case.problem))
+    if impl.backend:
+        return case
+    best = replace(case, backend=impl.spec.best_backend(case.problem))
+    if case.ranks is None:
+        return best
+    choices = (replace(case, backend=name) for name in impl.spec.backends)
+    return next((each for each in choices if not each.unsupported_reasons()), best)

@@ -53,6 +53,8 @@ def sweep(
     mode: options.Mode = None,
     level: options.Level = None,
     cache: options.Cache = None,
+    ranks: options.Ranks = None,
+    device_type: options.DeviceType = None,
     device: options.Device = None,
     threads: options.Threads = None,
     quick: options.Quick = False,
@@ -61,6 +63,8 @@ def sweep(
     memory_limit: options.MemoryLimit = None,
     seed: options.Seed = None,
     input_std: options.InputStd = None,
+    launcher: options.Launcher = "local",
+    address: options.Address = None,
     output: options.Output = None,
     resume: options.Resume = False,
     force: options.Force = False,
@@ -72,10 +76,13 @@ def sweep(
 
     flags = _given(
         impl=impl, seq_len=seq_len, dim=dim, order=order, hp=hp, batch=batch, heads=heads, dtype=dtype, causal=causal,
-        mode=mode, level=level, cache=cache, device=device, threads=threads, quick=quick, rigorous=rigorous,
-        timeout=timeout, memory_limit=memory_limit, seed=seed, input_std=input_std,
+        mode=mode, level=level, cache=cache, ranks=ranks, device_type=device_type, device=device, threads=threads,
+        quick=quick, rigorous=rigorous, timeout=timeout, memory_limit=memory_limit, seed=seed, input_std=input_std,
     )  # fmt: skip
-    body.sweep(config, flags, output, resume=resume, force=force, dry_run=dry_run, strict=strict)
+    body.sweep(
+        config, flags, output, launcher=launcher, address=address, resume=resume, force=force, dry_run=dry_run,
+        strict=strict,
+    )  # fmt: skip
 
 
 @app.command()

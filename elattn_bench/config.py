@@ -264,6 +264,8 @@ def _grid(axes: Settings, device: str) -> Grid:
         device=device,
         cache=_choices("cache", axes, list(CACHES)),
         knobs=tuple(axis for name in attentions for axis in knob_axes.axes_of(requests, name)),
+        ranks=Axis.parse("ranks", axes["ranks"]).values if axes["ranks"] else (None,),
+        device_type=tuple(dict.fromkeys(_words(axes, "device-type"))) if axes["device-type"] else ("",),
     )
 
 

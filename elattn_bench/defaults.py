@@ -17,6 +17,8 @@ AXIS_DEFAULTS: Mapping[str, str] = {
     "mode": "forward,train",
     "level": "op",
     "cache": "hot",
+    "ranks": "",  # empty: the sequence is not spread
+    "device-type": "",  # empty: any that the cluster has
 }
 RUN_DEFAULTS: Mapping[str, str] = {
     "device": "auto",

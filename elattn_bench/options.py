@@ -155,6 +155,45 @@ Cache = Annotated[
         rich_help_panel=_GRID,
     ),
 ]
+Ranks = Annotated[
+    str | None,
+    Option(
+        "--ranks",
+        metavar="AXIS",
+        help="Spread the sequence over so many processes: 1,2,4. Each has --threads threads, or a GPU.",
+        show_default="one piece",
+        rich_help_panel=_GRID,
+    ),
+]
+DeviceType = Annotated[
+    str | None,
+    Option(
+        "--device-type",
+        metavar="NAMES",
+        help="With --launcher ray: kinds of device to measure on, each on its own: H100,A100.",
+        show_default="any",
+        rich_help_panel=_GRID,
+    ),
+]
+Launcher = Annotated[
+    str,
+    Option(
+        "--launcher",
+        metavar="NAME",
+        help="local: this machine; ray: a Ray cluster, every device a case at a time.",
+        rich_help_panel=_RUN,
+    ),
+]
+Address = Annotated[
+    str | None,
+    Option(
+        "--address",
+        metavar="ADDRESS",
+        help="Of the Ray cluster: host:port, auto, or ray://...",
+        show_default="a cluster of this machine alone",
+        rich_help_panel=_RUN,
+    ),
+]
 Device = Annotated[
     str | None,
     Option(

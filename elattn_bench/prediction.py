@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from attention_impls.sharding import shard_lengths
 from elattn_bench.cases import Case
 from elattn_bench.results import Row, Skipped
 from elattn_bench.units import Bytes, format_bytes, format_length
@@ -23,7 +24,9 @@ MARGIN = 1.05
 
 STEEPEST = 2.0  # exponent of growth with seq_len: no attention here is worse than quadratic
 
-KIND = ("attention", "backend", "level", "mode", "dtype", "device", "causal", "hyperparameters")
+KIND = (
+    "attention", "backend", "level", "mode", "dtype", "device", "causal", "hyperparameters", "ranks", "device_type",
+)  # fmt: skip
 SIZES = ("batch", "heads", "seq_len", "dim", "order")
 
 
@@ -139,12 +142,15 @@ def input_bytes(case: Case) -> Bytes:
     """What the case holds before its call: activations, parameters, in training the upstream gradient.
 
     In mode ``decode`` the token's query, key and value, and the state; the context is gone by then. A cache
-    is held with a spare row of keys and one of values.
+    is held with a spare row of keys and one of values. Where the sequence is spread, of the longest shard.
     """
     if case.decodes:
         rows = 5 if case.spec.state_grows else 3
         return rows * case.batch * case.dim * case.problem.element_size + (case.state_bytes or 0)
     activations = (3 if case.level == "op" else 1) + (case.mode == "train")
+    if case.ranks is not None:
+        positions = shard_lengths(case.seq_len, case.ranks)[0]
+        return activations * case.batch * positions * case.dim * case.problem.element_size
     return (activations * case.problem.elements + (case.params or 0)) * case.problem.element_size
 
 

@@ -107,7 +107,7 @@ def describer(cases: Sequence[Case]) -> Callable[[Case], str]:
     """How to name a case in one line among these: the impl, its sizes, and whatever else varies."""
     varying = {
         name
-        for name in ("mode", "level", "dtype", "causal", "heads", "cache")
+        for name in ("mode", "level", "dtype", "causal", "heads", "cache", "ranks", "device_type")
         if len({getattr(c, name) for c in cases}) > 1
     }
 
@@ -119,6 +119,8 @@ def describer(cases: Sequence[Case]) -> Callable[[Case], str]:
             "causal": "causal" if case.causal else "full",
             "heads": f"H={case.heads}",
             "cache": case.cache,
+            "ranks": f"r={case.ranks}",
+            "device_type": case.device_type,
         }
         shown = [word for name, word in words.items() if name in varying]
         sizes = f"L={format_length(case.seq_len)} D={case.dim} B={case.batch}"

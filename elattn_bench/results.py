@@ -14,7 +14,7 @@ from elattn_bench.knobs import Hyperparameters
 from elattn_bench.roofline import Ceilings, passes
 from elattn_bench.units import Bytes, Joules, Milliseconds, Seconds
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Raised when columns come, go or change their meaning. Older files are read, newer ones refused."""
 
 Status = Literal["ok", "oom", "predicted_oom", "timeout", "unsupported", "error"]
@@ -41,6 +41,10 @@ class Measurement:
     warnings: sentences that a reader of the row must know, each begun by its word: ``leak: ...``.
     visits: how many samples each visit took; nothing for one visit.
     disturbed: what disturbed the visit, other processes or a slowed device; None if nothing did.
+    received_bytes: what the rank that receives most received in one call, counted; None without ranks.
+
+    Of a sequence that is spread over ranks, memory is that of the rank that holds most, and a call lasts until the
+    last rank is done.
     """
 
     latency_ms: tuple[Milliseconds, ...]
@@ -64,6 +68,21 @@ class Measurement:
     warnings: tuple[str, ...] = ()
     visits: tuple[int, ...] = ()
     disturbed: str | None = None
+    received_bytes: Bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a case was measured.
+
+    host: of a cluster; empty for the machine that the run's environment describes.
+    device_name: the GPU's or the CPU's model.
+    ceilings: what that device reached.
+    """
+
+    host: str = ""
+    device_name: str = ""
+    ceilings: Ceilings = Ceilings.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +123,10 @@ class Row(Labelled):
     hyperparameters: Hyperparameters = field(default=(), kw_only=True)
     params: int | None = None
     cache: str = "hot"
+    ranks: int | None = None
+    device_type: str = ""
+    host: str = ""
+    device_name: str = ""
     latency_ms_p50: float | None = None
     latency_ms_p25: float | None = None
     latency_ms_p75: float | None = None
@@ -123,6 +146,8 @@ class Row(Labelled):
     device_peak_bytes: int | None = None
     analytic_memory_bytes: int | None = None
     state_bytes: int | None = None
+    received_bytes: int | None = None
+    received_bytes_formula: int | None = None
     flops: int | None = None
     bytes_moved: int | None = None
     gflops_per_s: float | None = None
@@ -212,22 +237,25 @@ LATER_COLUMNS = frozenset(
     {
         "hyperparameters", "cache", "visits", "stability_reason", "stopped_by", "device_peak_bytes",
         "analytic_memory_bytes", "approximation_error", "outside_band", "clock_mhz", "power_w",
-        "temperature_c", "energy_j_per_token", "timed_s", "case_s", "warnings",
+        "temperature_c", "energy_j_per_token", "timed_s", "case_s", "warnings", "ranks", "device_type", "host",
+        "device_name", "received_bytes", "received_bytes_formula",
     }
 )  # fmt: skip
-"""Columns that an older schema does not have: ``hyperparameters`` came with 3, the others with 2."""
+"""Columns that an older schema does not have: those of ranks and hosts came with 4, ``hyperparameters`` with 3, the
+others with 2."""
 
 
 _TYPES = columns.types_of(Row)
 
 
-def make_row(
-    case: Case, outcome: Outcome, ceilings: Ceilings = Ceilings.UNKNOWN, case_s: Seconds | None = None
-) -> Row:
+NOWHERE = Place()
+
+
+def make_row(case: Case, outcome: Outcome, place: Place = NOWHERE, case_s: Seconds | None = None) -> Row:
     """The row of a case and its outcome, with everything that can be derived from the two.
 
     Args:
-        ceilings: what the device reached, for ``ceiling_fraction``.
+        place: where it was measured.
         case_s: how long the whole case took, gate and memory pass included.
     """
     cost = case.cost
@@ -240,13 +268,16 @@ def make_row(
         "flops": cost.flops or None,
         "bytes_moved": cost.bytes or None,
         "analytic_memory_bytes": case.analytic_memory_bytes,
+        "received_bytes_formula": case.received_bytes_formula,
+        "host": place.host,
+        "device_name": place.device_name,
         "case_s": case_s,
     }
     if isinstance(outcome, Skipped):
         # An error may quote a file name that is no text.
         reason = outcome.reason.encode("utf-8", errors="backslashreplace").decode("utf-8")
         return Row(**known, status=outcome.status, reason=reason)
-    return Row(**known, status="ok", reason="", **_measured(case, outcome, ceilings))
+    return Row(**known, status="ok", reason="", **_measured(case, outcome, place.ceilings))
 
 
 _CASE_COLUMNS = tuple(column.name for column in fields(Case))
@@ -255,7 +286,7 @@ _CASE_COLUMNS = tuple(column.name for column in fields(Case))
 _AS_MEASURED = (
     "stability", "stability_reason", "stopped_by", "peak_memory_bytes", "total_memory_bytes", "rss_peak_bytes",
     "device_peak_bytes", "max_abs_error", "rel_rms_error", "approximation_error", "outside_band", "compile_s",
-    "clock_mhz", "power_w", "temperature_c", "timed_s",
+    "clock_mhz", "power_w", "temperature_c", "timed_s", "received_bytes",
 )  # fmt: skip
 
 
@@ -263,7 +294,12 @@ def _measured(case: Case, measurement: Measurement, ceilings: Ceilings) -> dict[
     latency = stats.summarise(measurement.latency_ms, measurement.visits)
     seconds = latency.p50 / 1e3
     cost = case.cost
-    roof = ceilings.roof(case.dtype, cost, cache=case.cache, passes=passes(case.level, case.mode))
+    # The ceilings are those of one device.
+    roof = (
+        ceilings.roof(case.dtype, cost, cache=case.cache, passes=passes(case.level, case.mode))
+        if case.ranks is None
+        else None
+    )
     warnings = [*measurement.warnings, roof.implausible(seconds) if roof else None]
     return {
         **{name: getattr(measurement, name) for name in _AS_MEASURED},

@@ -20,7 +20,7 @@ from elattn_bench.cases import Case
 from elattn_bench.disk import append_whole, cut_half_line, disk_errors, replace_whole
 from elattn_bench.errors import RunDirError
 from elattn_bench.rescue import Presence, places
-from elattn_bench.results import COLUMNS, WARNING_SEPARATOR, Measurement, Outcome, Row, make_row
+from elattn_bench.results import COLUMNS, WARNING_SEPARATOR, Measurement, Outcome, Place, Row, make_row
 from elattn_bench.results_file import check_same_columns, line_of, read_rows, text_of
 from elattn_bench.roofline import Ceilings
 from elattn_bench.samples_file import read_visits, text_of_visits
@@ -214,20 +214,29 @@ class RunDir:
         """What the device was measured to reach."""
         return Ceilings.from_json(self.info.get("ceilings", {}))
 
-    def append(self, case: Case, outcome: Outcome, case_s: Seconds | None = None) -> Row:
+    @property
+    def place(self) -> Place:
+        """The machine that run.json describes."""
+        name = self.info.get("environment", {}).get("device_name", "")
+        return Place(device_name=str(name), ceilings=self.ceilings)
+
+    def append(
+        self, case: Case, outcome: Outcome, case_s: Seconds | None = None, place: Place | None = None
+    ) -> Row:
         """Put the case's outcome on disk, whole or not at all, and return its row.
 
         Args:
             case_s: how long the case took as a whole.
+            place: where it was measured, if not on the machine that run.json describes.
 
         Raises:
             RunDirError: the disk refuses, for example because it is full; or the directory has gone, and
                 the message says where its rows are now.
         """
-        earlier = self.done.get(case.case_id)
+        earlier, place = self.done.get(case.case_id), place or self.place
         if earlier is not None and earlier.ok:
-            return self._revisit(case, earlier, outcome, case_s or 0.0)
-        row = make_row(case, outcome, self.ceilings, case_s)
+            return self._revisit(case, earlier, outcome, case_s or 0.0, place)
+        row = make_row(case, outcome, place, case_s)
         with self._present(row):
             self._keep_raw(row.case_id, outcome)
             self._append_line(RESULTS, line_of(row))
@@ -242,13 +251,13 @@ class RunDir:
         made = len(self.visits.get(case_id, ()))
         return max(0, wanted - made) if row.ok and made == row.visits else 0
 
-    def _revisit(self, case: Case, earlier: Row, outcome: Outcome, case_s: Seconds) -> Row:
+    def _revisit(self, case: Case, earlier: Row, outcome: Outcome, case_s: Seconds, place: Place) -> Row:
         """The case's row with one more visit; one that failed leaves a warning."""
         with self._present():
             self._keep_raw(earlier.case_id, outcome)
             if isinstance(outcome, Measurement):
                 whole = combined(earlier, self.visits[earlier.case_id], outcome)
-                row = make_row(case, whole, self.ceilings, (earlier.case_s or 0.0) + case_s)
+                row = make_row(case, whole, place, (earlier.case_s or 0.0) + case_s)
             else:
                 failed = f"visit: one failed with {outcome.status}: {outcome.reason}"
                 warnings = WARNING_SEPARATOR.join(filter(None, (earlier.warnings, failed)))

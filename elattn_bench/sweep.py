@@ -129,7 +129,10 @@ class Foresight:
         return self.predictor.verdict(case)
 
 
-_KIND = ("attention", "backend", "level", "mode", "dtype", "device", "causal", "heads", "hyperparameters")
+_KIND = (
+    "attention", "backend", "level", "mode", "dtype", "device", "causal", "heads", "hyperparameters", "ranks",
+    "device_type",
+)  # fmt: skip
 _SIZES = ("batch", "seq_len", "dim", "order")
 
 

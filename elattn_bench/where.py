@@ -12,8 +12,20 @@ from elattn_bench.names import nearest
 from elattn_bench.results import Row
 from elattn_bench.rundir import Run
 
-SIZES = ("batch", "heads", "seq_len", "dim", "order")
-WORDS = ("impl", "attention", "backend", "level", "mode", "dtype", "device", "causal", "cache")
+SIZES = ("batch", "heads", "seq_len", "dim", "order", "ranks")
+WORDS = (
+    "impl",
+    "attention",
+    "backend",
+    "level",
+    "mode",
+    "dtype",
+    "device",
+    "causal",
+    "cache",
+    "device_type",
+    "host",
+)
 
 
 @dataclass(frozen=True, slots=True)

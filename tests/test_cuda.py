@@ -16,7 +16,7 @@ from elattn_bench.cases import Case
 from elattn_bench.monitor import Monitor
 from elattn_bench.pairs import Paired
 from elattn_bench.quality.nouns import Epoch, Job, Model, Recipe, Trained
-from elattn_bench.results import Measurement, Skipped, make_row
+from elattn_bench.results import Measurement, Place, Skipped, make_row
 from elattn_bench.roofline import CEILINGS_TIMEOUT, Ceilings
 from elattn_bench.stats import BUDGETS
 from elattn_bench.timers import CudaClock, clock_for
@@ -202,7 +202,7 @@ def test_the_ceilings_of_the_gpu_are_measured_and_no_case_exceeds_them() -> None
         outcome = worker.measure(CASE, timeout=120)
     assert ceilings.dram_bytes_per_s
     assert ceilings.matmul_flops_per_s["bfloat16"] > ceilings.matmul_flops_per_s["float32"]
-    row = make_row(CASE, outcome, ceilings)
+    row = make_row(CASE, outcome, Place(ceilings=ceilings))
     assert row.ceiling_fraction is not None
     assert 0 < row.ceiling_fraction < 1.05
 

@@ -358,7 +358,7 @@ def test_the_column_follows_the_order_and_survives_the_way_to_disk(tmp_path: Pat
     assert row.hyperparameters == KNOBS
     (record,) = records_of(tmp_path / "run")
     assert record["hyperparameters"] == "gate=true;latents=64;pool=sum;scale=0.1234567891;window=none"
-    assert record["schema"] == str(SCHEMA_VERSION) == "3"
+    assert record["schema"] == str(SCHEMA_VERSION) == "4"
 
 
 def test_the_column_is_empty_where_nothing_was_asked_for() -> None:

@@ -11,6 +11,9 @@ import typer
 
 from elattn_bench.commands import screen
 from elattn_bench.errors import Interrupted, RunDirError, UsageError
+from elattn_bench.names import check_names
+
+LAUNCHERS = ["local", "ray"]
 
 
 def sweep(
@@ -18,6 +21,8 @@ def sweep(
     given: Mapping[str, Any],
     output: Path | None,
     *,
+    launcher: str,
+    address: str | None,
     resume: bool,
     force: bool,
     dry_run: bool,
@@ -26,6 +31,9 @@ def sweep(
     """Plan, measure, sum up."""
     from elattn_bench import config, runner
 
+    check_names("launcher", [launcher], LAUNCHERS)
+    if address and launcher != "ray":
+        raise UsageError(f"--address {address}: is of a Ray cluster; add --launcher ray")
     flags = {name: config.as_text(value) for name, value in given.items()}
     if resume:
         path = _resumed_run(config_file, output, force=force)
@@ -38,6 +46,8 @@ def sweep(
     if dry_run:
         _show_plan(plan)
         return
+    if launcher == "ray":
+        raise UsageError("--launcher ray: is being built")
     try:
         runner.run_sweep(plan, path, resume=resume, force=force, console=screen.stderr())
     except Interrupted:

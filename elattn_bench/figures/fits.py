@@ -10,7 +10,6 @@ from attention_impls import registry
 from elattn_bench.analysis import leading_facets, one_order, select
 from elattn_bench.figures.families import is_crowded
 from elattn_bench.figures.fitted import NAME_ROOM, Fits, draw_fitted, draw_names, name_of, names_width
-from elattn_bench.figures.grid import file_part
 from elattn_bench.figures.header import describe, draw_header, header_height, sizes_of
 from elattn_bench.figures.legend import draw_handles, labels_of, legend_height, legend_letters
 from elattn_bench.figures.look import Look
@@ -48,7 +47,7 @@ def draw_fits(run: Run, look: Look) -> Iterator[tuple[str, Figure]]:
             left_out = [row for row in few if row.label in labels and row.case_id not in fitted]
             fits = Fits(facet, lines, _crossings(part, lines), left_out)
             for suffix, page in _pages(fits, is_crowded(few)).items():
-                yield f"fits-{file_part(facet.setting)}{suffix}", draw_figure(run, look, page, styles)
+                yield f"fits-{facet.setting.file_part}{suffix}", draw_figure(run, look, page, styles)
 
 
 def _pages(fits: Fits, crowded: bool) -> dict[str, Fits]:

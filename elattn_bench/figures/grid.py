@@ -86,18 +86,12 @@ def draw_grids(grid: Grid, run: Run, look: Look) -> Iterator[tuple[str, Figure]]
         heads = sorted({row.heads for row in rows})
         for count in heads:
             suffix = f"-heads{count}" if len(heads) > 1 else ""
-            stem = f"{grid.stem}-{file_part(setting)}{suffix}"
+            stem = f"{grid.stem}-{setting.file_part}{suffix}"
             for page in make_pages(grid.in_mode(setting.mode), setting, select(rows, heads=count), look):
                 if has_data(page):
                     batch = f"-batch{page.rows[0]}" if page.is_one_of_many else ""
                     for end, figure in draw_page(page, run, styles, look):
                         yield f"{stem}{batch}{end}", figure
-
-
-def file_part(setting: Setting) -> str:
-    """``op-forward-float32-full``: the setting in a file's name."""
-    cold = "-cold" if setting.cache == "cold" else ""
-    return f"{setting.level}-{setting.mode}-{setting.dtype}-{setting.mask}{cold}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from elattn_bench.analysis import DEFAULT_ORDER, Facet, by_facet, leading_facets, select, short_status
-from elattn_bench.figures.grid import file_part
 from elattn_bench.figures.header import describe, draw_header, header_height, sizes_of
 from elattn_bench.figures.legend import draw_handles, labels_of, legend_height
 from elattn_bench.figures.look import Look
@@ -56,7 +55,7 @@ def draw_pareto(run: Run, look: Look) -> Iterator[tuple[str, Figure]]:
         for facet, _ in leading_facets(rows, count=len):
             shown = [trade for trade in found if trade.facet == facet and len(trade.points) > 1]
             if shown:
-                yield f"pareto-{exact}-{file_part(facet.setting)}", _draw(run, look, facet, shown, styles)
+                yield f"pareto-{exact}-{facet.setting.file_part}", _draw(run, look, facet, shown, styles)
 
 
 def _shown(found: Sequence[Trade], look: Look) -> list[Trade]:

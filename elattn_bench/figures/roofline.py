@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from elattn_bench.analysis import Facet, by_label, leading_facets, one_order
-from elattn_bench.figures.grid import file_part
 from elattn_bench.figures.header import describe, draw_header, header_height, sizes_of
 from elattn_bench.figures.legend import draw_handles, labels_of, legend_height
 from elattn_bench.figures.look import Look
@@ -48,7 +47,7 @@ def draw_roofline(run: Run, look: Look) -> Iterator[tuple[str, Figure]]:
     for facet, rows in leading_facets(row for row in run.rows if _has_work(row)):
         lines = by_label(one_order(rows))
         if found := roofs(ceilings, facet.dtype):
-            yield f"roofline-{file_part(facet.setting)}", _draw(run, look, facet, lines, found, styles)
+            yield f"roofline-{facet.setting.file_part}", _draw(run, look, facet, lines, found, styles)
 
 
 def _has_work(row: Row) -> bool:

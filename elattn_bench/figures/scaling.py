@@ -63,9 +63,9 @@ def draw_decode(run: Run, look: Look) -> Iterator[tuple[str, Figure]]:
 
 
 def _decode_stem(facet: Facet) -> str:
-    cold = "-cold" if facet.cache == "cold" else ""
     level = "" if facet.level == "op" else f"{facet.level}-"
-    return f"decode-{level}{facet.dtype}-batch{facet.batch}-heads{facet.heads}-dim{facet.dim}{cold}"
+    stem = f"decode-{level}{facet.dtype}-batch{facet.batch}-heads{facet.heads}-dim{facet.dim}"
+    return "-".join([stem, *facet.setting.unusual])
 
 
 def draw_facet(

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from elattn_bench.analysis import DEFAULT_ORDER
-from elattn_bench.figures.grid import file_part
 from elattn_bench.figures.header import describe, draw_header, header_height
 from elattn_bench.figures.legend import draw_handles, labels_of, legend_height
 from elattn_bench.figures.look import Look
@@ -45,7 +44,7 @@ def draw_winners(run: Run, look: Look) -> Iterator[tuple[str, Figure]]:
         several = sum(other.setting == found.setting for other in maps) > 1
         suffix = f"-batch{found.batch}-heads{found.heads}" if several else ""
         yield (
-            f"winners-{file_part(found.setting)}{suffix}",
+            f"winners-{found.setting.file_part}{suffix}",
             _draw(run, look, [found, *filter(None, [beside])], styles),
         )
 

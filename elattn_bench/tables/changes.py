@@ -127,9 +127,7 @@ def _shared(rows: Sequence[Row], words: Iterable[str]) -> str:
     """What all the rows share of their setting: ``: op, float32, non-causal``."""
     if not rows:
         return ""
-    fixed = {name: word for name, word in Setting.of(rows[0]).words.items() if name not in words}
-    if rows[0].cache == "hot":
-        fixed.pop("cache", None)
+    fixed = {name: word for name, word in Setting.of(rows[0]).shown.items() if name not in words}
     return f": {', '.join(fixed.values())}" if fixed else ""
 
 

@@ -74,7 +74,7 @@ def _summary_title(lines: Sequence[LineSummary], varying: Sequence[str]) -> str:
         [
             _setting_cell(lines[0].setting, name)
             for name in Setting._fields
-            if name not in varying and (name != "cache" or lines[0].setting.cache != "hot")
+            if name not in varying and name in lines[0].setting.shown
         ]
         if lines
         else []

@@ -63,7 +63,7 @@ def _place(result: PairResult) -> tuple[object, ...]:
 
 def _setting(result: PairResult) -> Setting:
     case = result.pair.b
-    return Setting(case.level, case.mode, case.dtype, case.causal, case.cache)
+    return Setting.of(case)
 
 
 def _sizes(result: PairResult) -> tuple[int | str, ...]:
