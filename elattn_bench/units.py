@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import TypeAlias
 
 Seconds: TypeAlias = float
@@ -48,9 +49,16 @@ def format_duration(seconds: Seconds) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+LENGTH_PREFIXES: Mapping[str, int] = {"": 1, "k": KIBI, "M": KIBI**2, "G": KIBI**3}
+"""What a letter after a length means."""
+
+
 def format_length(count: int) -> str:
-    """A length or size for people: 16384 -> ``16k``, 1000 -> ``1000``."""
-    return f"{count // KIBI}k" if count >= KIBI and count % KIBI == 0 else str(count)
+    """A length or size for people: 16384 -> ``16k``, 2097152 -> ``2M``, 1000 -> ``1000``."""
+    for unit, size in reversed(LENGTH_PREFIXES.items()):
+        if count >= size and count % size == 0:
+            return f"{count // size}{unit}"
+    return str(count)
 
 
 def counted(count: int, noun: str) -> str:
