@@ -49,13 +49,13 @@ def format_duration(seconds: Seconds) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-LENGTH_PREFIXES: Mapping[str, int] = {"": 1, "k": KIBI, "M": KIBI**2, "G": KIBI**3}
-"""What a letter after a length means."""
+LENGTH_PREFIXES: Mapping[str, int] = {"G": KIBI**3, "M": KIBI**2, "k": KIBI, "": 1}
+"""What a letter after a length means, the greatest first."""
 
 
 def format_length(count: int) -> str:
     """A length or size for people: 16384 -> ``16k``, 2097152 -> ``2M``, 1000 -> ``1000``."""
-    for unit, size in reversed(LENGTH_PREFIXES.items()):
+    for unit, size in LENGTH_PREFIXES.items():
         if count >= size and count % size == 0:
             return f"{count // size}{unit}"
     return str(count)
