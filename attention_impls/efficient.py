@@ -73,7 +73,7 @@ def eager(
     elif normalisation == "softmax":
         output = _Full.apply(query, key, value)  # type: ignore[no-untyped-call]
     else:
-        output = scaled_outputs(query, scaled_mean(key, value, query.shape[-2]))
+        output = scaled_outputs(query, products(key, value) / query.shape[-2])
     return output
 
 
@@ -254,10 +254,10 @@ def key_gradients(
         store(grad_key, rows, grad_weights.mul_(weights))
 
 
-def scaled_mean(key: Tensor, value: Tensor, tokens: int) -> Tensor:
-    """Scaling normalisation: sum_j k_j v_j^T / tokens, wide."""
+def products(key: Tensor, value: Tensor) -> Tensor:
+    """The sums of k v^T over all keys, [batch, heads, head_dim, head_dim], wide: those of scaling normalisation."""
     wide = accumulator_dtype(key.dtype)
-    return key.to(wide).mT @ value.to(wide) / tokens
+    return key.to(wide).mT @ value.to(wide)
 
 
 def scaled_outputs(query: Tensor, mean: Tensor) -> Tensor:
