@@ -147,6 +147,9 @@ class _CausalOnCpu(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         query, earlier_key, earlier_value, key, value, output, total = ctx.saved_tensors
+        upstream = (
+            upstream if upstream.stride(-1) == 1 else upstream.contiguous()
+        )  # that of a sum is broadcast
 
         def gradients(keys: Tensor, values: Tensor, causal: bool) -> tuple[Tensor, Tensor, Tensor]:
             found: tuple[Tensor, Tensor, Tensor] = _flash_backward(

@@ -119,6 +119,23 @@ def test_shards_of_many_blocks_whose_rows_lie_apart_do_too(causal: bool, form: F
 
 @every_form
 @both_masks
+def test_the_gradient_of_a_sum_which_is_broadcast_is_right(causal: bool, form: Form) -> None:
+    inputs = inputs_of(*SHAPE)
+    expected = with_gradients(form, causal, [*inputs[:3], torch.ones(SHAPE, dtype=torch.float64)])
+    found = ranks.run(2, shard_of_sum, form, causal, inputs[:3])
+    assert_close([torch.cat(parts, 2) for parts in zip(*found, strict=True)], expected[1:])
+
+
+def shard_of_sum(exchange: Exchange, form: Form, causal: bool, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """This rank's gradients of the sum of all outputs."""
+    leaves = [torch.tensor_split(x, exchange.size, 2)[exchange.rank].clone().requires_grad_() for x in inputs]
+    query, key, value = leaves
+    output = attend(form.attention, query, key, value, exchange, causal=causal, **form.hyperparameters)
+    return list(torch.autograd.grad(output.sum(), leaves))
+
+
+@every_form
+@both_masks
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_ranks_are_as_exact_as_one_process(dtype: torch.dtype, causal: bool, form: Form) -> None:
     inputs = inputs_of(1, 2, 150, 8, dtype=dtype)
