@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -15,12 +14,6 @@ from attention_impls.nouns import Problem
 from attention_impls.validate import validate_qkv
 
 Sums = list[Tensor]  # one tensor per power 0..order
-
-MAX_COMPILED_FORMS = 256  # shapes, orders and modes that torch.compile may specialise for in one process
-
-COMPILED_ELEMENTS = 2**19
-"""Elements of a chunk of the compiled non-causal form, which keeps its temporaries in registers."""
-
 
 BAND = 0.01  # relative error of the polynomial that still counts as close
 
@@ -95,38 +88,9 @@ def eager(
     and the restriction to even orders are ours).
     """
     validate(query, key, value, order, scale, stabiliser)
-    plain = Pieces(_moments, _ratio, _causal_chunk)
     if causal:
-        return _causal(query, key, value, order, scale, stabiliser, plain)[0]
-    return _full(query, key, value, order, scale, stabiliser, plain, chunk_rows(query))
-
-
-def compiled(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    *,
-    causal: bool = False,
-    order: int = 6,
-    scale: float = 1.0,
-    stabiliser: bool = True,
-) -> Tensor:
-    """EA-series with the work on each chunk compiled by torch.compile. Arguments and errors as ``eager``.
-
-    The first call for a chunk's shape, order and mode compiles for some seconds; seq_len hardly matters,
-    because long inputs are cut into chunks of one size.
-    """
-    validate(query, key, value, order, scale, stabiliser)
-    # Past its limit dynamo would silently run uncompiled: raise the limit, and fail if it is reached.
-    with torch._dynamo.config.patch(
-        recompile_limit=MAX_COMPILED_FORMS,
-        accumulated_recompile_limit=4 * MAX_COMPILED_FORMS,
-        fail_on_recompile_limit_hit=True,
-    ):
-        if causal:
-            return _causal(query, key, value, order, scale, stabiliser, _compiled_pieces())[0]
-        rows = chunk_rows(query, COMPILED_ELEMENTS)
-        return _full(query, key, value, order, scale, stabiliser, _compiled_pieces(), rows)
+        return sweep(query, key, value, order, scale, stabiliser, PLAIN)[0]
+    return full(query, key, value, order, scale, stabiliser, PLAIN, chunk_rows(query))
 
 
 def oracle(
@@ -202,8 +166,7 @@ def prefill(
     With a state, the tokens follow those that it stands for. Arguments and errors as ``eager``.
     """
     validate(query, key, value, order, scale, stabiliser)
-    plain = Pieces(_moments, _ratio, _causal_chunk)
-    output, carry = _causal(query, key, value, order, scale, stabiliser, plain, _carried(state))
+    output, carry = sweep(query, key, value, order, scale, stabiliser, PLAIN, _carried(state))
     value_moments, key_moments = (torch.stack(side).squeeze(-2) for side in carry[:2])
     return output, State(value_moments, key_moments, carry.top.squeeze(-2).clone())
 
@@ -245,7 +208,7 @@ def merge(earlier: State, later: State) -> State:
     )
 
 
-def _full(
+def full(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -256,14 +219,28 @@ def _full(
     rows: int,
 ) -> Tensor:
     """Moments of all keys, then the ratio at every query, a chunk at a time."""
+    sums = totals_of(key, value, order, scale, stabiliser, pieces, rows)
+    return read(query, sums, order, scale, pieces, rows)
+
+
+def totals_of(
+    key: Tensor, value: Tensor, order: int, scale: float, stabiliser: bool, pieces: Pieces, rows: int
+) -> Carry:
+    """The moments of all keys, relative to the highest log-weight."""
     keys, values = torch.split(key, rows, -2), torch.split(value, rows, -2)
     with torch.no_grad():
         tops = [_log_weight(chunk, scale).amax(-2, keepdim=True) for chunk in keys]
         top = torch.stack(tops).amax(0) if stabiliser else torch.zeros_like(tops[0])
+        top = top.clamp_min(torch.finfo(top.dtype).min)  # finite, so that a reference to another is a number
     parts = [pieces.moments(k, v, top, order, scale) for k, v in zip(keys, values, strict=True)]
     value_moments, key_moments = (_total(list(side)) for side in zip(*parts, strict=True))
+    return Carry(value_moments, key_moments, top)
+
+
+def read(query: Tensor, sums: Carry, order: int, scale: float, pieces: Pieces, rows: int) -> Tensor:
+    """The ratio at every query of the moments of all keys."""
     outputs = [
-        pieces.ratio(chunk, value_moments, key_moments, order, scale)
+        pieces.ratio(chunk, sums.value_moments, sums.key_moments, order, scale)
         for chunk in torch.split(query, rows, -2)
     ]
     return torch.cat(outputs, -2)
@@ -276,7 +253,7 @@ def _carried(state: State | None) -> Carry | None:
     return Carry(list(value_moments), list(key_moments), top)
 
 
-def _causal(
+def sweep(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -379,13 +356,7 @@ def _total(parts: list[Sums]) -> Sums:
     return [torch.stack(same_power).sum(0) for same_power in zip(*parts, strict=True)]
 
 
-@cache
-def _compiled_pieces() -> Pieces:
-    return Pieces(
-        moments=torch.compile(_moments, dynamic=False),
-        ratio=torch.compile(_ratio, dynamic=False),
-        causal_chunk=torch.compile(_causal_chunk, dynamic=False),
-    )
+PLAIN = Pieces(_moments, _ratio, _causal_chunk)
 
 
 def validate(query: Tensor, key: Tensor, value: Tensor, order: int, scale: float, stabiliser: bool) -> None:

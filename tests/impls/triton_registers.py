@@ -23,10 +23,11 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from attention_impls.kernels import (
-    ea_triton,
     ea_triton_backward,
     ea_triton_causal_backward,
     ea_triton_forward,
+    ea_triton_launch,
+    ea_triton_scans,
 )
 
 H100 = GPUTarget("cuda", 90, 32)
@@ -35,7 +36,7 @@ DTYPES = {"float32": "fp32", "float64": "fp64", "bfloat16": "bf16", "float16": "
 
 KERNELS = {
     name: kernel
-    for module in (ea_triton_forward, ea_triton_backward, ea_triton_causal_backward)
+    for module in (ea_triton_forward, ea_triton_backward, ea_triton_causal_backward, ea_triton_scans)
     for name, kernel in vars(module).items()
     if getattr(kernel, "__module__", "") == module.__name__ and not name.startswith("_")
 }
@@ -98,9 +99,9 @@ def main() -> None:
     for name in options.kernels.split(","):
         for dtype in options.dtypes.split(","):
             for order in map(int, options.orders.split(",")):
-                tiles = ea_triton.tiles(name, order, getattr(torch, dtype))
+                tiles = ea_triton_launch.tiles(name, order, getattr(torch, dtype))
                 if options.tiles:
-                    tiles = ea_triton.Tiles(*map(int, options.tiles.split(",")))
+                    tiles = ea_triton_launch.Tiles(*map(int, options.tiles.split(",")))
                 compiled = compile_kernel(name, dtype, order, tiles)
                 if options.keep:
                     (options.keep / f"{name}.{dtype}.{order}.cubin").write_bytes(compiled.asm["cubin"])
