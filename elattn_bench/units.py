@@ -14,6 +14,7 @@ Bytes: TypeAlias = int
 KIBI = 1024
 WITHOUT_INTERVAL = 3  # significant digits of a number whose uncertainty nobody knows
 TIME_UNITS = {"us": 1e3, "ms": 1.0, "s": 1e-3}  # how many of each make a millisecond
+LENGTH_UNITS = {"": 1, "k": KIBI, "M": KIBI**2, "G": KIBI**3}  # of an axis; a token of them is a token
 _BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -48,9 +49,23 @@ def format_duration(seconds: Seconds) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+SPAN_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "days": 86400.0, "years": 365.25 * 86400.0}  # of each in seconds
+
+
+def format_span(seconds: Seconds) -> str:
+    """Any time for people, with two or three digits: ``1.23 ms``, ``45.0 s``, ``3.4 h``, ``120 years``."""
+    if seconds < 100:
+        return format_ms(1e3 * seconds)
+    unit = max((unit for unit, size in SPAN_UNITS.items() if seconds >= 2 * size), key=SPAN_UNITS.__getitem__)
+    count = seconds / SPAN_UNITS[unit]
+    return f"{significant(count, 2) if count < 1e5 else f'{count:.1e}'} {unit}"
+
+
 def format_length(count: int) -> str:
-    """A length or size for people: 16384 -> ``16k``, 1000 -> ``1000``."""
-    return f"{count // KIBI}k" if count >= KIBI and count % KIBI == 0 else str(count)
+    """A length or size for people: 16384 -> ``16k``, 1048576 -> ``1M``, 1000 -> ``1000``."""
+    whole = (unit for unit, size in LENGTH_UNITS.items() if count >= size and count % size == 0)
+    unit = max(whole, key=LENGTH_UNITS.__getitem__, default="")
+    return f"{count // LENGTH_UNITS[unit]}{unit}"
 
 
 def counted(count: int, noun: str) -> str:
