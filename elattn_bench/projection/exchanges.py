@@ -31,9 +31,7 @@ def exchange_seconds(case: Case, links: Mapping[str, Link]) -> Seconds:
     Raises:
         KeyError: no link of a kind that it needs.
     """
-    return sum(
-        links[each.kind].seconds(case.ranks or 1, each.bytes, each.count) for each in exchanges(case)
-    )
+    return sum(links[each.kind].seconds(case.ranks or 1, each.bytes, each.count) for each in exchanges(case))
 
 
 def exchanges(case: Case) -> list[Exchanged]:

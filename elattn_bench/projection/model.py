@@ -17,7 +17,8 @@ from elattn_bench.rundir import Run
 from elattn_bench.units import Bytes, Seconds
 
 HOW_TO_SWEEP = (
-    "elattn-bench sweep -i ea-series,linear,softmax --ranks 1,2 --seq-len 16k:256k:x4, or wider, measures what it needs"
+    "what it needs is measured by: "
+    "elattn-bench sweep -i ea-series,linear,softmax --ranks 1,2 --seq-len 4k:256k:x4"
 )
 
 
@@ -89,7 +90,11 @@ class Projected:
 
 
 def project(
-    run: Run, tokens: Sequence[int], ranks: Sequence[int], link: str | None = None, memory: Bytes | None = None
+    run: Run,
+    tokens: Sequence[int],
+    ranks: Sequence[int],
+    link: str | None = None,
+    memory: Bytes | None = None,
 ) -> Projected:
     """What every attention of the run that can be spread would take at each length over each number of ranks.
 
@@ -148,7 +153,12 @@ def _errors(line: Line, found: Iterable[Check]) -> list[float]:
 
 
 def _project(
-    line: Line, tokens: int, ranks: int, links: Mapping[str, Link], errors: Sequence[float], room: Bytes | None
+    line: Line,
+    tokens: int,
+    ranks: int,
+    links: Mapping[str, Link],
+    errors: Sequence[float],
+    room: Bytes | None,
 ) -> Projection:
     case = line.at(tokens, ranks)
     exchange = exchange_seconds(case, links)
@@ -157,7 +167,9 @@ def _project(
     memory = None if workspace is None else input_bytes(case) + workspace
     fits = None if memory is None or room is None else memory <= room
     # A prediction that is 0.5 of what is measured stands for twice its value.
-    low = seconds / max(1.0, *errors) if errors else None
-    high = seconds / min(1.0, *errors) if errors else None
+    # What is assumed of a link is taken at its word.
+    given = exchange if any(link.is_assumed for link in links.values()) else 0.0
+    low = given + (seconds - given) / max(1.0, *errors) if errors else None
+    high = given + (seconds - given) / min(1.0, *errors) if errors else None
     received = case.received_bytes_formula or 0
     return Projection(line, tokens, ranks, seconds, low, high, exchange, memory, received, fits)
