@@ -13,7 +13,9 @@ from attention_impls.hyperparameters import ORDER, STABILISER
 from attention_impls.nouns import Problem
 from attention_impls.sharding import scans_received, shard_lengths
 
-EXCHANGED_SETS = 4  # of packed sums: what is sent, what was received last, what both become, what has come beyond
+EXCHANGED_SETS = (
+    4  # of packed sums: what is sent, what was received last, what both become, what has come beyond
+)
 
 
 def ea_series_received(problem: Problem, ranks: int) -> int:

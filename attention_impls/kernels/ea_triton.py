@@ -142,7 +142,9 @@ def forward(
     if causal:
         output, before = _causal_forward(query, key, value, None, moments[0], order, scale, stabiliser, ranks)
         return output, before if keep else moments[:0]
-    _scan_totals(*_chunk_totals(key, value, order, scale, stabiliser), None, moments[0], stabiliser, keep=False)
+    _scan_totals(
+        *_chunk_totals(key, value, order, scale, stabiliser), None, moments[0], stabiliser, keep=False
+    )
     if ranks:
         moments = ranks.all_keys(moments[0])[None]
     output = _like(query)
