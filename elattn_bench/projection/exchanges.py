@@ -10,8 +10,11 @@ from elattn_bench.projection.links import Link
 from elattn_bench.units import Bytes, Seconds
 
 TOTALS: Mapping[str, tuple[int, int]] = {"ea-series": (2, 1), "efficient": (2, 1)}
-"""Reductions over all ranks in a call that is not causal, forward and backward: of tops and of sums, and of the sums'
-gradients (methods of section 16.6: the stabiliser takes a maximum first). Others have one and one."""
+"""Reductions over all ranks in a call that is not causal, forward and backward: the maxima that weights are relative
+to, and the sums; backward the sums' gradients. Others have one and one."""
+
+WITHOUT_MAXIMA = {("normalisation", "scaling"), ("stabiliser", False)}
+"""Knobs with which nobody needs the maxima, so that one reduction less is made."""
 
 GATHERED = 2  # keys, and values; backward the gradients of both go back
 
@@ -71,6 +74,7 @@ def _gathers(case: Case) -> Exchanged:
 def _totals(case: Case) -> Exchanged:
     """Sums over all ranks, each of which counts as one tensor received."""
     forward, backward = TOTALS.get(case.attention, (1, 1))
+    forward -= forward > 1 and not WITHOUT_MAXIMA.isdisjoint(case.hyperparameters)
     count = forward + (backward if case.mode == "train" else 0)
     return Exchanged("total", count, received(case, 2))
 
