@@ -25,7 +25,7 @@ class Format(str, Enum):
     JSON = "json"
 
 
-AXIS = "512 | 1k,2k,8k | 256:64k:x2 | 16:128:16; k = 1024"
+AXIS = "512 | 1k,2k,8M | 256:64k:x2 | 16:128:16; k = 1024, M = 1024 k, G = 1024 M"
 
 ConfigFile = Annotated[
     Path | None,

@@ -36,7 +36,13 @@ def seconds(case: Case) -> float:
 def collectives(ranks: Iterable[int] = (2, 4)) -> list[dict[str, Any]]:
     """What such a run would have timed."""
     return [
-        {"kind": kind, "ranks": count, "bytes": size, "seconds": LINKS[kind].seconds(count, size), "samples": 9}
+        {
+            "kind": kind,
+            "ranks": count,
+            "bytes": size,
+            "seconds": LINKS[kind].seconds(count, size),
+            "samples": 9,
+        }
         for kind in KINDS
         for count in ranks
         for size in SIZES
