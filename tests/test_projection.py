@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import simulated_ranks as simulated
 
+from elattn_bench.cases import Case
 from elattn_bench.errors import RunDirError, UsageError
 from elattn_bench.projection.compute import fit_compute, seconds_of, work
 from elattn_bench.projection.exchanges import exchange_seconds, exchanges, received
@@ -107,14 +108,14 @@ def test_collectives_that_cannot_be_read_are_an_error_of_the_run(run: Run) -> No
 
 
 @pytest.mark.parametrize("case", simulated.cases(lengths=[M], ranks=[1], modes=MODES, masks=MASKS))
-def test_one_rank_exchanges_nothing(case: simulated.Case) -> None:
+def test_one_rank_exchanges_nothing(case: Case) -> None:
     assert exchanges(case) == []
     assert exchange_seconds(case, {}) == 0
 
 
 @pytest.mark.parametrize("ranks", [2, 3, 8, 64])
 @pytest.mark.parametrize("case", simulated.cases(lengths=[M], ranks=[2], modes=MODES, masks=MASKS))
-def test_what_is_received_follows_from_the_collectives(case: simulated.Case, ranks: int) -> None:
+def test_what_is_received_follows_from_the_collectives(case: Case, ranks: int) -> None:
     """The formula read back: sums count once, a gathered tensor once for every other rank, a scan in every round."""
     found = exchanges(replace(case, ranks=ranks))
     kinds = {each.kind for each in found}
@@ -132,7 +133,7 @@ def test_what_is_received_follows_from_the_collectives(case: simulated.Case, ran
 @pytest.mark.parametrize(
     "case", simulated.cases(["ea-series/fused", "linear/eager"], [4096], [64], MODES, MASKS)
 )
-def test_a_linear_attention_exchanges_the_same_at_any_length(case: simulated.Case) -> None:
+def test_a_linear_attention_exchanges_the_same_at_any_length(case: Case) -> None:
     assert exchanges(case) == exchanges(replace(case, seq_len=G))
 
 
@@ -288,7 +289,7 @@ def test_what_cannot_be_spread_is_named_and_left_out(tmp_path: Path) -> None:
     ],
 )
 def test_a_run_that_lacks_what_the_model_needs_is_told_what_to_sweep(
-    tmp_path: Path, cases: list[simulated.Case], timed: list[dict[str, object]] | None, message: str
+    tmp_path: Path, cases: list[Case], timed: list[dict[str, object]] | None, message: str
 ) -> None:
     run = simulated.write_run(tmp_path / "run", cases, timed=timed)
     with pytest.raises(UsageError, match=message):
