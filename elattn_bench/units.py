@@ -59,12 +59,13 @@ SPAN_UNITS = {
 
 
 def format_span(seconds: Seconds) -> str:
-    """Any time for people, with two or three digits: ``1.23 ms``, ``45.0 s``, ``3.4 h``, ``120 years``."""
+    """Any time for people, with two or three digits: ``1.23 ms``, ``45.0 s``, ``3.4 h``, ``120 yr``."""
     if seconds < 100:
         return format_ms(1e3 * seconds)
     unit = max((unit for unit, size in SPAN_UNITS.items() if seconds >= 2 * size), key=SPAN_UNITS.__getitem__)
     count = seconds / SPAN_UNITS[unit]
-    return f"{significant(count, 2) if count < 1e5 else f'{count:.1e}'} {unit}"
+    shown = f"{count:.1e}" if count >= 1e5 else significant(float(f"{count:.2g}"), 2)
+    return f"{shown} {unit}"
 
 
 def format_length(count: int) -> str:

@@ -13,6 +13,7 @@ from elattn_bench.cases import Case
 from elattn_bench.errors import RunDirError, UsageError
 from elattn_bench.projection.compute import fit_compute, seconds_of, work
 from elattn_bench.projection.exchanges import exchange_seconds, exchanges, received
+from elattn_bench.projection.fitting import fit_relative
 from elattn_bench.projection.links import KINDS, assumed_links, collectives_of, factors, fit_links
 from elattn_bench.projection.model import Projected, Projection, project
 from elattn_bench.projection.validation import factor
@@ -68,6 +69,18 @@ def test_a_link_is_found_again_in_the_times_it_makes(run: Run) -> None:
         assert (link.latency, 1 / link.seconds_per_byte) == pytest.approx((1e-4, 2e9), rel=1e-9)
         assert max(map(factor, link.residuals)) == pytest.approx(1, abs=1e-9)
         assert not link.is_assumed
+
+
+def test_half_a_time_is_as_wrong_as_twice() -> None:
+    """Of two times of one design the fit is the geometric mean, which no least squares of the times would find."""
+    (found,) = fit_relative([[1.0], [1.0]], [1.0, 100.0])
+    assert found == pytest.approx(10, rel=1e-6)
+
+
+def test_a_coefficient_that_would_be_negative_is_nothing() -> None:
+    start, slope = fit_relative([[1.0, 1.0], [1.0, 2.0], [1.0, 3.0]], [1.0, 0.9, 0.8])
+    assert start == pytest.approx((1.0 * 0.9 * 0.8) ** (1 / 3), rel=1e-3)
+    assert 0 <= slope < 1e-4
 
 
 def test_a_link_that_fits_badly_says_so(run: Run) -> None:
@@ -272,6 +285,13 @@ def test_rows_in_one_piece_do_where_there_are_none_of_one_rank(tmp_path: Path) -
     lines = project(run, [M], [8]).lines
     assert {line.of_one_rank for line in lines} == {False}
     assert [line.most_ranks for line in lines] == [2, 2, 2]
+
+
+def test_a_line_that_is_refused_at_one_setting_alone_is_named_with_it(tmp_path: Path) -> None:
+    few = simulated.cases(["linear/eager"], lengths=[4096], masks=[True])
+    found = project(simulated.write_run(tmp_path / "run", [*simulated.cases(), *few]), [M], [8])
+    (name,) = found.refused
+    assert name == "linear/eager (op, forward, float32, causal, batch 1, heads 8, dim 512)"
 
 
 def test_what_cannot_be_spread_is_named_and_left_out(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 PANEL_HEIGHT = 3.0  # inches, as all that follow, at scale 1
 NARROW_HEIGHT = 2.2
 LEFT, RIGHT, BETWEEN, TITLE, TICKS = 0.82, 0.14, 0.82, 0.3, 0.46
-TICK_ROOM = 0.4  # inches that the label of a tick needs
+TICK_ROOM = 0.3  # inches that the label of a tick needs
 MOST_TICKS = 8  # up the side
 PAD = 0.04  # of a panel, between its edge and the outermost points
 MARK = 4.5  # points
@@ -318,18 +318,17 @@ def span_ticks(low: float, high: float) -> list[float]:
     """Round times between two: decades of seconds below a minute, of minutes, hours, days, years above."""
     seconds = [10.0**n for n in range(-9, 2)]
     longer = [SPAN_UNITS[unit] * many for unit in ("min", "h") for many in (1, 10)]
-    days = [SPAN_UNITS["days"] * many for many in (1, 10, 100)]
-    years = [SPAN_UNITS["years"] * 10.0**n for n in range(12)]
+    days = [SPAN_UNITS["d"] * many for many in (1, 10, 100)]
+    years = [SPAN_UNITS["yr"] * 10.0**n for n in range(12)]
     ticks = [tick for tick in (*seconds, *longer, *days, *years) if low <= tick <= high]
     halves = [tick * part for tick in (*seconds, *longer, *days, *years) for part in (1, 2, 5)]
     return thin(ticks if len(ticks) > 1 else [tick for tick in halves if low <= tick <= high], MOST_TICKS)
 
 
 def span_tick(seconds: float) -> str:
-    """``10 ms``, ``1 h``, ``100 days``."""
+    """``10 ms``, ``1 h``, ``100 d``."""
     if seconds < SPAN_UNITS["min"]:
         return style.latency_tick(1e3 * seconds)
     unit = max((name for name, size in SPAN_UNITS.items() if seconds >= size), key=SPAN_UNITS.__getitem__)
     count = round(seconds / SPAN_UNITS[unit])
-    name = unit.removesuffix("s") if count == 1 else unit
-    return f"{significant(count, 1) if count < 1e4 else f'{count:.0e}'} {name}"
+    return f"{significant(count, 1) if count < 1e4 else f'{count:.0e}'} {unit}"

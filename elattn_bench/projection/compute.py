@@ -61,7 +61,7 @@ def work(growth: str, tokens: int, ranks: int, *, causal: bool) -> float:
 
 
 def fit_compute(rows: Sequence[Row], growth: str, *, causal: bool) -> Compute:
-    """The model that is nearest to the rows of one rank, in relative error, neither coefficient negative.
+    """The model that is nearest to the rows of one rank, as a ratio, neither coefficient negative.
 
     Args:
         rows: of one line at one setting, of at least two lengths.

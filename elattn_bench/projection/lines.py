@@ -51,20 +51,23 @@ class Line:
 
 
 def lines_of(rows: Iterable[Row]) -> tuple[list[Line], dict[str, str]]:
-    """The lines that can be projected, by facet; and of the others, by label, why not."""
+    """The lines that can be projected, by facet; and of the others, by name, why not."""
     measured = [row for row in rows if row.ok and row.latency_ms_p50]
     lines: list[Line] = []
-    refused: dict[str, str] = {}
+    refused: list[tuple[Facet, str, str]] = []
     for facet, found in _by_facet(measured).items():
         for label, of_line in by_label(found).items():
-            reason = _refusal(facet, of_line)
-            if reason:
-                refused.setdefault(label, reason)
+            if reason := _refusal(facet, of_line):
+                refused.append((facet, label, reason))
             else:
                 lines.append(_line(facet, label, of_line))
-    return lines, {
-        label: reason for label, reason in refused.items() if label not in {line.label for line in lines}
-    }
+    projected = {line.label for line in lines}
+    return lines, {_name(facet, label, label in projected): reason for facet, label, reason in refused}
+
+
+def _name(facet: Facet, label: str, is_elsewhere: bool) -> str:
+    """A line that can be projected at another setting is named with its own."""
+    return f"{label} ({facet.text})" if is_elsewhere else label
 
 
 def _by_facet(rows: Iterable[Row]) -> dict[Facet, list[Row]]:

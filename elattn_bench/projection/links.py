@@ -110,7 +110,7 @@ def fit_links(collectives: Sequence[Collective]) -> dict[str, Link]:
 
 
 def _fit(kind: str, found: Sequence[Collective]) -> Link:
-    """Least squares of the relative errors, neither number negative (Lawson & Hanson 1974, chapter 23)."""
+    """Latency and bandwidth of all ranks and sizes together; see ``fitting``."""
     from elattn_bench.projection.fitting import fit_relative
 
     scales = [factors(kind, each.ranks) for each in found]

@@ -42,7 +42,8 @@ PROJECTED_NOTE = (
     f"nothing checked it. {OVER}: more memory than a rank has."
 )
 MEASURED_LINK_NOTE = (
-    "Links as this run timed them: within one machine that is its memory, not a network; "
+    "Links as this run timed them, larger tensors extrapolated; worst: model over time, 1 is right. "
+    "Within one machine a link is its memory, not a network; "
     "--link assumes another."
 )
 ASSUMED_LINK_NOTE = (
@@ -135,7 +136,8 @@ def _link_cells(link: Link) -> list[str]:
     if link.is_assumed:
         return [*numbers, "assumed", NO_NUMBER]
     ranks = ",".join(map(str, sorted({each.ranks for each in link.fitted})))
-    return [*numbers, f"{len(link.fitted)} times, {ranks} ranks", _ratio(max(link.residuals, key=factor))]
+    largest = format_bytes(max(each.bytes for each in link.fitted))
+    return [*numbers, f"{ranks} ranks, up to {largest}", _ratio(max(link.residuals, key=factor))]
 
 
 def _cells(each: Projection) -> list[str]:
@@ -194,6 +196,7 @@ def about(found: Projected) -> dict[str, Any]:
         "links": [
             {
                 "collective": kind, "latency_s": link.latency, "seconds_per_byte": link.seconds_per_byte,
+                "largest_bytes": max((each.bytes for each in link.fitted), default=None),
                 "from": "assumed" if link.is_assumed else "measured",
                 "worst_error": max(link.residuals, key=factor, default=None),
             }
