@@ -49,13 +49,7 @@ def format_duration(seconds: Seconds) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-SPAN_UNITS = {
-    "s": 1.0,
-    "min": 60.0,
-    "h": 3600.0,
-    "days": 86400.0,
-    "years": 365.25 * 86400.0,
-}  # of each in seconds
+SPAN_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "yr": 365.25 * 86400.0}  # seconds of each
 
 
 def format_span(seconds: Seconds) -> str:
