@@ -139,10 +139,10 @@ def test_what_does_not_fit_is_hollow(run: Run) -> None:
 
 
 def test_the_figure_says_which_lengths_are_measured_and_which_links_are_assumed(run: Run) -> None:
-    assert "measured, the longest of each over ranks, L = 256k. Dashed: projected, L = 1G" in words_of(
-        figure_of(run)
-    )
-    assert "assumed" not in words_of(figure_of(run))
+    words = words_of(figure_of(run))
+    assert "measured, L = 256k" in words
+    assert "projected, L = 1G" in words
+    assert "assumed" not in words
     assert "links assumed" in words_of(figure_of(run, link="5us,50GB/s"))
 
 

@@ -153,18 +153,15 @@ class Page:
         )
 
     def _how(self) -> str:
-        """What is measured, what is not, and on which ground."""
-        measured = {row.seq_len for line in self._lines() for row in _shown(line)}
-        ends = (
-            " to ".join(dict.fromkeys(map(format_length, (min(measured), max(measured))))) if measured else ""
-        )
-        solid = (
-            f"Solid: measured, the longest of each over ranks, L = {ends}."
-            if measured
-            else "Nothing was measured over ranks."
-        )
+        """On which ground it stands; which lengths are which, the legend says."""
+        measured = "" if self._measured_lengths() else "Nothing was measured over ranks. "
         link = "Links are assumed." if self.found.is_assumed else "Links as this run measured them."
-        return f"{solid} Dashed: projected, L = {format_length(self.projections[0].tokens)}. {link}"
+        return f"{measured}Solid: measured, the longest of each over ranks. Dashed: projected. {link}"
+
+    def _measured_lengths(self) -> str:
+        """``64k to 1M``; empty where nothing was measured over ranks."""
+        found = {row.seq_len for line in self._lines() for row in _shown(line)}
+        return " to ".join(dict.fromkeys(map(format_length, (min(found), max(found))))) if found else ""
 
     def _set_ranks(self, axes: Axes) -> None:
         """The same ranks below both panels; those projected are labelled first."""
@@ -221,13 +218,10 @@ class Page:
             )
             for line in self._lines()
         ]  # fmt: skip
+        lengths, length = self._measured_lengths(), format_length(self.projections[0].tokens)
         kinds = [
-            *(
-                [Line2D([], [], color=look.muted, label="measured")]
-                if any(map(_shown, self._lines()))
-                else []
-            ),
-            Line2D([], [], color=look.muted, linestyle=FORESEEN, label="projected"),
+            *([Line2D([], [], color=look.muted, label=f"measured, L = {lengths}")] if lengths else []),
+            Line2D([], [], color=look.muted, linestyle=FORESEEN, label=f"projected, L = {length}"),
             Line2D([], [], color=look.muted, linewidth=IDEAL_WIDTH * look.scale, label="ideal: 1 / ranks"),
         ]
         if any(each.fits is False for each in self.projections):
