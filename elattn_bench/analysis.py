@@ -66,7 +66,8 @@ class Setting(NamedTuple):
         """Every field as a word for people."""
         causal = "causal" if self.causal else "non-causal"
         ranks = "one piece" if self.ranks is None else f"{self.ranks} rank{'s' * (self.ranks > 1)}"
-        return {**self._asdict(), "causal": causal, "cache": f"{self.cache} cache", "ranks": ranks}
+        where = f"on {self.device_type}" if self.device_type else "any device"
+        return {**self._asdict(), "causal": causal, "cache": f"{self.cache} cache", "ranks": ranks, "device_type": where}
 
     @property
     def sort_key(self) -> tuple[object, ...]:
@@ -174,8 +175,15 @@ def leading_facets(
     Args:
         count: of what a facet should hold most.
     """
+    return leading_of(by_facet(rows), count)
+
+
+def leading_of(
+    facets: Mapping[Facet, list[Row]], count: Callable[[Sequence[Row]], int] = count_impls
+) -> list[tuple[Facet, list[Row]]]:
+    """The same of rows that are grouped already, for example whatever their ranks."""
     settings: defaultdict[Setting, list[tuple[Facet, list[Row]]]] = defaultdict(list)
-    for facet, found in by_facet(rows).items():
+    for facet, found in facets.items():
         settings[facet.setting].append((facet, found))
     return [max(each, key=lambda pair: (count(pair[1]), interest(pair[0]))) for each in settings.values()]
 
