@@ -53,7 +53,10 @@ def law(case: Case) -> Outcome:
 
 
 def cases(
-    impls: Iterable[str] = IMPLS, lengths: Iterable[int] = LENGTHS, ranks: Iterable[int | None] = RANKS, **axes: Any
+    impls: Iterable[str] = IMPLS,
+    lengths: Iterable[int] = LENGTHS,
+    ranks: Iterable[int | None] = RANKS,
+    **axes: Any,
 ) -> list[Case]:
     """The cases of these impls at these lengths over these ranks."""
     return [case for count in ranks for case in made_up.cases(impls, lengths, ranks=count, **axes)]

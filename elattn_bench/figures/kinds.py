@@ -55,7 +55,9 @@ KINDS: Mapping[str, Kind] = {
         draw_pareto,
         "an approximation beside another order of it or the exact attention; sweep with -i ea-series,element-wise",
     ),
-    "ranks": Kind(draw_ranks, "a line measured over two numbers of ranks; sweep with --ranks 1,2,4", over_ranks=True),
+    "ranks": Kind(
+        draw_ranks, "a line measured over two numbers of ranks; sweep with --ranks 1,2,4", over_ranks=True
+    ),
     "roofline": Kind(
         draw_roofline,
         "the device's ceilings, which runs of schema 1 lack, and a measured case whose work is known by formula",

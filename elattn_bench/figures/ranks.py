@@ -37,7 +37,10 @@ LEFT, RIGHT, HEAD, TICKS = 0.66, 0.14, 0.32, 0.46  # around every panel
 TICK_ROOM = 0.36  # inches that the label of a length needs
 MOST_TICKS = 6  # on a vertical axis
 ON_A_SLIDE, IN_A_COLUMN = 3, 4  # panels: more would be too small to read, or too long a column
-ROOM, SHARE = 1.25, 0.07  # of a logarithmic axis beyond its outermost values: times, or of its length if that is more
+ROOM, SHARE = (
+    1.25,
+    0.07,
+)  # of a logarithmic axis beyond its outermost values: times, or of its length if that is more
 
 
 def draw_ranks(run: Run, look: Look) -> Iterator[tuple[str, Figure]]:
@@ -98,7 +101,9 @@ def _length(length: float) -> str:
 
 
 def _set_y(axes: Axes, panel: Panel, look: Look) -> None:
-    values = [value for curve in panel.curves for value in (*curve.y, *curve.low, *curve.high, *curve.expected)]
+    values = [
+        value for curve in panel.curves for value in (*curve.y, *curve.low, *curve.high, *curve.expected)
+    ]
     if panel.kind == "efficiency":
         _set_shares(axes, max(values), look)
         return

@@ -131,7 +131,9 @@ def panels_of(shown: Shown) -> list[Panel]:
     at, grown = f"L = {format_length(shown.length)}", [each for each in shown.grown if each.efficiency]
     each = f"L = {format_length(shown.grown[0].shard)} each" if shown.grown else ""
     panels = [
-        Panel(f"latency, {at}", "latency", _over_ranks(shown.rows, lambda row: row.latency_ms_p50, _interval)),
+        Panel(
+            f"latency, {at}", "latency", _over_ranks(shown.rows, lambda row: row.latency_ms_p50, _interval)
+        ),
         Panel(f"efficiency, {at}", "efficiency", _efficiencies(shown.scaled)),
         Panel(f"received, {counted(shown.most, 'rank')}", "received", _received(shown.others)),
         Panel(f"time, {each}", "time", _from_one(shown.grown, lambda found: found.time, ideal=True)),
@@ -233,7 +235,9 @@ def remarks_of(shown: Shown, panels: Sequence[Panel]) -> list[str]:
         "With as long a shard each: time over that of the fewest ranks, and work per rank and second over theirs."
         if "time" in kinds
         else "",
-        f"Received: in a call, counted{'; lines: by formula' if known else ''}." if "received" in kinds else "",
+        f"Received: in a call, counted{'; lines: by formula' if known else ''}."
+        if "received" in kinds
+        else "",
         *(_alike(panel) for panel in panels if panel.kind in ("received", "memory")),
         _missing(shown),
         _fewest(shown),

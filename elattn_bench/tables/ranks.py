@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from elattn_bench.analysis import Facet, Ratio, leading_facet, short_status
+from elattn_bench.analysis import Facet, Ratio, evenly, leading_facet, short_status
+from elattn_bench.hosts import hosts_text
 from elattn_bench.results import Row
 from elattn_bench.tables.by_length import latency_cell
 from elattn_bench.tables.listings import NO_NUMBER, format_estimate, format_ratio, interval_record
@@ -29,13 +30,19 @@ WEAK_NOTE = (
 )
 
 
+SOME_NOTE = "Of the lengths over ranks only some are shown; --format csv has all."
+MOST_LENGTHS = 4  # of a table over ranks: each has a row per line and number of ranks
+MOST_SHARDS = 2  # of a table of weak scaling
+
+
 def with_ranks(report: Report, rows: Sequence[Row], metrics: Sequence[str]) -> Report:
-    """The report with the scaling over ranks in front of its tables; as it is where nothing was spread or timed.
+    """The report with the scaling over ranks in front of its tables, and the hosts named where there are several.
 
     Args:
         rows: of the run.
         metrics: that were asked for.
     """
+    report = with_hosts(report, rows)
     if not verdicts.spread(rows) or "latency" not in metrics:
         return report
     found, grown, counts = verdicts.strong(rows), verdicts.weak(rows), verdicts.received(rows)
@@ -45,22 +52,35 @@ def with_ranks(report: Report, rows: Sequence[Row], metrics: Sequence[str]) -> R
         report,
         lead=[*report.lead, *sentences(found, counts)],
         tables=[*tables, *weak, *report.tables],
-        notes=[*_notes(tables, weak), *_firsts(found), *_off(counts), *report.notes],
+        notes=[*_notes(rows, tables, weak), *_firsts(found), *_off(counts), *report.notes],
         records=_with_columns(report.records, rows, found, grown),
         about={**report.about, "received": [_received_record(each) for each in counts]},
     )
 
 
-def _notes(tables: Sequence[Table], weak: Sequence[Table]) -> list[str]:
-    return [note for note, shown in ((STRONG_NOTE, tables), (WEAK_NOTE, weak)) if shown]
+def with_hosts(report: Report, rows: Sequence[Row]) -> Report:
+    """The report of a run over a cluster: each case's host and device, and a sentence where there are several hosts."""
+    if not any(row.host for row in rows):
+        return report
+    places = {row.case_id: {"host": row.host or None, "device_name": row.device_name or None} for row in rows}
+    told = [f"Measured {hosts}."] if (hosts := hosts_text(rows)) else []
+    records = [{**record, **places[record["case_id"]]} for record in report.records]
+    return replace(report, notes=[*report.notes, *told], records=records)
+
+
+def _notes(rows: Sequence[Row], tables: Sequence[Table], weak: Sequence[Table]) -> list[str]:
+    said = [note for note, shown in ((STRONG_NOTE, tables), (WEAK_NOTE, weak)) if shown]
+    lengths = {row.seq_len for row in verdicts.spread(rows)}
+    return [*said, SOME_NOTE] if tables and len(lengths) > MOST_LENGTHS else said
 
 
 def ranks_tables(rows: Sequence[Row], found: Sequence[Strong], *, memory: bool = True) -> list[Table]:
-    """Per facet every length and number of ranks of every line; none of more facets than people look through."""
-    scaled = {each.row.case_id: each for each in found}
+    """Per facet some lengths and every number of ranks of each line; none of more facets than people look through."""
+    scaled, lengths = {each.row.case_id: each for each in found}, _lengths(rows)
     facets: defaultdict[Facet, list[list[str]]] = defaultdict(list)
     for (facet, label), line in verdicts.by_facet_and_label(rows).items():
-        facets[facet] += [[label, *_cells(row, scaled.get(row.case_id), memory=memory)] for row in line]
+        shown = [row for row in line if row.seq_len in lengths]
+        facets[facet] += [[label, *_cells(row, scaled.get(row.case_id), memory=memory)] for row in shown]
     columns = [
         Column("impl"), *(Column(title, "right") for title in ("L", "ranks", "latency", "speed-up", "efficiency")),
         *([Column("memory/rank", "right")] if memory else []), Column("received", "right"),
@@ -69,6 +89,11 @@ def ranks_tables(rows: Sequence[Row], found: Sequence[Strong], *, memory: bool =
         Table(f"Scaling over ranks: {facet.text}", columns, cells, 3) for facet, cells in facets.items()
     ]
     return tables if len(tables) <= MOST_FACETS else []
+
+
+def _lengths(rows: Sequence[Row]) -> list[int]:
+    """Those that tables show."""
+    return evenly({row.seq_len for row in verdicts.spread(rows)}, MOST_LENGTHS)
 
 
 def _cells(row: Row, found: Strong | None, *, memory: bool) -> list[str]:
@@ -92,16 +117,25 @@ def efficiency_text(efficiency: Ratio | None) -> str:
 
 
 def weak_tables(found: Sequence[Weak]) -> list[Table]:
-    """Per facet what became of the time where ranks and length grow together."""
+    """Per facet what became of the time where ranks and length grow together, at the longest lengths per rank."""
     facets: defaultdict[Facet, list[Weak]] = defaultdict(list)
     for each in found:
         facets[verdicts.whatever_ranks(each.row)].append(each)
     titles = ("L/rank", "ranks", "L", "latency", "over ranks", "time", "work/rank", "efficiency")
     columns = [Column("impl"), *(Column(title, "right") for title in titles)]
     return [
-        Table(f"Weak scaling: {facet.text}", columns, list(map(_weak_cells, of_facet)), 3)
+        Table(f"Weak scaling: {facet.text}", columns, list(map(_weak_cells, _longest_shards(of_facet))), 3)
         for facet, of_facet in facets.items()
     ]
+
+
+def _longest_shards(found: Sequence[Weak]) -> list[Weak]:
+    """Of the lengths per rank those measured on most numbers of ranks; of equals the longest."""
+    ranks: defaultdict[int, set[int | None]] = defaultdict(set)
+    for each in found:
+        ranks[each.shard].add(each.row.ranks)
+    shown = sorted(ranks, key=lambda shard: (len(ranks[shard]), shard))[-MOST_SHARDS:]
+    return [each for each in found if each.shard in shown]
 
 
 def _weak_cells(each: Weak) -> list[str]:
@@ -119,7 +153,7 @@ def _weak_cells(each: Weak) -> list[str]:
 
 
 def sentences(found: Sequence[Strong], counts: Sequence[Received]) -> list[str]:
-    """Of the facet that most people ask about, what the most ranks gain each line at its longest length, and receive."""
+    """Of the facet that most people ask about, what the most ranks gain each line at its longest length and receive."""
     facets = {verdicts.whatever_ranks(each.row) for each in found} | {
         each.facet._replace(ranks=None) for each in counts
     }
@@ -128,7 +162,9 @@ def sentences(found: Sequence[Strong], counts: Sequence[Received]) -> list[str]:
     facet = leading_facet(facets)
     fastest = {each.row.label: each for each in found if verdicts.whatever_ranks(each.row) == facet}
     most = {each.label: each for each in counts if each.facet._replace(ranks=None) == facet}
-    said = [_sentence(label, fastest.get(label), most.get(label)) for label in dict.fromkeys([*fastest, *most])]
+    said = [
+        _sentence(label, fastest.get(label), most.get(label)) for label in dict.fromkeys([*fastest, *most])
+    ]
     return [f"Spread over ranks: {facet.text}:", *said]
 
 
@@ -203,7 +239,6 @@ def _with_columns(
 
 def _columns(row: Row, strong: Any, weak: Any) -> dict[str, Any]:
     return {
-        "host": row.host or None,
         "received_bytes": row.received_bytes,
         "received_bytes_formula": row.received_bytes_formula,
         "strong_first_ranks": strong and strong.first.ranks,

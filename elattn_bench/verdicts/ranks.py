@@ -136,7 +136,9 @@ def strong(rows: Iterable[Row]) -> list[Strong]:
 
 def _strong(row: Row, first: Row) -> Strong | None:
     speed_up = Ratio(1.0, 1.0, 1.0) if row is first else latency_ratio(first, row)
-    return speed_up and Strong(row, first, speed_up, _times(speed_up, _ranks(first) / _ranks(row)))
+    if speed_up is None:
+        return None
+    return Strong(row, first, speed_up, _times(speed_up, _ranks(first) / _ranks(row)))
 
 
 def weak(rows: Iterable[Row]) -> list[Weak]:
