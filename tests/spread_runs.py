@@ -70,6 +70,20 @@ def write_run(path: Path, cases: Iterable[Case], places: Mapping[Case, Place] | 
     return with_formula(read_run(path))
 
 
+def write_cluster_run(path: Path) -> Run:
+    """At two lengths, in one piece and on 1 and 2 ranks: an H100 in each of two hosts, an A100 in a third."""
+    of_type = {
+        name: cases(lengths=LENGTHS[:2], ranks=(None, 1, 2), device_type=name) for name in ("H100", "A100")
+    }
+    hosts = {"H100": ("node-a", "node-b"), "A100": ("node-c", "node-c")}
+    places = {
+        case: Place(hosts[name][number % 2], f"NVIDIA {name}")
+        for name, found in of_type.items()
+        for number, case in enumerate(found)
+    }
+    return write_run(path, places, places)
+
+
 def with_formula(run: Run) -> Run:
     """The run, on disk too, its formula this module's: the library's own knows other bytes than the made-up ones."""
     rows = [replace(row, received_bytes_formula=row.received_bytes) for row in run.rows]
