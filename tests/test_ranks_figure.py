@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -156,5 +157,4 @@ class TestHosts:
     ) -> None:
         ceilings = {"dram_bytes_per_s": 2e10, "matmul_flops_per_s": {"float32": 1e11}}
         for run in (spread, cluster):
-            run.info["ceilings"] = ceilings
-            assert drawn(run, "roofline") == {}
+            assert drawn(replace(run, info={**run.info, "ceilings": ceilings}), "roofline") == {}

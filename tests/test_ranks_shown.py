@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import made_up
@@ -155,6 +156,14 @@ class TestHosts:
         told = "on 3 hosts: node-a (NVIDIA H100), node-b (NVIDIA H100), node-c (NVIDIA A100)"
         assert hosts_text(cluster.rows) == told
         assert reported(cluster).notes.count(f"Measured {told}.") == 1
+
+    def test_efficiencies_that_relate_rows_of_different_hosts_are_counted(
+        self, spread: Run, cluster: Run
+    ) -> None:
+        rows = [replace(row, host=f"node-{row.ranks}") for row in cluster.rows]
+        note = "16 of 16 efficiencies relate rows of different hosts, whose speeds may differ."
+        assert note in reported(replace(cluster, rows=rows)).notes
+        assert not any("different hosts" in each for each in reported(spread).notes)
 
     def test_many_hosts_are_counted_rather_than_listed(self) -> None:
         rows = [

@@ -52,7 +52,7 @@ def with_ranks(report: Report, rows: Sequence[Row], metrics: Sequence[str]) -> R
         report,
         lead=[*report.lead, *sentences(found, counts)],
         tables=[*tables, *weak, *report.tables],
-        notes=[*_notes(rows, tables, weak), *_firsts(found), *_off(counts), *report.notes],
+        notes=[*_notes(rows, tables, weak), *_firsts(found), *_across(found), *_off(counts), *report.notes],
         records=_with_columns(report.records, rows, found, grown),
         about={**report.about, "received": [_received_record(each) for each in counts]},
     )
@@ -210,6 +210,17 @@ def _firsts(found: Sequence[Strong]) -> list[str]:
         f"{label} was not measured on 1 rank at L = {', '.join(lengths)}: its scaling there is over {ranks} ranks."
         for (label, ranks), lengths in missing.items()
     ]
+
+
+def _across(found: Sequence[Strong]) -> list[str]:
+    """How many efficiencies relate rows of different hosts, if any."""
+    related = [each for each in found if each.row is not each.first]
+    across = sum(each.row.host != each.first.host for each in related)
+    return (
+        [f"{across} of {len(related)} efficiencies relate rows of different hosts, whose speeds may differ."]
+        if across
+        else []
+    )
 
 
 def _off(counts: Sequence[Received]) -> list[str]:
