@@ -58,7 +58,7 @@ class Setting(NamedTuple):
     def unusual(self) -> list[str]:
         """What does not go without saying, as words in a file's name: ``cold``, ``2-ranks``, ``on-h100``."""
         cold = ["cold"] if self.cache == "cold" else []
-        ranks = [] if self.ranks is None else [f"{self.ranks}-ranks"]
+        ranks = [] if self.ranks is None else [f"{self.ranks}-rank{'s' * (self.ranks > 1)}"]
         return [*cold, *ranks, *([f"on-{self.device_type.lower()}"] if self.device_type else [])]
 
     @property
@@ -66,7 +66,14 @@ class Setting(NamedTuple):
         """Every field as a word for people."""
         causal = "causal" if self.causal else "non-causal"
         ranks = "one piece" if self.ranks is None else f"{self.ranks} rank{'s' * (self.ranks > 1)}"
-        return {**self._asdict(), "causal": causal, "cache": f"{self.cache} cache", "ranks": ranks}
+        where = f"on {self.device_type}" if self.device_type else "any device"
+        return {
+            **self._asdict(),
+            "causal": causal,
+            "cache": f"{self.cache} cache",
+            "ranks": ranks,
+            "device_type": where,
+        }
 
     @property
     def sort_key(self) -> tuple[object, ...]:
@@ -174,8 +181,15 @@ def leading_facets(
     Args:
         count: of what a facet should hold most.
     """
+    return leading_of(by_facet(rows), count)
+
+
+def leading_of(
+    facets: Mapping[Facet, list[Row]], count: Callable[[Sequence[Row]], int] = count_impls
+) -> list[tuple[Facet, list[Row]]]:
+    """The same of rows that are grouped already, for example whatever their ranks."""
     settings: defaultdict[Setting, list[tuple[Facet, list[Row]]]] = defaultdict(list)
-    for facet, found in by_facet(rows).items():
+    for facet, found in facets.items():
         settings[facet.setting].append((facet, found))
     return [max(each, key=lambda pair: (count(pair[1]), interest(pair[0]))) for each in settings.values()]
 
@@ -210,6 +224,14 @@ def label_key(row: Row) -> tuple[bool, str, str, int, SortKey]:
     """Sorts lines for people: softmax first, then by name, backend, order and knobs as numbers."""
     knobs = sort_key(row.hyperparameters)
     return (row.attention != "softmax", row.attention, row.backend, row.order or 0, knobs)
+
+
+def evenly(values: Iterable[int], most: int) -> list[int]:
+    """At most so many of the values, ascending, evenly chosen, with the smallest and the largest."""
+    ordered = sorted(set(values))
+    if len(ordered) <= most:
+        return ordered
+    return [ordered[round(i * (len(ordered) - 1) / (most - 1))] for i in range(most)]
 
 
 @dataclass(frozen=True, slots=True)

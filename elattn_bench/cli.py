@@ -165,6 +165,7 @@ def _refuse(given: Iterable[str], reason: str) -> None:
 def plot(
     run: options.RunPath,
     kind: options.Kinds = None,
+    where: options.Where = None,
     format: options.ImageFormats = "png",
     output: options.PlotDir = None,
     style: options.FigureStyle = "paper",
@@ -174,7 +175,7 @@ def plot(
     """Draw a run: latency and memory against length, order and dim; fitted growth, winners, errors, the roofline."""
     from elattn_bench.commands import plot as body
 
-    body.plot(run, kind, format, output, style, size, title)
+    body.plot(run, kind, format, output, style, size, title, where or ())
 
 
 @app.command()

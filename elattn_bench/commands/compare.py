@@ -25,7 +25,7 @@ def compare(
 ) -> None:
     """One run against its reference."""
     from elattn_bench import where as conditions
-    from elattn_bench.tables import comparison, conclusions, render
+    from elattn_bench.tables import comparison, conclusions, ranks, render
     from elattn_bench.verdicts import reference as of_run
     from elattn_bench.verdicts import runs, sentences
     from elattn_bench.verdicts.nouns import VERDICT_METRICS
@@ -38,7 +38,8 @@ def compare(
     growing = [metric for metric in metrics if metric in VERDICT_METRICS]
     report = comparison.comparison_report(found, metrics)
     judged = sentences.verdicts(run, wanted, growing)
-    render.show(conclusions.with_conclusions(report, judged, growing), format, screen.stdout())
+    concluded = conclusions.with_conclusions(report, judged, growing)
+    render.show(ranks.with_ranks(concluded, run.rows, metrics), format, screen.stdout())
     screen.end([(kind, failure) for kind in kinds for failure in runs.fails(found, kind, share)])
 
 
@@ -46,14 +47,14 @@ def absolute(path: Path, metric: str | None, format: str, where: Sequence[str] =
     """One run for itself."""
     from elattn_bench import where as conditions
     from elattn_bench.names import check_names
-    from elattn_bench.tables import comparison, render
+    from elattn_bench.tables import comparison, ranks, render
     from elattn_bench.verdicts import reference as of_run
 
     metrics = screen.names(metric) if metric else of_run.METRICS
     check_names("metric", metrics, of_run.METRICS)
     run = conditions.filtered(screen.read(path), where)
     report = comparison.absolute_report(of_run.without_reference(run), metrics)
-    render.show(report, format, screen.stdout())
+    render.show(ranks.with_ranks(report, run.rows, metrics), format, screen.stdout())
 
 
 def compare_runs(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import textwrap
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from elattn_bench.analysis import Facet, Setting, short_status
+from elattn_bench.analysis import Facet, Setting, select, short_status
 from elattn_bench.figures.look import README, Look
+from elattn_bench.hosts import device_names, hosts_text
 from elattn_bench.results import Row
 from elattn_bench.rundir import Run
 from elattn_bench.units import counted
@@ -28,9 +30,11 @@ TITLE_LETTERS = 10.0  # of a title
 def describe(
     run: Run, setting: Setting, sizes: Sequence[str], remarks: Sequence[str], look: Look = README
 ) -> list[str]:
-    """The lines below a title: device and run, then what is held fixed and how to read the figure."""
+    """The lines below a title: device, run and hosts, then what is held fixed and how to read the figure."""
+    measured = select(run.rows, device_type=setting.device_type)
+    origin = ", ".join(filter(None, [f"run {run.name}", hosts_text(measured)]))
     fixed = ", ".join([f"{setting.level} level", *setting.text.split(", ")[1:], *sizes])
-    return compose(run, f"run {run.name}", f"{fixed}.", remarks, look)
+    return compose(replace(run, rows=measured), origin, f"{fixed}.", remarks, look)
 
 
 def compose(
@@ -55,7 +59,10 @@ def _wrap(text: str, look: Look) -> list[str]:
 
 
 def device_of(run: Run | QualityRun) -> str:
-    """The device's name, with the threads where it is a CPU."""
+    """The device's name, with the threads where it is a CPU; those of a cluster, where rows name others."""
+    named = device_names(run.rows) if isinstance(run, Run) else []
+    if named and named != [run.device_name]:
+        return " and ".join(named)
     threads = run.info.get("environment", {}).get("threads")
     on_cpu = bool(run.rows) and run.rows[0].device == "cpu"
     return f"{run.device_name}, {counted(threads, 'thread')}" if threads and on_cpu else run.device_name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,10 +14,12 @@ from elattn_bench.figures.fits import draw_fits
 from elattn_bench.figures.grid import DIM, LATENCY_GRID, MEMORY_GRID, ORDER, draw_grids
 from elattn_bench.figures.look import README, Look
 from elattn_bench.figures.pareto import draw_pareto
+from elattn_bench.figures.ranks import draw_ranks
 from elattn_bench.figures.roofline import draw_roofline
 from elattn_bench.figures.scaling import draw_decode, draw_scaling
 from elattn_bench.figures.winners import draw_winners
 from elattn_bench.rundir import PLOTS, Run
+from elattn_bench.verdicts.ranks import of_fewest
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,10 +27,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of figure: how to draw its files, and what a run must hold for it."""
+    """A kind of figure: how to draw its files, what a run must hold for it.
+
+    over_ranks: whether it shows all numbers of ranks; others show the fewest alone.
+    """
 
     draw: Callable[[Run, Look], Iterator[tuple[str, Figure]]]
     needs: str
+    over_ranks: bool = False
 
 
 KINDS: Mapping[str, Kind] = {
@@ -48,6 +54,9 @@ KINDS: Mapping[str, Kind] = {
     "pareto": Kind(
         draw_pareto,
         "an approximation beside another order of it or the exact attention; sweep with -i ea-series,element-wise",
+    ),
+    "ranks": Kind(
+        draw_ranks, "a line measured over two numbers of ranks; sweep with --ranks 1,2,4", over_ranks=True
     ),
     "roofline": Kind(
         draw_roofline,
@@ -86,5 +95,6 @@ def plot(
 
 def draw(run: Run, kind: str, look: Look = README) -> Iterator[tuple[str, Figure]]:
     """The figures of one kind, each with the stem of its file name; none where the run lacks the data."""
+    shown = run if KINDS[kind].over_ranks else replace(run, rows=of_fewest(run.rows))
     with style.house_style(look):
-        yield from KINDS[kind].draw(run, look)
+        yield from KINDS[kind].draw(shown, look)

@@ -44,14 +44,16 @@ def draw_roofline(run: Run, look: Look) -> Iterator[tuple[str, Figure]]:
     """A figure per setting, of the facet with most impls; nothing where the run has no ceilings."""
     ceilings = Ceilings.from_json(run.info.get("ceilings") or {})
     styles = assign_styles(map(Line.of, run.rows), look)
-    for facet, rows in leading_facets(row for row in run.rows if _has_work(row)):
+    for facet, rows in leading_facets(row for row in run.rows if _has_work(row, run.device_name)):
         lines = by_label(one_order(rows))
         if found := roofs(ceilings, facet.dtype):
             yield f"roofline-{facet.setting.file_part}", _draw(run, look, facet, lines, found, styles)
 
 
-def _has_work(row: Row) -> bool:
-    return bool(row.ok and row.latency_ms_p50 and row.flops and row.bytes_moved)
+def _has_work(row: Row, device_name: str) -> bool:
+    """Whether the row has a place under these ceilings: they are of one device, and of the one that the run names."""
+    is_there = row.ranks is None and row.device_name in ("", device_name)
+    return bool(is_there and row.ok and row.latency_ms_p50 and row.flops and row.bytes_moved)
 
 
 def _draw(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from attention_impls import registry
+from elattn_bench.analysis import evenly as evenly
 from elattn_bench.figures.look import README, Look
 from elattn_bench.figures.palette import ink as ink
 from elattn_bench.figures.palette import shade as shade
@@ -156,14 +157,6 @@ def thin(values: Sequence[_Number], most: int) -> list[_Number]:
     """Every nth of the values, at most so many, the last among them."""
     step = math.ceil(len(values) / max(most, 1))
     return list(values[::-1][::step][::-1])
-
-
-def evenly(values: Iterable[int], most: int) -> list[int]:
-    """At most so many of the values, ascending, evenly chosen, with the smallest and the largest."""
-    ordered = sorted(set(values))
-    if len(ordered) <= most:
-        return ordered
-    return [ordered[round(i * (len(ordered) - 1) / (most - 1))] for i in range(most)]
 
 
 def latency_ticks(low: float, high: float) -> list[float]:

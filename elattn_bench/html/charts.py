@@ -57,10 +57,12 @@ AXES = (
     Choice("order", "Polynomial order t", "polynomial order", _LENGTH, 2),
     Choice("batch", "Batch B", "batch", _LENGTH, 2),
     Choice("heads", "Heads H", "number of heads", _LENGTH, 2),
+    Choice("ranks", "Ranks", "number of ranks", _LENGTH, 2),
 )
 QUANTITIES = (
     Choice("latency", "Latency, median", "latency", _TIME, low="latency_p25", high="latency_p75"),
     Choice("memory", "Peak memory above the inputs", "peak memory", _MEMORY, 2),
+    Choice("received", "Received by a rank in a call", "bytes received", _MEMORY, 2),
     Choice("state", "State that a step carries on", "state", _MEMORY, 2),
     Choice("tokens", "Tokens per second", "tokens per second", _PLAIN),
     Choice(

@@ -15,8 +15,12 @@ from elattn_bench.units import KIBI
 from elattn_bench.verdicts.reference import Comparison, compare_to_reference
 
 DIGITS = 4  # significant ones; the interval of a median is seldom narrower than 0.1 %
-HELD = ("level", "mode", "dtype", "mask", "cache", "batch", "heads", "dim", "seq_len")
+HELD = (
+    "level", "mode", "dtype", "mask", "cache", "device_type", "ranks", "batch", "heads", "dim", "seq_len",
+)  # fmt: skip
 """What a chart holds fixed, in the order of its controls; what stands on its axis is not."""
+UNASKED: Mapping[str, str] = {"ranks": "not spread", "device_type": "any"}
+"""What a control calls that which some cases do not ask for."""
 
 Column = dict[str, Any]
 """Either ``words`` and ``codes``, the number of each row's word, or ``numbers``; null where there is none."""
@@ -77,6 +81,10 @@ _WORDS: Mapping[str, Callable[[Row], Any]] = {
     "dim": lambda row: row.dim,
     "seq_len": lambda row: row.seq_len,
     "order": lambda row: row.order,
+    "ranks": lambda row: row.ranks,
+    "device_type": lambda row: row.device_type or None,
+    "host": lambda row: row.host or None,
+    "device_name": lambda row: row.device_name or None,
     "status": lambda row: row.status,
     "stability": lambda row: row.stability,
     "samples": lambda row: row.samples,
@@ -91,6 +99,7 @@ _NUMBERS: Mapping[str, Callable[[Row], float | None]] = {
     "latency_high": lambda row: row.latency_ms_ci_high,
     "tokens": lambda row: row.tokens_per_s,
     "memory": lambda row: _mebibytes(row.peak_memory_bytes),
+    "received": lambda row: _mebibytes(row.received_bytes),
     "state": lambda row: _mebibytes(row.state_bytes) if row.mode == "decode" else None,
     "error": lambda row: row.rel_rms_error,
     "approximation": lambda row: row.approximation_error,

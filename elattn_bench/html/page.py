@@ -85,7 +85,8 @@ def _chart_facts(
         "verdicts": [[each.facet.text, each.metric, each.line, each.sentence] for each in verdicts.rest()],
     }
     return {
-        "axes": axes, "quantities": quantities, "held": held, "held_words": table.WORDS, "document": document,
+        "axes": axes, "quantities": quantities, "held": held, "held_words": table.WORDS,
+        "unasked": data.UNASKED, "document": document,
     }  # fmt: skip
 
 

@@ -22,6 +22,7 @@ const show = {
   latency: (ms) => scaled(ms, [[1000, "s"], [1, "ms"], [0.001, "µs"]]),
   memory: (mib) => scaled(mib, [[1024, "GiB"], [1, "MiB"], [1 / 1024, "KiB"], [1 / 1048576, "B"]]),
   state: (mib) => show.memory(mib),
+  received: (mib) => show.memory(mib),
   tokens: (rate) => scaled(rate, [[1e9, "G/s"], [1e6, "M/s"], [1e3, "k/s"], [1, "/s"]]),
   speed_up: (ratio) => `${digits(ratio)}x`,
   ceiling: (share) => `${digits(100 * share)} %`,
@@ -170,9 +171,10 @@ function describe(visible, lines) {
   const lost = visible.map(lossOf).filter(Boolean);
   at("chart-lost").textContent = lost.length ? `Not measured: ${lost.join("; ")}.` : "";
 }
-const named = { batch: "batch ", heads: "heads ", dim: "dim ", seq_len: "length " };
+const named = { batch: "batch ", heads: "heads ", dim: "dim ", seq_len: "length ", ranks: "ranks ", device_type: "on " };
 function settingOf(row) {
-  const fixed = page.fixed.filter((name) => name !== at("x").value && (name !== "cache" || value(name, row) !== "hot"));
+  const said = (name) => value(name, row) !== null && (name !== "cache" || value(name, row) !== "hot");
+  const fixed = page.fixed.filter((name) => name !== at("x").value && said(name));
   return fixed.map((name) => `${named[name] ?? ""}${length(value(name, row))}`).join(", ");
 }
 function lossOf([line, rows]) {

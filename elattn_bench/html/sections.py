@@ -10,6 +10,7 @@ from typing import Any
 
 from elattn_bench.analysis import Facet, label_key, leading_facet, short_status
 from elattn_bench.errors import UsageError
+from elattn_bench.hosts import device_names, hosts_text
 from elattn_bench.results import Row
 from elattn_bench.roofline import Ceilings
 from elattn_bench.rundir import Run
@@ -160,7 +161,8 @@ def about(run: Run) -> dict[str, str]:
     version, commit = (str(environment.get(key) or "") for key in ("elattn_bench", "git_commit"))
     torch = environment.get("torch")
     facts = {
-        "device": run.device_name,
+        "device": " and ".join(device_names(run.rows)) or run.device_name,
+        "hosts": f"measured {hosts}" if (hosts := hosts_text(run.rows)) else "",
         "threads": counted(environment["threads"], "thread") if environment.get("threads") else "",
         "torch": f"PyTorch {torch}" if torch else "",
         "date": started,

@@ -27,16 +27,21 @@ HEADINGS = (
     Heading("dim", "dim D", "number"),
     Heading("batch", "batch", "number"),
     Heading("heads", "heads", "number"),
+    Heading("ranks", "ranks", "number"),
     Heading("status", "status", "few"),
     Heading("latency", "median, ms", "number"),
     Heading("speed_up", "speed-up", "number"),
     Heading("memory", "peak memory, MiB", "number"),
+    Heading("received", "received, MiB", "number"),
     Heading("state", "state, MiB", "number"),
     Heading("level", "level", "few"),
     Heading("mode", "mode", "few"),
     Heading("mask", "mask", "few"),
     Heading("dtype", "dtype", "few"),
     Heading("cache", "cache", "few"),
+    Heading("device_type", "device type", "few"),
+    Heading("host", "host", "few"),
+    Heading("device_name", "device", "few"),
     Heading("latency_p25", "quartile 1, ms", "number"),
     Heading("latency_p75", "quartile 3, ms", "number"),
     Heading("tokens", "tokens/s", "number"),
@@ -49,8 +54,9 @@ HEADINGS = (
     Heading("reason", "reason", "text"),
 )
 WORDS = {
-    "level": "level", "mode": "mode", "dtype": "dtype", "mask": "mask", "cache": "cache", "batch": "batch",
-    "heads": "heads", "dim": "dimension", "seq_len": "length",
+    "level": "level", "mode": "mode", "dtype": "dtype", "mask": "mask", "cache": "cache",
+    "device_type": "device type", "ranks": "ranks", "batch": "batch", "heads": "heads",
+    "dim": "dimension", "seq_len": "length",
 }  # fmt: skip
 """What the held columns are called in sentences and at controls."""
 
@@ -63,7 +69,11 @@ def shown(columns: Mapping[str, Column]) -> list[dict[str, Any]]:
 def caption(columns: Mapping[str, Column]) -> str:
     """What all rows have in common: ``All rows: level op, dtype float32.``"""
     alike = {name: _distinct(columns[name]) for name in WORDS}
-    facts = [f"{WORDS[name]} {values[0]}" for name, values in alike.items() if len(values) == 1]
+    facts = [
+        f"{WORDS[name]} {values[0]}"
+        for name, values in alike.items()
+        if len(values) == 1 and values[0] is not None
+    ]
     return f"In all rows: {', '.join(facts)}." if facts else ""
 
 

@@ -25,7 +25,7 @@ from elattn_bench.verdicts.reference import METRICS, Comparison, faster_from
 
 CASE_AXES = (
     "case_id", "attention", "backend", "order", "hyperparameters", "level", "mode", "dtype", "device", "causal",
-    "batch", "heads", "seq_len", "dim",
+    "batch", "heads", "seq_len", "dim", "ranks", "device_type",
 )  # fmt: skip
 
 

@@ -19,8 +19,12 @@ def crossing(row: Row, reference: Row, ceilings: Ceilings) -> float | None:
     costs is in neither.
 
     Returns:
-        A length in tokens; None where the formulas do not cross by 2^30 tokens, or nobody knows them.
+        A length in tokens; None where the formulas do not cross by 2^30 tokens, or nobody knows them. Nor where the
+        sequence is spread over ranks, for what they exchange is in no ceiling, or where a kind of device was asked
+        for, whose ceilings these are not.
     """
+    if row.ranks is not None or row.device_type:
+        return None
     case, other = theory.case_of(row), theory.case_of(reference)
     if _seconds(case, 1, ceilings) is None or _seconds(other, 1, ceilings) is None:
         return None
