@@ -1,0 +1,41 @@
+"""What a case comes to when its ranks do not all have a result: one row, which names the rank at fault. No torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from elattn_bench.results import Skipped
+
+LEFT_ALONE = re.compile(
+    r"gloo|nccl|Connection (closed|reset|refused)|DistBackendError|DistNetworkError|DistStoreError", re.IGNORECASE
+)
+"""How an exchange fails where another rank has gone: a consequence, not a reason."""
+
+
+def failure(results: Mapping[int, Any], ranks: int) -> Skipped | None:
+    """Why the case has no measurement; None where every rank has a result.
+
+    Args:
+        results: by rank, in the order in which they came; those that were ended for the failure of others are not in it.
+        ranks: how many there are.
+    """
+    skipped = {rank: each for rank, each in results.items() if isinstance(each, Skipped)}
+    if not skipped:
+        return None
+    rank, worst = min(skipped.items(), key=lambda item: _order(item[1]))  # min: the first of several alike
+    agreed = len(skipped) == ranks and len({(each.status, each.reason) for each in skipped.values()}) == 1
+    if agreed or worst.status == "unsupported":
+        return worst
+    return replace(worst, reason=f"rank {rank} of {ranks}: {worst.reason}", details=worst.details)
+
+
+def _order(skipped: Skipped) -> int:
+    """How near to the origin of the trouble it is; less is nearer."""
+    if skipped.status == "oom":
+        return 0
+    if skipped.status == "timeout":  # after it whoever waits for this rank gives up too
+        return 2
+    return 3 if LEFT_ALONE.search(skipped.reason) else 1
