@@ -57,7 +57,7 @@ def fused(
 
     Paper: Feng 2025, arXiv 2501.05730; kernels and gradients are ours, see ``docs/kernels.md``.
     """
-    query, key, value = _under_autocast(query, key, value)
+    query, key, value = under_autocast(query, key, value)
     validate(query, key, value, order, scale, stabiliser)
     keep = torch.is_grad_enabled() and (query.requires_grad or key.requires_grad or value.requires_grad)
     output: Tensor = _forward(query, key, value, causal, order, float(scale), stabiliser, keep)[0]
@@ -154,7 +154,7 @@ def merge(earlier: State, later: State) -> State:
 
 def _referred(sums: Tensor, top: Tensor) -> Tensor:
     """The sums relative to another reference, which is no lower."""
-    base = math.log(_kernels(sums).TOP_BASE)
+    base = math.log(kernels(sums).TOP_BASE)
     referred = sums * torch.exp(base * (sums[-1] - top))
     referred[-1] = top
     return referred
@@ -173,7 +173,7 @@ def _forward(
 ) -> tuple[Tensor, Tensor]:
     """The output, and the moments that backward needs (none when causal without ``keep``)."""
     knobs = {"order": order, "scale": scale, "stabiliser": stabiliser}
-    return _kernels(query).forward(query, key, value, causal=causal, keep=keep, **knobs)  # type: ignore[no-any-return]
+    return kernels(query).forward(query, key, value, causal=causal, keep=keep, **knobs)  # type: ignore[no-any-return]
 
 
 @_forward.register_fake
@@ -208,7 +208,7 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of query, key and value."""
     knobs = {"order": order, "scale": scale, "stabiliser": stabiliser}
-    return _kernels(query).backward(query, key, value, upstream, moments, causal=causal, **knobs)  # type: ignore[no-any-return]
+    return kernels(query).backward(query, key, value, upstream, moments, causal=causal, **knobs)  # type: ignore[no-any-return]
 
 
 @_backward.register_fake
@@ -231,7 +231,7 @@ def _extend_by_kernel(
 ) -> tuple[Tensor, Tensor]:
     """The causal output of further tokens, and the sums after them."""
     knobs = {"order": order, "scale": scale, "stabiliser": stabiliser}
-    return _kernels(query).extend(query, key, value, sums, **knobs)  # type: ignore[no-any-return]
+    return kernels(query).extend(query, key, value, sums, **knobs)  # type: ignore[no-any-return]
 
 
 def _extend_shapes(
@@ -280,17 +280,19 @@ def _slots(query: Tensor, keep: bool) -> Any:
         return 0
     if query.device.type != "cpu" and not all(isinstance(size, int) for size in query.shape):
         return torch.library.get_ctx().new_dynamic_size()
-    return _kernels(query).blocks(query)
+    return kernels(query).blocks(query)
 
 
-def _under_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
+def under_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors in the dtype of autocast, where that is enabled and they are not in float64."""
     device = tensors[0].device.type
     if not torch.is_autocast_enabled(device) or tensors[0].dtype == torch.float64:
         return tensors
     return tuple(tensor.to(torch.get_autocast_dtype(device)) for tensor in tensors)
 
 
-def _kernels(tensor: Tensor) -> Any:
+def kernels(tensor: Tensor) -> Any:
+    """The module of the kernels for the tensor's device: see ``KERNELS``."""
     return _module(tensor.device.type)
 
 

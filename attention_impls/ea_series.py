@@ -95,10 +95,9 @@ def eager(
     and the restriction to even orders are ours).
     """
     validate(query, key, value, order, scale, stabiliser)
-    plain = Pieces(_moments, _ratio, _causal_chunk)
     if causal:
-        return _causal(query, key, value, order, scale, stabiliser, plain)[0]
-    return _full(query, key, value, order, scale, stabiliser, plain, chunk_rows(query))
+        return _causal(query, key, value, order, scale, stabiliser, PLAIN)[0]
+    return _full(query, key, value, order, scale, stabiliser, PLAIN, chunk_rows(query))
 
 
 def compiled(
@@ -202,8 +201,7 @@ def prefill(
     With a state, the tokens follow those that it stands for. Arguments and errors as ``eager``.
     """
     validate(query, key, value, order, scale, stabiliser)
-    plain = Pieces(_moments, _ratio, _causal_chunk)
-    output, carry = _causal(query, key, value, order, scale, stabiliser, plain, _carried(state))
+    output, carry = _causal(query, key, value, order, scale, stabiliser, PLAIN, _carried(state))
     value_moments, key_moments = (torch.stack(side).squeeze(-2) for side in carry[:2])
     return output, State(value_moments, key_moments, carry.top.squeeze(-2).clone())
 
@@ -256,17 +254,55 @@ def _full(
     rows: int,
 ) -> Tensor:
     """Moments of all keys, then the ratio at every query, a chunk at a time."""
+    sums = _totals(key, value, order, scale, stabiliser, pieces, rows)
+    return _read(query, sums, order, scale, pieces, rows)
+
+
+def _totals(
+    key: Tensor, value: Tensor, order: int, scale: float, stabiliser: bool, pieces: Pieces, rows: int
+) -> Carry:
+    """The moments of all keys, relative to the highest log-weight."""
     keys, values = torch.split(key, rows, -2), torch.split(value, rows, -2)
     with torch.no_grad():
         tops = [_log_weight(chunk, scale).amax(-2, keepdim=True) for chunk in keys]
         top = torch.stack(tops).amax(0) if stabiliser else torch.zeros_like(tops[0])
+        top = top.clamp_min(torch.finfo(top.dtype).min)  # finite, so that a reference to another is a number
     parts = [pieces.moments(k, v, top, order, scale) for k, v in zip(keys, values, strict=True)]
     value_moments, key_moments = (_total(list(side)) for side in zip(*parts, strict=True))
+    return Carry(value_moments, key_moments, top)
+
+
+def _read(query: Tensor, sums: Carry, order: int, scale: float, pieces: Pieces, rows: int) -> Tensor:
+    """The ratio at every query of the moments of all keys."""
     outputs = [
-        pieces.ratio(chunk, value_moments, key_moments, order, scale)
+        pieces.ratio(chunk, sums.value_moments, sums.key_moments, order, scale)
         for chunk in torch.split(query, rows, -2)
     ]
     return torch.cat(outputs, -2)
+
+
+def packed_totals(key: Tensor, value: Tensor, order: int, scale: float, stabiliser: bool) -> Tensor:
+    """The moments of all keys in one tensor: S_0..S_t, Z_0..Z_t and the top, [2 t + 3, batch, heads, head_dim]."""
+    sums = _totals(key, value, order, scale, stabiliser, PLAIN, chunk_rows(key))
+    return torch.stack([*sums.value_moments, *sums.key_moments, sums.top]).squeeze(-2)
+
+
+def outputs_of(query: Tensor, packed: Tensor, order: int, scale: float) -> Tensor:
+    """The output at every query from the packed moments of all keys."""
+    return _read(query, _unpacked(packed, order), order, scale, PLAIN, chunk_rows(query))
+
+
+def following(
+    query: Tensor, key: Tensor, value: Tensor, packed: Tensor, order: int, scale: float, stabiliser: bool
+) -> Tensor:
+    """The causal output of tokens that follow those with the packed moments; before the first a top of -inf."""
+    carry = _unpacked(packed, order)
+    return _causal(query, key, value, order, scale, stabiliser, PLAIN, carry)[0]
+
+
+def _unpacked(packed: Tensor, order: int) -> Carry:
+    rows = list(packed.unsqueeze(-2))
+    return Carry(rows[: order + 1], rows[order + 1 : -1], rows[-1].detach())
 
 
 def _carried(state: State | None) -> Carry | None:
@@ -377,6 +413,9 @@ def _log_weight(key: Tensor, scale: float) -> Tensor:
 def _total(parts: list[Sums]) -> Sums:
     """The sum over chunks, power by power."""
     return [torch.stack(same_power).sum(0) for same_power in zip(*parts, strict=True)]
+
+
+PLAIN = Pieces(_moments, _ratio, _causal_chunk)
 
 
 @cache

@@ -21,6 +21,7 @@ from attention_impls.kernels import ea_cpu_backward, ea_cpu_forward, jit, thread
 from attention_impls.kernels import ea_cpu_code as code
 from attention_impls.kernels.layout import result_like, rows_of_channels
 from attention_impls.kernels.pages import large
+from attention_impls.kernels.ranks import Ranks
 from attention_impls.kernels.vectors import Lanes
 
 TOP_BASE = 2.0  # of the logarithm that sums keep as their reference
@@ -63,12 +64,16 @@ def forward(
     scale: float,
     stabiliser: bool,
     keep: bool,
+    ranks: Ranks | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The output, and the moments that ``backward`` needs.
 
+    Args:
+        ranks: the others, where the tensors are a shard of a sequence that is spread.
+
     Returns:
         output like the query; moments [n, 2 (order + 1) + 1, batch, heads, head_dim]: those of all keys
-        (n = 1), or causal those before every block (n = blocks, with ``keep``; else none).
+        (n = 1), or causal those before every block (n = blocks, with ``keep``; else none), of all ranks.
     """
     knobs = Knobs(order, scale, stabiliser)
     work = _Work({"query": query, "key": key, "value": value}, knobs, output=large(result_like(query)))
@@ -76,12 +81,14 @@ def forward(
         parts = work.empty_sums(work.parts)
         work.run(ea_cpu_forward.MOMENTS, moments=parts)
         moments = work.total(parts)
+        if ranks:
+            moments = ranks.all_keys(moments[0])[None]
         work.run(ea_cpu_forward.READ, moments=moments)
         return work.tensors["output"], moments
     kept = work.uninitialised(blocks(query) if keep else 0)
     work.run(
         ea_cpu_forward.CAUSAL_KEPT if keep else ea_cpu_forward.CAUSAL,
-        moments=work.before_each_part(work.empty_sums(1)),
+        moments=work.before_each_part(work.empty_sums(1), ranks),
         kept=kept,
     )
     return work.tensors["output"], kept
@@ -98,18 +105,25 @@ def backward(
     order: int,
     scale: float,
     stabiliser: bool,
+    ranks: Ranks | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of query, key and value from that of the output and the moments of ``forward``."""
+    """Gradients of query, key and value from that of the output and the moments of ``forward``.
+
+    Args:
+        ranks: those that ``forward`` was given.
+    """
     knobs = Knobs(order, scale, stabiliser)
     given = {"query": query, "key": key, "value": value, "upstream": upstream}
     gradients = {f"{name}_gradient": large(result_like(given[name])) for name in ("query", "key", "value")}
     work = _Work(given, knobs, **gradients)
     if causal:
-        work.run(ea_cpu_backward.CAUSAL_GRADIENT, kept=moments, adjoint=work.after_each_part(moments))
+        work.run(ea_cpu_backward.CAUSAL_GRADIENT, kept=moments, adjoint=work.after_each_part(moments, ranks))
     else:
         parts = work.empty_sums(work.parts)
         work.run(ea_cpu_backward.QUERY_GRADIENT, moments=moments, adjoint=parts)
         adjoint = parts.sum(0, keepdim=True)
+        if ranks:
+            adjoint[0, :-1] = ranks.all_queries(adjoint[0, :-1])
         adjoint[:, -1] = moments[:, -1]
         work.run(ea_cpu_backward.KEY_GRADIENT, adjoint=adjoint)
     return tuple(work.tensors[name] for name in gradients)  # type: ignore[return-value]
@@ -216,24 +230,33 @@ class _Work:
         total[:, -1] = top
         return total
 
-    def before_each_part(self, state: Tensor) -> Tensor:
-        """For every part of the rows, the sums of the state [1, ...] and of the parts before."""
-        if self.parts == 1:
+    def before_each_part(self, state: Tensor, ranks: Ranks | None = None) -> Tensor:
+        """For every part of the rows, the sums of the state [1, ...] and of the parts before, all ranks' in order.
+
+        The state is that before the first rank.
+        """
+        if self.parts == 1 and ranks is None:
             return state
         own = self.empty_sums(self.parts)
         self.run(ea_cpu_forward.MOMENTS, moments=own)
+        earlier = ranks.before(self.total(own)[0]) if ranks else None
+        if earlier is not None:
+            state = earlier[None]
         return torch.cat(list(accumulate([state, *torch.split(own[:-1], 1)], self._together)))
 
-    def after_each_part(self, kept: Tensor) -> Tensor:
-        """For every part of the rows, the adjoint sums of the parts after."""
+    def after_each_part(self, kept: Tensor, ranks: Ranks | None = None) -> Tensor:
+        """For every part of the rows, the adjoint sums of the parts after, all ranks' in order."""
         own = self.empty_sums(self.parts)
         own[:, -1] = math.inf
-        if self.parts == 1:
+        if self.parts == 1 and ranks is None:
             return own
-        nothing = own[-1:].clone()
+        beyond = own[-1:].clone()  # nothing, after the last part of the last rank
         self.run(ea_cpu_backward.CAUSAL_ADJOINT, kept=kept, adjoint=own)
+        later = ranks.after(self.total(own, adjoint=True)[0]) if ranks else None
+        if later is not None:
+            beyond = later[None]
         together = partial(self._together, adjoint=True)
-        after = list(accumulate([nothing, *torch.split(own[1:].flip(0), 1)], together))
+        after = list(accumulate([beyond, *torch.split(own[1:].flip(0), 1)], together))
         return torch.cat(after[::-1])
 
     def _together(self, one: Tensor, other: Tensor, *, adjoint: bool = False) -> Tensor:

@@ -44,6 +44,7 @@ from torch import Tensor
 
 from attention_impls.chunks import accumulator_dtype
 from attention_impls.kernels import ea_triton_backward, ea_triton_causal_backward, ea_triton_forward
+from attention_impls.kernels.ranks import Ranks
 
 if not hasattr(triton.language, "tuple"):
     raise ImportError(f"the Triton kernels need triton 3.3 or newer, this is {triton.__version__}")
@@ -119,6 +120,7 @@ def forward(
     scale: float,
     stabiliser: bool,
     keep: bool,
+    ranks: Ranks | None = None,
 ) -> tuple[Tensor, Tensor]:
     """EA-series attention, and the moments that ``backward`` needs.
 
@@ -127,19 +129,24 @@ def forward(
         causal, order, scale: as in ``ea_series.eager``.
         stabiliser: weights relative to their running maximum, rather than as they are.
         keep: return the moments before each chunk of a causal call.
+        ranks: the others, where the tensors are a shard of a sequence that is spread.
 
     Returns:
         The output, laid out like the query, and the moments [n, 2 (order + 1) + 1, batch, heads, head_dim]
         in the dtype of the sums: S_0..S_t, Z_0..Z_t, top. Full: n = 1, those of all keys. Causal: n =
-        ``blocks(query)`` if ``keep``, else 0.
+        ``blocks(query)`` if ``keep``, else 0. All ranks' keys count.
 
     Complexity: O(t L D) time, O(L D) memory and the moments.
     """
     moments = _moments(query, order, 1)
     if causal:
-        output, before = _causal_forward(query, key, value, None, moments[0], order, scale, stabiliser)
+        output, before = _causal_forward(query, key, value, None, moments[0], order, scale, stabiliser, ranks)
         return output, before if keep else moments[:0]
-    _scan_totals(key, value, None, moments[0], order, scale, stabiliser, keep=False)
+    _scan_totals(
+        *_chunk_totals(key, value, order, scale, stabiliser), None, moments[0], stabiliser, keep=False
+    )
+    if ranks:
+        moments = ranks.all_keys(moments[0])[None]
     output = _like(query)
     _launch(
         ea_triton_forward.full_outputs,
@@ -165,6 +172,7 @@ def backward(
     order: int,
     scale: float,
     stabiliser: bool,
+    ranks: Ranks | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of query, key and value, from that of the output.
 
@@ -172,6 +180,7 @@ def backward(
         query, key, value: what ``forward`` was given.
         upstream: gradient of the output, of its shape and dtype.
         moments: what ``forward`` returned (causal: with ``keep``).
+        ranks: those that ``forward`` was given.
 
     Returns:
         Tensors laid out like query, key and value.
@@ -181,7 +190,7 @@ def backward(
     moments = moments.contiguous()
     gradients = (_like(query), _like(key), _like(value))
     passes = _causal_backward if causal else _full_backward
-    passes(query, key, value, upstream, moments, gradients, order, scale, stabiliser)
+    passes(query, key, value, upstream, moments, gradients, order, scale, stabiliser, ranks)
     return gradients
 
 
@@ -241,9 +250,18 @@ def _causal_forward(
     order: int,
     scale: float,
     stabiliser: bool,
+    ranks: Ranks | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The output and the moments before each chunk; ``new_state`` receives those after the last."""
-    before = _scan_totals(key, value, state, new_state, order, scale, stabiliser, keep=True)
+    """The output and the moments before each chunk; ``new_state`` receives those after the last.
+
+    The ``state`` is that before the first rank. A rank scans its chunks once more to learn its own total.
+    """
+    before, tops = _chunk_totals(key, value, order, scale, stabiliser)
+    if ranks:
+        _scan_totals(before, tops, None, new_state, stabiliser, keep=False)
+        earlier = ranks.before(new_state)
+        state = state if earlier is None else earlier
+    _scan_totals(before, tops, state, new_state, stabiliser, keep=True)
     output = _like(query)
     _launch(
         ea_triton_forward.causal_outputs,
@@ -259,21 +277,13 @@ def _causal_forward(
     return output, before
 
 
-def _scan_totals(
-    key: Tensor,
-    value: Tensor,
-    state: Tensor | None,
-    new_state: Tensor,
-    order: int,
-    scale: float,
-    stabiliser: bool,
-    *,
-    keep: bool,
-) -> Tensor:
-    """The moments before each chunk (if ``keep``: else chunk totals), and ``new_state`` after the last."""
-    chunks, channels = blocks(key), new_state[0].numel()
+def _chunk_totals(
+    key: Tensor, value: Tensor, order: int, scale: float, stabiliser: bool
+) -> tuple[Tensor, Tensor]:
+    """The moments of each chunk alone, and the tops that they are relative to."""
+    chunks = blocks(key)
     moments = _moments(key, order, chunks)
-    chunk_tops = moments.new_empty(chunks, channels)
+    chunk_tops = moments.new_empty(chunks, moments[0, 0].numel())
     _launch(
         ea_triton_forward.chunk_totals,
         key,
@@ -286,9 +296,23 @@ def _scan_totals(
         SCALE=scale,
         STABILISED=stabiliser,
     )
+    return moments, chunk_tops
+
+
+def _scan_totals(
+    moments: Tensor,
+    chunk_tops: Tensor,
+    state: Tensor | None,
+    new_state: Tensor,
+    stabiliser: bool,
+    *,
+    keep: bool,
+) -> None:
+    """Chunk totals become the moments before each chunk (if ``keep``), and ``new_state`` those after the last."""
+    chunks, channels = chunk_tops.shape
     _launch(
         ea_triton_forward.scan_totals,
-        key,
+        moments,
         (-(-channels // NARROW_LANES), len(new_state)),
         moments,
         chunk_tops,
@@ -300,7 +324,6 @@ def _scan_totals(
         KEEP=keep,
         STABILISED=stabiliser,
     )
-    return moments
 
 
 def _full_backward(
@@ -313,6 +336,7 @@ def _full_backward(
     order: int,
     scale: float,
     stabiliser: bool,
+    ranks: Ranks | None,
 ) -> None:
     """A pass over the queries, a sum over their chunks, a pass over the keys."""
     query_gradient, key_gradient, value_gradient = gradients
@@ -328,13 +352,16 @@ def _full_backward(
         ORDER=order,
         SCALE=scale,
     )
+    adjoint = adjoints.sum(0)
+    if ranks:
+        adjoint = ranks.all_queries(adjoint)
     _launch(
         ea_triton_backward.full_key_gradients,
         key,
         _programs(key, order),
         *_strided(key, value, key_gradient, value_gradient),
         moments[0, -1],
-        adjoints.sum(0),
+        adjoint,
         *_sizes(key),
         ORDER=order,
         SCALE=scale,
@@ -351,6 +378,7 @@ def _causal_backward(
     order: int,
     scale: float,
     stabiliser: bool,
+    ranks: Ranks | None,
 ) -> None:
     """A pass over the queries, a reverse scan over chunks, a pass over the keys in reverse."""
     query_gradient, key_gradient, value_gradient = gradients
@@ -371,16 +399,12 @@ def _causal_backward(
         SCALE=scale,
         STABILISED=stabiliser,
     )
-    _launch(
-        ea_triton_causal_backward.scan_adjoints,
-        query,
-        (-(-channels // NARROW_LANES), adjoints.shape[1]),
-        adjoints,
-        moments,
-        len(moments),
-        adjoints.shape[1],
-        channels,
-    )
+    later = None
+    if ranks:
+        total = torch.empty_like(moments[0])
+        _scan_adjoints(adjoints, moments, None, total, keep=False)
+        later = ranks.after(total)
+    _scan_adjoints(adjoints, moments, later, None, keep=True)
     _launch(
         ea_triton_causal_backward.causal_key_gradients,
         query,
@@ -392,6 +416,30 @@ def _causal_backward(
         ORDER=order,
         SCALE=scale,
         STABILISED=stabiliser,
+    )
+
+
+def _scan_adjoints(
+    adjoints: Tensor, moments: Tensor, later: Tensor | None, total: Tensor | None, *, keep: bool
+) -> None:
+    """Adjoints of each chunk become those after each chunk (if ``keep``), and ``total`` those of all.
+
+    Args:
+        later: those after the last chunk, relative to their last row, the top there.
+    """
+    chunks, rows, channels = adjoints.shape
+    _launch(
+        ea_triton_causal_backward.scan_adjoints,
+        moments,
+        (-(-channels // NARROW_LANES), rows),
+        adjoints,
+        moments,
+        later,
+        total,
+        chunks,
+        rows,
+        channels,
+        KEEP=keep,
     )
 
 

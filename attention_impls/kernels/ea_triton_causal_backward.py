@@ -29,6 +29,7 @@ from attention_impls.kernels.ea_triton_rows import (
     key_gradient_of,
     lanes_if,
     lanes_of,
+    load_moment,
     load_moments,
     load_rows,
     log_weight,
@@ -36,6 +37,7 @@ from attention_impls.kernels.ea_triton_rows import (
     place,
     query_gradient_of,
     rescaled,
+    store_moment,
     store_moments,
     store_row,
     top_of_chunk,
@@ -213,23 +215,31 @@ def causal_query_gradients(
 def scan_adjoints(
     adjoints,  # of each chunk; turned into the sum over the chunks after each
     moments,  # before each chunk, for their tops
+    initial,  # [rows + 1, channels]: the adjoints after the last chunk and the top there, or None
+    final,  # [rows + 1, channels]: those of all chunks and the top before the first, or None
     chunks,
     rows,  # of adjoints: those of moments are one more
     channels,
+    KEEP: tl.constexpr,
     LANES: tl.constexpr,
     ROWS: tl.constexpr,
 ):
-    """Running adjoints over chunks, from the last to the first, in place. Programs as in ``scan_totals``.
+    """Running adjoints over chunks, from the last to the first, in place if ``KEEP``. Programs as in ``scan_totals``.
 
     A chunk's adjoints are relative to the top before it, which the chunk before it ends with. Going back
     the tops fall, and alpha relative to a lower top is smaller: nothing overflows.
     """
     lanes = lanes_of(tl.program_id(0), channels, LANES)
-    adjoints += tl.program_id(1) * channels + lanes[0]
+    row = tl.program_id(1)
+    adjoints += row * channels + lanes[0]
     stride = tl.cast(rows, tl.int64) * channels
     tops_before = moments + rows * channels + lanes[0]
-    running = tl.full([LANES], 0, moments.dtype.element_ty)
-    later_top = running
+    if initial is None:
+        running = tl.full([LANES], 0, moments.dtype.element_ty)
+        later_top = running
+    else:
+        running = load_moment(initial, row, lanes)
+        later_top = load_moment(initial, rows, lanes)
     for step in range(0, chunks, ROWS):
         totals = ()
         total_tops = ()
@@ -242,11 +252,18 @@ def scan_adjoints(
             )
         for r in tl.static_range(ROWS):
             chunk = tl.cast(chunks - 1 - step - r, tl.int64)
-            tl.store(adjoints + chunk * stride, running, mask=lanes_if(lanes, chunk >= 0))
-            # Nothing is carried to the last chunk, so that the first of these tops is of no account.
-            fall = tl.where(step + r > 0, tl.exp(total_tops[r] - later_top), 0.0)
-            running = totals[r] + running * fall
+            if KEEP:
+                tl.store(adjoints + chunk * stride, running, mask=lanes_if(lanes, chunk >= 0))
+            fall = tl.exp(total_tops[r] - later_top)
+            if initial is None:
+                # Nothing is carried to the last chunk, so that the first of these tops is of no account.
+                fall = tl.where(step + r > 0, fall, 0.0)
+            running = tl.where(chunk >= 0, totals[r] + running * fall, running)
             later_top = total_tops[r]
+    if final is not None:
+        store_moment(final, row, running, lanes)
+        # Before the first token there is no top, and no key to have a gradient: any number will do.
+        store_moment(final, rows, higher(lowest_top(running), load_moment(moments, rows, lanes)), lanes)
 
 
 @triton.jit

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from attention_impls import hyperparameters, requirements, workspaces
-from attention_impls.costs import counting, element_wise
+from attention_impls.costs import counting, element_wise, sharded
 from attention_impls.nouns import Paper, Projections
 from attention_impls.rows.parts import cached, knobs, recurrence
+from attention_impls.sharding import Sharding
 from attention_impls.spec import Approximation, AttentionSpec, Backend
+
+EXCHANGED = "2 (t + 1) sums and their reference for each channel"
 
 ROWS: Mapping[str, AttentionSpec] = {
     "element-wise": AttentionSpec(
@@ -65,12 +68,24 @@ ROWS: Mapping[str, AttentionSpec] = {
                 requirements.own_kernels,
                 workspace=workspaces.ea_series_fused,
                 recurrence=recurrence("attention_impls.ea_fused"),
+                sharding=Sharding(
+                    "attention_impls.sharded.ea_series:fused",
+                    sharded.ea_series_received,
+                    EXCHANGED,
+                    sharded.ea_series_workspace(workspaces.ea_series_fused),
+                ),
             ),
             "eager": Backend(
                 "attention_impls.ea_series:eager",
                 "plain PyTorch, chunked over positions",
                 workspace=workspaces.ea_series_eager,
                 recurrence=recurrence("attention_impls.ea_series"),
+                sharding=Sharding(
+                    "attention_impls.sharded.ea_series:eager",
+                    sharded.ea_series_received,
+                    EXCHANGED,
+                    sharded.ea_series_workspace(workspaces.ea_series_eager),
+                ),
             ),
             "compile": Backend(
                 "attention_impls.ea_series:compiled",
