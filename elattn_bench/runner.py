@@ -27,7 +27,7 @@ from elattn_bench.ranks.start import group_for
 from elattn_bench.results import SCHEMA_VERSION, Outcome, Row, Skipped
 from elattn_bench.roofline import CEILINGS_TIMEOUT, Ceilings
 from elattn_bench.rundir import RUN_INFO, RunDir, check_vacant, read_info
-from elattn_bench.units import Seconds, format_duration
+from elattn_bench.units import Seconds, counted, format_duration
 from elattn_bench.worker import Settings, Worker
 
 
@@ -168,7 +168,7 @@ def _record_session(
     session |= {"starting_workers_s": starting_s, "timed_s": timed_s}
     run_dir.info.setdefault("sessions", []).append(session)
     measuring_s = max(wall_s - lost_s - starting_s, timed_s)
-    restarts = f", and {format_duration(starting_s)} to start workers anew" if starting_s >= 1 else ""
+    restarts = f", and {format_duration(starting_s)} to start workers" if starting_s >= 1 else ""
     return (
         f"The harness took {1 - timed_s / measuring_s:.0%} of {format_duration(measuring_s)} (gates, inputs, ceilings, "
         f"writing){restarts}; the rest was first, warm-up and timed calls."
@@ -256,7 +256,7 @@ def _announce(run_dir: RunDir, pending: Sequence[Case], visits: int, console: Co
 def _of_ranks(pending: Sequence[Case], machine: Mapping[str, Any]) -> str:
     if all(case.ranks is None for case in pending):
         return ""
-    threads = format_threads(machine["threads_per_rank"])
+    threads = counted(machine["threads_per_rank"], "thread")
     return f"; a rank stands for a device: {threads} each, however many there are"
 
 

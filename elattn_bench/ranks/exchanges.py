@@ -13,9 +13,7 @@ FOUND = "collectives"
 MISSING = "collectives_missing"
 
 
-def measure(
-    pending: Sequence[Case], run_dir: RunDir, group: RankGroup, note: Callable[[str], None]
-) -> None:
+def measure(pending: Sequence[Case], run_dir: RunDir, group: RankGroup, note: Callable[[str], None]) -> None:
     """Measure those that the run does not have yet; what fails is recorded, for cases can do without."""
     info = run_dir.info
     known = {entry["ranks"] for entry in info.get(FOUND, ())}

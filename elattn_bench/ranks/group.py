@@ -48,7 +48,11 @@ class RankGroup:
     """
 
     def __init__(
-        self, members: Sequence[Member], address_of: Callable[[int], str], share: Share, most: int | None = None
+        self,
+        members: Sequence[Member],
+        address_of: Callable[[int], str],
+        share: Share,
+        most: int | None = None,
     ) -> None:
         self.starting_s: Seconds = 0.0
         self.share = share
@@ -116,7 +120,9 @@ class RankGroup:
         together, cpus = max(map(hosts.count, hosts)), self.share.cpus
         if cpus is None or together * self.share.threads <= cpus:
             return []
-        return [f"ranks: {together} ranks share {cpus} CPUs, so they wait for each other as devices would not"]
+        return [
+            f"ranks: {together} ranks share {cpus} CPUs, so they wait for each other as devices would not"
+        ]
 
     def __enter__(self) -> RankGroup:
         return self

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import torch
@@ -87,19 +87,20 @@ def joined(device: str, meeting: Meeting) -> Iterator[tuple[Exchange, Agreement]
         dist.destroy_process_group()
 
 
-def _store(meeting: Meeting) -> dist.Store:
+def _store(meeting: Meeting) -> Any:
     """Where the ranks leave each other their addresses."""
     address = urlsplit(meeting.address)
     if address.scheme == "file":
-        return dist.FileStore(address.path, meeting.size)
+        return dist.FileStore(address.path, meeting.size)  # type: ignore[attr-defined]
     assert address.hostname is not None
     assert address.port is not None
     timeout = timedelta(seconds=meeting.timeout)
-    store = dist.TCPStore(address.hostname, address.port, is_master=False, timeout=timeout)
-    return dist.PrefixStore(address.path, store)
+    server = address.hostname, address.port
+    store = dist.TCPStore(*server, is_master=False, timeout=timeout)  # type: ignore[attr-defined]
+    return dist.PrefixStore(address.path, store)  # type: ignore[attr-defined]
 
 
-def _part(store: dist.Store, size: int) -> None:
+def _part(store: Any, size: int) -> None:
     # Whoever closes its connections first would break a message that another still waits for.
     store.add("done", 1)
     while store.add("done", 0) < size:

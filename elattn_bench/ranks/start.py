@@ -34,9 +34,11 @@ def group_for(plan: Plan) -> Iterator[RankGroup | None]:
     if not most:
         yield None
     elif world is not None:
-        with torchrun.gathered(world, settings_for(plan, world.on_this_host, 0)) as (members, address_of):
-            with RankGroup(members, address_of, share_of(plan, world.on_this_host)) as group:
-                yield group
+        with (
+            torchrun.gathered(world, settings_for(plan, world.on_this_host, 0)) as (members, address_of),
+            RankGroup(members, address_of, share_of(plan, world.on_this_host)) as group,
+        ):
+            yield group
     else:
         with _spawned(plan, most) as group:
             yield group

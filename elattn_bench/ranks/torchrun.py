@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Client, Connection, Listener
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from elattn_bench.errors import WorkerError
 from elattn_bench.ranks.member import LocalMember
@@ -26,9 +26,6 @@ from elattn_bench.results import Skipped
 from elattn_bench.units import Seconds, format_duration
 from elattn_bench.worker import Settings
 from elattn_bench.worker_process import HUNG_UP
-
-if TYPE_CHECKING:
-    from torch.distributed import Store
 
 JOINING: Seconds = 300.0  # for all processes to be there: nodes of a cluster do not start at once
 ANSWERING: Seconds = 60.0  # that an answer may take beyond its time limit: a worker's start and end included
@@ -81,17 +78,20 @@ class World:
         """Where the ranks of the task with that number meet."""
         return f"tcp://{self.address}:{self.port}/{PREFIX}/{self.attempt}/{task}"
 
-    def store(self) -> Store:
+    def store(self) -> Any:
         """The store that all processes share."""
         from datetime import timedelta
 
         import torch.distributed as dist
 
-        is_master = self.rank == 0 and not self.has_store
-        store = dist.TCPStore(
-            self.address, self.port, is_master=is_master, timeout=timedelta(seconds=JOINING), wait_for_workers=False
+        store = dist.TCPStore(  # type: ignore[attr-defined]
+            self.address,
+            self.port,
+            is_master=self.rank == 0 and not self.has_store,
+            timeout=timedelta(seconds=JOINING),
+            wait_for_workers=False,
         )
-        return dist.PrefixStore(f"{PREFIX}/{self.attempt}", store)
+        return dist.PrefixStore(f"{PREFIX}/{self.attempt}", store)  # type: ignore[attr-defined]
 
 
 def serving() -> World | None:

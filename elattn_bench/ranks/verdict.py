@@ -10,7 +10,8 @@ from typing import Any
 from elattn_bench.results import Skipped
 
 LEFT_ALONE = re.compile(
-    r"gloo|nccl|Connection (closed|reset|refused)|DistBackendError|DistNetworkError|DistStoreError", re.IGNORECASE
+    r"gloo|nccl|Connection (closed|reset|refused)|DistBackendError|DistNetworkError|DistStoreError",
+    re.IGNORECASE,
 )
 """How an exchange fails where another rank has gone: a consequence, not a reason."""
 
@@ -19,7 +20,7 @@ def failure(results: Mapping[int, Any], ranks: int) -> Skipped | None:
     """Why the case has no measurement; None where every rank has a result.
 
     Args:
-        results: by rank, in the order in which they came; those that were ended for the failure of others are not in it.
+        results: by rank, in the order in which they came, without ranks that were ended because others failed.
         ranks: how many there are.
     """
     skipped = {rank: each for rank, each in results.items() if isinstance(each, Skipped)}
