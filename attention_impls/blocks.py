@@ -75,6 +75,19 @@ def write(x: Tensor, rows: slice, block: Tensor) -> None:
     target.copy_(block.view(target.shape))
 
 
+def add(x: Tensor, rows: slice, block: Tensor) -> None:
+    """Add the block to these rows."""
+    target = x[:, :, rows]
+    target.add_(block.view(target.shape))
+
+
+def no_sums(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Zeros for a context [batch * heads, head_dim, head_dim] and a normaliser [batch * heads, 1, head_dim], wide."""
+    batch, heads, _, head_dim = x.shape
+    context = x.new_zeros(batch * heads, head_dim, head_dim, dtype=accumulator_dtype(x.dtype))
+    return context, torch.zeros_like(context[:, :1])
+
+
 def no_sum(x: Tensor) -> Tensor:
     """Zeros for a sum over the positions of [batch, heads, seq_len, head_dim]: [batch * heads, 1, head_dim], wide."""
     batch, heads, _, head_dim = x.shape

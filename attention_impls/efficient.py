@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from attention_impls.blocks import (
-    block_rows,
-    blocks,
-    causal_blocks,
-    chunk_rows,
-    grouped,
-    read,
-    remaining_sums,
-    running_sums,
-    split,
-    sums_after,
-    sums_before,
-    ungrouped,
-    whole_chunks,
-    write,
-)
-from attention_impls.chunks import accumulator_dtype, empty_sums, plan_chunks
+from attention_impls.blocks import blocks, grouped, no_sums, read, ungrouped, write
+from attention_impls.chunks import accumulator_dtype, empty_sums
+from attention_impls.efficient_causal import Gradients, Sums, causal_forward, centred, plan_pieces
+from attention_impls.efficient_causal import causal as causal_form
 from attention_impls.hyperparameters import NORMALISATION, check
 from attention_impls.nouns import Problem
 from attention_impls.validate import validate_qkv
 
-Sums = tuple[Tensor, Tensor]  # a context and a normaliser, or their gradients
+Store = Callable[[Tensor, slice, Tensor], None]  # of a block, into rows of a gradient
 
 
 class State(NamedTuple):
@@ -78,16 +66,14 @@ def eager(
     Paper: Shen et al. 2021, arXiv 1812.01243. Several heads are the authors' code, not the paper; their
     residual connection is left out.
     """
-    _check(query, key, value, normalisation)
+    checked(query, key, value, normalisation)
     output: Tensor
     if causal:
-        output = _Causal.apply(query, key, value, normalisation == "softmax")  # type: ignore[no-untyped-call]
+        output = causal_form(query, key, value, normalisation == "softmax")
     elif normalisation == "softmax":
         output = _Full.apply(query, key, value)  # type: ignore[no-untyped-call]
     else:
-        wide = accumulator_dtype(query.dtype)
-        mean = key.to(wide).mT @ value.to(wide) / query.shape[-2]
-        output = (query.to(wide) @ mean).to(query.dtype)
+        output = scaled_outputs(query, products(key, value) / query.shape[-2])
     return output
 
 
@@ -95,7 +81,7 @@ def oracle(
     query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False, normalisation: str = "softmax"
 ) -> Tensor:
     """The float64 truth: the [seq_len, seq_len] weights, row by row normalised over what the row sees."""
-    _check(query, key, value, normalisation)
+    checked(query, key, value, normalisation)
     query, key, value = query.double(), key.double(), value.double()
     length = query.shape[-2]
     sees = torch.ones(length, length, dtype=torch.float64, device=query.device)
@@ -127,16 +113,16 @@ def prefill(
     With a state, the tokens follow those that it stands for. Arguments and errors as ``eager``. Computes no
     gradients.
     """
-    _check(query, key, value, normalisation)
+    checked(query, key, value, normalisation)
     softmax, batch = normalisation == "softmax", len(query)
     tokens = state.tokens if state else 0
     before = grouped(state.top[:, :, None]) if state and softmax else None
-    plan = _plan(key, softmax, before, tokens)
-    context, normaliser = _no_sums(query)
+    plan = plan_pieces(key, softmax, before, tokens)
+    context, normaliser = no_sums(query)
     if state:
         context = grouped(state.context)
         normaliser = grouped(state.normaliser[:, :, None]) if softmax else normaliser
-    output, (context, normaliser), _ = _causal_forward(
+    output, (context, normaliser), _ = causal_forward(
         query, key, value, plan, (context, normaliser), keep=False
     )
     context, tokens = ungrouped(context, batch), tokens + query.shape[-2]
@@ -191,200 +177,95 @@ class _Full(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        context, normaliser = _no_sums(query)
-        top = key.amax(-2, keepdim=True).to(context.dtype).flatten(0, 1)
-        for rows in blocks(query):
-            weights = (read(key, rows) - top).exp_()
-            context = torch.baddbmm(context, weights.mT, read(value, rows))
-            normaliser += weights.sum(-2, keepdim=True)
+        top = key_top(key)
+        context, normaliser = key_sums(key, value, top)
         context /= normaliser.mT
-        output = torch.empty_like(query)
-        for rows in blocks(query):
-            write(output, rows, torch.softmax(read(query, rows), -1) @ context)
         ctx.save_for_backward(query, key, value, context, normaliser, top)
-        return output
+        return outputs(query, context)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """With p_i and w_j the normalised weights: dp_i = C g_i, dC = sum_i p_i g_i^T, dw_j = dC v_j,
-        dv_j = dC^T w_j. The softmax of a channel passes w_j (dw_j - r), where r = sum_j w_j dw_j is the
-        sum over a row of C * dC."""
+    def backward(ctx: Any, upstream: Tensor) -> Gradients:
         query, key, value, context, normaliser, top = ctx.saved_tensors
-        grad_query, grad_key, grad_value = (torch.empty_like(x) for x in (query, key, value))
-        grad_context = torch.zeros_like(context)
-        for rows in blocks(query):
-            weights, gradient = torch.softmax(read(query, rows), -1), read(upstream, rows)
-            grad_context = torch.baddbmm(grad_context, weights.mT, gradient)
-            grad_weights = (gradient @ context.mT).mul_(weights)
-            write(grad_query, rows, _centred(grad_weights, weights))
-        mean = (context * grad_context).sum(-1)[:, None] / normaliser
-        grad_context /= normaliser.mT
-        for rows in blocks(query):
-            weights = (read(key, rows) - top).exp_()
-            grad_weights = torch.baddbmm(mean, read(value, rows), grad_context.mT, beta=-1)
-            write(grad_value, rows, weights @ grad_context)
-            write(grad_key, rows, grad_weights.mul_(weights))
-        return grad_query, grad_key, grad_value
+        gradients: Gradients = (torch.empty_like(query), torch.empty_like(key), torch.empty_like(value))
+        grad_context = query_gradients(query, upstream, context, gradients[0])
+        behind = of_sums(context, normaliser, grad_context)
+        key_gradients(key, value, top, behind, gradients, write)
+        return gradients
 
 
-class _Causal(torch.autograd.Function):
-    """Both normalisations, chunk by chunk: y_i = f_i^T sum_{j <= i} w_j v_j^T.
-
-    softmax: w_j = exp(k_j - top), top being the running maximum at the block's end, and f_i is the
-    softmax of q_i over the sum of w_j, j <= i. scaling: w_j = k_j and f_i = q_i / i. What is carried from
-    block to block is rescaled when the top rises.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, softmax: bool) -> Tensor:
-        plan, keep = _plan(key, softmax), any(ctx.needs_input_grad)
-        output, _, kept = _causal_forward(query, key, value, plan, _no_sums(query), keep=keep)
-        ctx.plan = plan
-        ctx.save_for_backward(query, key, value, *kept)
-        return output
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, *kept = ctx.saved_tensors
-        gradients = tuple(torch.empty_like(x) for x in (query, key, value))
-        behind = _no_sums(query)
-        for piece in reversed(ctx.plan):
-            normaliser, context = kept.pop(), kept.pop()
-            factors, _ = _factors(query, key, normaliser, piece)
-            v, g = (split(read(x, piece.rows), chunk_rows(x)) for x in (value, upstream))
-            parts, (grad_context, grad_normaliser) = _causal_gradients(
-                factors, v, g, context, behind, softmax=piece.top is not None
-            )
-            behind = grad_context * piece.decay.mT, grad_normaliser * piece.decay
-            for gradient, part in zip(gradients, parts, strict=True):
-                write(gradient, piece.rows, part)
-        return *gradients, None
+def key_top(key: Tensor) -> Tensor:
+    """The maximum of every key channel, [batch * heads, 1, head_dim], wide."""
+    return key.amax(-2, keepdim=True).to(accumulator_dtype(key.dtype)).flatten(0, 1)
 
 
-@torch.no_grad()
-def _causal_forward(
-    query: Tensor, key: Tensor, value: Tensor, plan: list[_Piece], carried: Sums, *, keep: bool
-) -> tuple[Tensor, Sums, list[Tensor]]:
-    """The output, the sums at the end, and with ``keep`` those before every block, from those carried in."""
+def key_sums(key: Tensor, value: Tensor, top: Tensor) -> Sums:
+    """The sums of exp(k - top) v^T and of exp(k - top) over all keys."""
+    context, normaliser = no_sums(key)
+    for rows in blocks(key):
+        weights = (read(key, rows) - top).exp_()
+        context = torch.baddbmm(context, weights.mT, read(value, rows))
+        normaliser += weights.sum(-2, keepdim=True)
+    return context, normaliser
+
+
+def outputs(query: Tensor, context: Tensor) -> Tensor:
+    """Every query's softmax times a context that all of them see."""
     output = torch.empty_like(query)
-    kept: list[Tensor] = []
-    context, normaliser = carried
-    for piece in plan:
-        context, normaliser = context * piece.decay.mT, normaliser * piece.decay
-        kept += [context, normaliser] if keep else []
-        factors, normaliser = _factors(query, key, normaliser, piece)
-        values = split(read(value, piece.rows), chunk_rows(query))
-        block, context = _causal_block(factors, values, context)
-        write(output, piece.rows, block)
-    return output, (context, normaliser), kept
+    for rows in blocks(query):
+        write(output, rows, torch.softmax(read(query, rows), -1) @ context)
+    return output
 
 
-class _Factors(NamedTuple):
-    """In chunks: features f, weights w, and what f was divided by."""
+def query_gradients(query: Tensor, upstream: Tensor, context: Tensor, grad_query: Tensor) -> Tensor:
+    """Writes the query's gradient; returns that of the context.
 
-    features: Tensor
-    weights: Tensor
-    totals: Tensor
-
-
-def _causal_block(factors: _Factors, v: Tensor, carried: Tensor) -> tuple[Tensor, Tensor]:
-    """The outputs of a block in chunks, and the context at its end, from the one before it."""
-    contexts, context = sums_before(factors.weights.mT @ v, carried)
-    inside = (factors.features @ factors.weights.mT).tril_()
-    return (factors.features @ contexts).baddbmm_(inside, v), context
-
-
-def _causal_gradients(
-    factors: _Factors, v: Tensor, upstream: Tensor, carried: Tensor, behind: Sums, softmax: bool
-) -> tuple[tuple[Tensor, Tensor, Tensor], Sums]:
-    """Gradients of a block's query, key and value, and the sums at its start, from those behind it.
-
-    df_i = C_i g_i, dw_j = E_j v_j, dv_j = E_j^T w_j with C_i = sum_{j <= i} w_j v_j^T and
-    E_j = sum_{i >= j} f_i g_i^T. The totals n_i add -sum_{i >= j} f_i df_i / n_i to dw_j.
+    With p_i the softmax of a query: dp_i = C g_i, dC = sum_i p_i g_i^T.
     """
-    features, weights, totals = factors
-    contexts, _ = sums_before(weights.mT @ v, carried)
-    grad_contexts, context = sums_after(features.mT @ upstream, behind[0])
-    inside = (features @ weights.mT).tril_()
-    grad_value = (weights @ grad_contexts).baddbmm_(inside.mT, upstream)
-    scores = (upstream @ v.mT).tril_()
-    grad_features = (upstream @ contexts.mT).baddbmm_(scores, weights)
-    grad_weights = (v @ grad_contexts.mT).baddbmm_(scores.mT, features)
-    if not softmax:
-        return (grad_features.div_(totals), grad_weights, grad_value), (context, behind[1])
-    of_totals = grad_features.mul_(features) / -totals
-    through_totals, normaliser = remaining_sums(of_totals, behind[1])
-    grad_key = grad_weights.add_(through_totals).mul_(weights)
-    return (_centred(grad_features, features.mul_(totals)), grad_key, grad_value), (context, normaliser)
+    grad_context = torch.zeros_like(context)
+    for rows in blocks(query):
+        weights, gradient = torch.softmax(read(query, rows), -1), read(upstream, rows)
+        grad_context = torch.baddbmm(grad_context, weights.mT, gradient)
+        grad_weights = (gradient @ context.mT).mul_(weights)
+        write(grad_query, rows, centred(grad_weights, weights))
+    return grad_context
 
 
-class _Piece(NamedTuple):
-    """Positions of a causal block, and the running maximum of k at its end: None for scaling.
-
-    decay: what the sums carried from before are multiplied by, [batch * heads, 1, head_dim].
-    seen: how many tokens there are before it.
-    """
-
-    rows: slice
-    top: Tensor | None
-    decay: Tensor
-    seen: int
+def of_sums(context: Tensor, normaliser: Tensor, grad_context: Tensor) -> Sums:
+    """Gradients of the sums from that of the context, the sums' ratio: dC / z, and -(row sums of C * dC) / z."""
+    mean = (context * grad_context).sum(-1)[:, None] / normaliser
+    return grad_context / normaliser.mT, mean.neg_()
 
 
-def _plan(key: Tensor, softmax: bool, before: Tensor | None = None, tokens: int = 0) -> list[_Piece]:
-    """Causal blocks, with softmax cut where a channel's maximum rises steeply.
+def key_gradients(
+    key: Tensor, value: Tensor, top: Tensor, behind: Sums, gradients: Gradients, store: Store
+) -> None:
+    """Stores what the gradients of ``key_sums`` pass on: dk_j = w_j (dC v_j + dz), dv_j = dC^T w_j.
 
     Args:
-        before: the maximum of earlier rows, [batch * heads, 1, head_dim], if there are any; tokens: how many.
+        store: ``blocks.write``, or ``blocks.add`` where there is a part already.
     """
-    batch, heads, _, head_dim = key.shape
+    context, normaliser = behind
+    _, grad_key, grad_value = gradients
+    for rows in blocks(key):
+        weights = (read(key, rows) - top).exp_()
+        grad_weights = torch.baddbmm(normaliser, read(value, rows), context.mT)
+        store(grad_value, rows, weights @ context)
+        store(grad_key, rows, grad_weights.mul_(weights))
+
+
+def products(key: Tensor, value: Tensor) -> Tensor:
+    """The sums of k v^T over all keys, [batch, heads, head_dim, head_dim], wide: those of scaling normalisation."""
     wide = accumulator_dtype(key.dtype)
-    if not softmax:
-        same = key.new_ones(batch * heads, 1, head_dim, dtype=wide)
-        return [_Piece(rows, None, same, tokens + rows.start) for rows in causal_blocks(key)]
-    earlier = None if before is None else ungrouped(before, batch)
-    sizes, tops = plan_chunks(key, block_rows(key, causal=True), lambda block: block, earlier)
-    pieces, start = [], 0
-    old_top = grouped(tops[0].to(wide)) if before is None else before
-    for size, narrow in zip(sizes, tops, strict=True):
-        top = narrow.to(wide).flatten(0, 1)
-        for rows in whole_chunks(slice(start, start + size), chunk_rows(key)):
-            pieces.append(_Piece(rows, top, torch.exp(old_top - top), tokens + rows.start))
-            old_top = top
-        start += size
-    return pieces
+    return key.to(wide).mT @ value.to(wide)
 
 
-def _factors(query: Tensor, key: Tensor, normaliser: Tensor, piece: _Piece) -> tuple[_Factors, Tensor]:
-    """The factors of a block, and the normaliser at its end from the one before it."""
-    rows, top = piece.rows, piece.top
-    chunk = chunk_rows(query)
-    if top is None:
-        last = piece.seen + rows.stop - rows.start
-        seen = torch.arange(piece.seen + 1, last + 1, dtype=normaliser.dtype, device=query.device)
-        totals = split(seen[None, :, None].expand(len(normaliser), -1, 1), chunk)
-        features = split(read(query, rows), chunk) / totals
-        return _Factors(features, split(read(key, rows), chunk), totals), normaliser
-    weights = split((read(key, rows) - top).exp_(), chunk)
-    totals, normaliser = running_sums(weights, normaliser)
-    features = split(torch.softmax(read(query, rows), -1), chunk).div_(totals)
-    return _Factors(features, weights, totals), normaliser
+def scaled_outputs(query: Tensor, mean: Tensor) -> Tensor:
+    """Every query times the mean, in the query's dtype."""
+    return (query.to(mean.dtype) @ mean).to(query.dtype)
 
 
-def _centred(weighted: Tensor, weights: Tensor) -> Tensor:
-    """The gradient of a softmax's input: weights * gradient, less the weights times its sum. In place."""
-    return weighted.addcmul_(weights, weighted.sum(-1, keepdim=True), value=-1)
-
-
-def _no_sums(query: Tensor) -> Sums:
-    """Zeros for a context [batch * heads, head_dim, head_dim] and a normaliser [batch * heads, 1, head_dim]."""
-    batch, heads, _, head_dim = query.shape
-    context = query.new_zeros(batch * heads, head_dim, head_dim, dtype=accumulator_dtype(query.dtype))
-    return context, torch.zeros_like(context[:, :1])
-
-
-def _check(query: Tensor, key: Tensor, value: Tensor, normalisation: str) -> None:
+def checked(query: Tensor, key: Tensor, value: Tensor, normalisation: str) -> None:
+    """Refuse tensors and a normalisation that break their rules."""
     validate_qkv(query, key, value)
     check("efficient", NORMALISATION, normalisation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from attention_impls.blocks import (
     causal_blocks,
     chunk_rows,
     grouped,
+    no_sums,
     read,
     split,
     sums_after,
@@ -20,7 +22,7 @@ from attention_impls.blocks import (
     ungrouped,
     write,
 )
-from attention_impls.chunks import accumulator_dtype, empty_sums
+from attention_impls.chunks import empty_sums
 from attention_impls.nouns import Problem
 from attention_impls.validate import validate_qkv
 
@@ -28,6 +30,8 @@ EPSILON = 1e-6  # added to the denominator, as in the authors' code
 
 
 Sums = tuple[Tensor, Tensor]  # of phi(k) v^T and of phi(k), or their gradients
+Gradients = tuple[Tensor, Tensor, Tensor]  # of query, key and value
+Store = Callable[[Tensor, slice, Tensor], None]  # of a block, into rows of a gradient
 
 
 class State(NamedTuple):
@@ -93,8 +97,8 @@ def prefill(query: Tensor, key: Tensor, value: Tensor, state: State | None = Non
     With a state, the tokens follow those that it stands for. Errors as ``eager``. Computes no gradients.
     """
     validate_qkv(query, key, value)
-    carried = (grouped(state.context), grouped(state.normaliser[:, :, None])) if state else _no_sums(query)
-    output, (context, normaliser), _ = _causal_forward(query, key, value, carried, keep=False)
+    carried = (grouped(state.context), grouped(state.normaliser[:, :, None])) if state else no_sums(query)
+    output, (context, normaliser), _ = causal_forward(query, key, value, carried, keep=False)
     batch = len(query)
     return output, State(ungrouped(context, batch), ungrouped(normaliser, batch).squeeze(2))
 
@@ -138,44 +142,75 @@ class _Full(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        context, normaliser = _no_sums(query)
-        for rows in blocks(query):
-            features = _features(read(key, rows))
-            context = torch.baddbmm(context, features.mT, read(value, rows))
-            normaliser += features.sum(-2, keepdim=True)
-        output = torch.empty_like(query)
-        for rows in blocks(query):
-            features = _features(read(query, rows))
-            total = (features * normaliser).sum(-1, keepdim=True).add_(EPSILON)
-            write(output, rows, (features @ context).div_(total))
-        ctx.save_for_backward(query, key, value, context, normaliser)
-        return output
+        sums = key_sums(key, value)
+        ctx.save_for_backward(query, key, value, *sums)
+        return outputs(query, sums)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """With h_i = g_i / total_i and u_i = -h_i^T y_i, the gradients of the weighted sum and of the total:
-        dphi(q_i) = C h_i + u_i z, dC = sum_i phi(q_i) h_i^T, dz = sum_i u_i phi(q_i),
-        dphi(k_j) = dC v_j + dz, dv_j = dC^T phi(k_j)."""
-        query, key, value, context, normaliser = ctx.saved_tensors
-        grad_query, grad_key, grad_value = (torch.empty_like(x) for x in (query, key, value))
-        grad_context, grad_normaliser = _no_sums(query)
-        for rows in blocks(query):
-            features = _features(read(query, rows))
-            total = (features * normaliser).sum(-1, keepdim=True).add_(EPSILON)
-            ahead = read(upstream, rows) / total
-            gradient = ahead @ context.mT
-            of_total = (features * gradient).sum(-1, keepdim=True).div_(-total)
-            grad_context = torch.baddbmm(grad_context, features.mT, ahead)
-            grad_normaliser += (features * of_total).sum(-2, keepdim=True)
-            gradient.addcmul_(of_total, normaliser)
-            write(grad_query, rows, gradient.mul_(_slope(features)))
-        for rows in blocks(query):
-            features, values = _features(read(key, rows)), read(value, rows)
-            gradient = torch.baddbmm(grad_normaliser, values, grad_context.mT)
-            write(grad_value, rows, features @ grad_context)
-            write(grad_key, rows, gradient.mul_(_slope(features)))
-        return grad_query, grad_key, grad_value
+        query, key, value, *sums = ctx.saved_tensors
+        gradients: Gradients = (torch.empty_like(query), torch.empty_like(key), torch.empty_like(value))
+        behind = query_gradients(query, upstream, sums, gradients[0])
+        key_gradients(key, value, behind, gradients, write)
+        return gradients
+
+
+def key_sums(key: Tensor, value: Tensor) -> Sums:
+    """The sums over all keys."""
+    context, normaliser = no_sums(key)
+    for rows in blocks(key):
+        features = _features(read(key, rows))
+        context = torch.baddbmm(context, features.mT, read(value, rows))
+        normaliser += features.sum(-2, keepdim=True)
+    return context, normaliser
+
+
+def outputs(query: Tensor, sums: Sequence[Tensor]) -> Tensor:
+    """The ratio at every query, of sums that all of them see."""
+    context, normaliser = sums
+    output = torch.empty_like(query)
+    for rows in blocks(query):
+        features = _features(read(query, rows))
+        total = (features * normaliser).sum(-1, keepdim=True).add_(EPSILON)
+        write(output, rows, (features @ context).div_(total))
+    return output
+
+
+def query_gradients(query: Tensor, upstream: Tensor, sums: Sequence[Tensor], grad_query: Tensor) -> Sums:
+    """Writes the query's gradient; returns those of the sums.
+
+    With h_i = g_i / total_i and u_i = -h_i^T y_i, the gradients of the weighted sum and of the total:
+    dphi(q_i) = C h_i + u_i z, dC = sum_i phi(q_i) h_i^T, dz = sum_i u_i phi(q_i).
+    """
+    context, normaliser = sums
+    grad_context, grad_normaliser = no_sums(query)
+    for rows in blocks(query):
+        features = _features(read(query, rows))
+        total = (features * normaliser).sum(-1, keepdim=True).add_(EPSILON)
+        ahead = read(upstream, rows) / total
+        gradient = ahead @ context.mT
+        of_total = (features * gradient).sum(-1, keepdim=True).div_(-total)
+        grad_context = torch.baddbmm(grad_context, features.mT, ahead)
+        grad_normaliser += (features * of_total).sum(-2, keepdim=True)
+        gradient.addcmul_(of_total, normaliser)
+        write(grad_query, rows, gradient.mul_(_slope(features)))
+    return grad_context, grad_normaliser
+
+
+def key_gradients(key: Tensor, value: Tensor, behind: Sums, gradients: Gradients, store: Store) -> None:
+    """Stores what the gradients of sums over all keys pass on: dphi(k_j) = dC v_j + dz, dv_j = dC^T phi(k_j).
+
+    Args:
+        store: ``blocks.write``, or ``blocks.add`` where there is a part already.
+    """
+    context, normaliser = behind
+    _, grad_key, grad_value = gradients
+    for rows in blocks(key):
+        features, values = _features(read(key, rows)), read(value, rows)
+        gradient = torch.baddbmm(normaliser, values, context.mT)
+        store(grad_value, rows, features @ context)
+        store(grad_key, rows, gradient.mul_(_slope(features)))
 
 
 class _Causal(torch.autograd.Function):
@@ -184,28 +219,19 @@ class _Causal(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         keep = any(ctx.needs_input_grad)
-        output, _, kept = _causal_forward(query, key, value, _no_sums(query), keep=keep)
+        output, _, kept = causal_forward(query, key, value, no_sums(query), keep=keep)
         ctx.save_for_backward(query, key, value, output, *kept)
         return output
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, ...]:
-        """As ``_Full``, C and z being sums over j <= i and their gradients sums over i >= j."""
-        query, key, value, output, *kept = ctx.saved_tensors
-        gradients = tuple(torch.empty_like(x) for x in (query, key, value))
-        behind = _no_sums(query)
-        for rows in reversed(causal_blocks(query)):
-            normaliser, context = kept.pop(), kept.pop()
-            chunks = _chunks(rows, query, key, value, output, upstream)
-            parts, behind = _causal_gradients(chunks, (context, normaliser), behind)
-            for gradient, part in zip(gradients, parts, strict=True):
-                write(gradient, rows, part)
+    def backward(ctx: Any, upstream: Tensor) -> Gradients:
+        gradients, _ = causal_backward(upstream, *ctx.saved_tensors)
         return gradients
 
 
 @torch.no_grad()
-def _causal_forward(
+def causal_forward(
     query: Tensor, key: Tensor, value: Tensor, carried: Sums, *, keep: bool
 ) -> tuple[Tensor, Sums, list[Tensor]]:
     """The output, the sums at the end, and with ``keep`` those before every block, from those carried in."""
@@ -216,6 +242,24 @@ def _causal_forward(
         block, carried = _causal_block(_chunks(rows, query, key, value), carried)
         write(output, rows, block)
     return output, carried, kept
+
+
+def causal_backward(
+    upstream: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, *kept: Tensor
+) -> tuple[Gradients, Sums]:
+    """Gradients from the sums kept before every block, and those of the sums at the start.
+
+    As in the full form, C and z being sums over j <= i and their gradients sums over i >= j.
+    """
+    gradients = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
+    before, behind = list(kept), no_sums(query)
+    for rows in reversed(causal_blocks(query)):
+        normaliser, context = before.pop(), before.pop()
+        chunks = _chunks(rows, query, key, value, output, upstream)
+        parts, behind = _causal_gradients(chunks, (context, normaliser), behind)
+        for gradient, part in zip(gradients, parts, strict=True):
+            write(gradient, rows, part)
+    return gradients, behind
 
 
 def _causal_block(chunks: list[Tensor], carried: Sums) -> tuple[Tensor, Sums]:
@@ -248,13 +292,6 @@ def _causal_gradients(
     grad_key = torch.baddbmm(grad_normalisers, v, grad_contexts.mT).baddbmm_(scores.mT, q)
     gradients = grad_query.mul_(_slope(q)), grad_key.mul_(_slope(k)), grad_value
     return gradients, (context, normaliser)
-
-
-def _no_sums(query: Tensor) -> Sums:
-    """Zeros for a context [batch * heads, head_dim, head_dim] and a normaliser [batch * heads, 1, head_dim]."""
-    batch, heads, _, head_dim = query.shape
-    context = query.new_zeros(batch * heads, head_dim, head_dim, dtype=accumulator_dtype(query.dtype))
-    return context, torch.zeros_like(context[:, :1])
 
 
 def _chunks(rows: slice, *tensors: Tensor) -> list[Tensor]:

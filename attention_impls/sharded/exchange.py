@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -40,6 +41,11 @@ class Exchange:
         self.size = dist.get_world_size(self._group) if self._group is not None else 1
         self.traffic = Traffic()
 
+    @property
+    def group(self) -> dist.ProcessGroup | None:
+        """The ranks, for what counts its own traffic; None in a world of one without a group."""
+        return self._group
+
     def total(self, tensor: Tensor) -> Tensor:
         """The sum of all ranks' tensors, on every rank."""
         return self._reduced(tensor, dist.ReduceOp.SUM)
@@ -70,11 +76,11 @@ class Exchange:
         lengths = self._lengths(shard.shape[dim], shard.device)
         shards = [self._empty_shard(shard, dim, length) for length in lengths]
         shards[self.rank] = shard.contiguous()
-        if len(set(lengths)) == 1:
-            dist.all_gather(shards, shards[self.rank].clone(), group=self._group)
-        else:  # a collective on shards of one length would need padding
-            for rank, part in enumerate(shards):
-                dist.broadcast(part, self._global(rank), group=self._group)
+        # Not all_gather: it wants shards of one length, and holds another copy of all that gloo frees on a thread
+        # of its own, where a profile of memory does not see it.
+        others = [rank for rank in range(self.size) if rank != self.rank]
+        sent = [self._message(dist.isend, shards[self.rank], rank) for rank in others]
+        self._exchange(sent + [self._message(dist.irecv, shards[rank], rank) for rank in others])
         self._count(sum(part.nbytes for rank, part in enumerate(shards) if rank != self.rank))
         return shards
 
@@ -119,13 +125,19 @@ class Exchange:
         received = torch.empty_like(tensor) if 0 <= behind < self.size else None
         messages = []
         if 0 <= ahead < self.size:
-            messages.append(dist.P2POp(dist.isend, tensor, self._global(ahead), self._group))
+            messages.append(self._message(dist.isend, tensor, ahead))
         if received is not None:
-            messages.append(dist.P2POp(dist.irecv, received, self._global(behind), self._group))
+            messages.append(self._message(dist.irecv, received, behind))
             self._count(received.nbytes)
+        self._exchange(messages)
+        return received
+
+    def _message(self, how: Callable[..., Any], tensor: Tensor, rank: int) -> dist.P2POp:
+        return dist.P2POp(how, tensor, self._global(rank), self._group)
+
+    def _exchange(self, messages: list[dist.P2POp]) -> None:
         for work in dist.batch_isend_irecv(messages) if messages else ():
             work.wait()
-        return received
 
     def _lengths(self, length: int, device: torch.device) -> list[int]:
         own = torch.tensor([length], dtype=torch.int64, device=device)
