@@ -96,7 +96,7 @@ def eager(
     """
     validate(query, key, value, order, scale, stabiliser)
     if causal:
-        return _causal(query, key, value, order, scale, stabiliser, PLAIN)[0]
+        return sweep(query, key, value, order, scale, stabiliser, PLAIN)[0]
     return _full(query, key, value, order, scale, stabiliser, PLAIN, chunk_rows(query))
 
 
@@ -123,7 +123,7 @@ def compiled(
         fail_on_recompile_limit_hit=True,
     ):
         if causal:
-            return _causal(query, key, value, order, scale, stabiliser, _compiled_pieces())[0]
+            return sweep(query, key, value, order, scale, stabiliser, _compiled_pieces())[0]
         rows = chunk_rows(query, COMPILED_ELEMENTS)
         return _full(query, key, value, order, scale, stabiliser, _compiled_pieces(), rows)
 
@@ -201,7 +201,7 @@ def prefill(
     With a state, the tokens follow those that it stands for. Arguments and errors as ``eager``.
     """
     validate(query, key, value, order, scale, stabiliser)
-    output, carry = _causal(query, key, value, order, scale, stabiliser, PLAIN, _carried(state))
+    output, carry = sweep(query, key, value, order, scale, stabiliser, PLAIN, _carried(state))
     value_moments, key_moments = (torch.stack(side).squeeze(-2) for side in carry[:2])
     return output, State(value_moments, key_moments, carry.top.squeeze(-2).clone())
 
@@ -254,11 +254,11 @@ def _full(
     rows: int,
 ) -> Tensor:
     """Moments of all keys, then the ratio at every query, a chunk at a time."""
-    sums = _totals(key, value, order, scale, stabiliser, pieces, rows)
-    return _read(query, sums, order, scale, pieces, rows)
+    sums = totals_of(key, value, order, scale, stabiliser, pieces, rows)
+    return read(query, sums, order, scale, pieces, rows)
 
 
-def _totals(
+def totals_of(
     key: Tensor, value: Tensor, order: int, scale: float, stabiliser: bool, pieces: Pieces, rows: int
 ) -> Carry:
     """The moments of all keys, relative to the highest log-weight."""
@@ -272,37 +272,13 @@ def _totals(
     return Carry(value_moments, key_moments, top)
 
 
-def _read(query: Tensor, sums: Carry, order: int, scale: float, pieces: Pieces, rows: int) -> Tensor:
+def read(query: Tensor, sums: Carry, order: int, scale: float, pieces: Pieces, rows: int) -> Tensor:
     """The ratio at every query of the moments of all keys."""
     outputs = [
         pieces.ratio(chunk, sums.value_moments, sums.key_moments, order, scale)
         for chunk in torch.split(query, rows, -2)
     ]
     return torch.cat(outputs, -2)
-
-
-def packed_totals(key: Tensor, value: Tensor, order: int, scale: float, stabiliser: bool) -> Tensor:
-    """The moments of all keys in one tensor: S_0..S_t, Z_0..Z_t and the top, [2 t + 3, batch, heads, head_dim]."""
-    sums = _totals(key, value, order, scale, stabiliser, PLAIN, chunk_rows(key))
-    return torch.stack([*sums.value_moments, *sums.key_moments, sums.top]).squeeze(-2)
-
-
-def outputs_of(query: Tensor, packed: Tensor, order: int, scale: float) -> Tensor:
-    """The output at every query from the packed moments of all keys."""
-    return _read(query, _unpacked(packed, order), order, scale, PLAIN, chunk_rows(query))
-
-
-def following(
-    query: Tensor, key: Tensor, value: Tensor, packed: Tensor, order: int, scale: float, stabiliser: bool
-) -> Tensor:
-    """The causal output of tokens that follow those with the packed moments; before the first a top of -inf."""
-    carry = _unpacked(packed, order)
-    return _causal(query, key, value, order, scale, stabiliser, PLAIN, carry)[0]
-
-
-def _unpacked(packed: Tensor, order: int) -> Carry:
-    rows = list(packed.unsqueeze(-2))
-    return Carry(rows[: order + 1], rows[order + 1 : -1], rows[-1].detach())
 
 
 def _carried(state: State | None) -> Carry | None:
@@ -312,7 +288,7 @@ def _carried(state: State | None) -> Carry | None:
     return Carry(list(value_moments), list(key_moments), top)
 
 
-def _causal(
+def sweep(
     query: Tensor,
     key: Tensor,
     value: Tensor,

@@ -32,7 +32,7 @@ LEAST_BLOCKS = {"cpu": 4, "cuda": 1}  # blocks.py
 LEAST_CAUSAL_BLOCKS = {"cpu": 8, "cuda": 1}  # blocks.py
 MIN_CHUNK_ROWS = 64  # blocks.py
 FUSED_BLOCK = 128  # kernels/ea_cpu_code.py
-FUSED_LANES, FUSED_PROGRAMS, FUSED_ROWS = 64, 2048, (32, 256)  # kernels/ea_triton.py
+FUSED_LANES, FUSED_PROGRAMS, FUSED_ROWS = 64, 2048, (32, 256)  # kernels/ea_triton_launch.py
 
 FLASH_TILES = ((768, 256), (192, 64), (0, 32))
 """Least seq_len -> queries of a tile of PyTorch's CPU flash kernel (FlashAttentionKernel.cpp)."""
@@ -205,7 +205,7 @@ def ea_series_fused(problem: Problem, projected: bool = False) -> int:
 
 
 def fused_gpu_rows(problem: Problem) -> int:
-    """Rows of a chunk of the fused kernel on a GPU: ``chunk_rows`` of kernels/ea_triton.py."""
+    """Rows of a chunk of the fused kernel on a GPU: ``chunk_rows`` of kernels/ea_triton_launch.py."""
     blocks = _ceil(problem.batch * problem.dim, FUSED_LANES)
     parallel = min(problem.seq_len * blocks // FUSED_PROGRAMS, FUSED_ROWS[1])
     rows = max(parallel, math.isqrt(problem.seq_len) // 2, FUSED_ROWS[0])

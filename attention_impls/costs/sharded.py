@@ -29,7 +29,8 @@ def ea_series_received(problem: Problem, ranks: int) -> int:
     if ranks == 1:
         return 0
     row = token_elements(problem) * accumulator_size(problem)
-    sums = 2 * (problem.knob(ORDER) + 1) * row
+    order: int = problem.knob(ORDER)
+    sums = 2 * (order + 1) * row
     packed = sums + row * bool(problem.knob(STABILISER))
     if problem.causal:
         return scans_received(ranks, packed, packed if problem.backward else 0)

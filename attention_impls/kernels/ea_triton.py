@@ -36,78 +36,29 @@ by subtraction, which cancels. They are kept where dk and dv will be, if the dty
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
 
 import torch
 import triton
 from torch import Tensor
 
-from attention_impls.chunks import accumulator_dtype
 from attention_impls.kernels import ea_triton_backward, ea_triton_causal_backward, ea_triton_forward
+from attention_impls.kernels.ea_triton_launch import (
+    NARROW_LANES,
+    blocks,
+    launch,
+    programs,
+    room_for_moments,
+    room_like,
+    sizes,
+    strided,
+    tiles,
+)
 from attention_impls.kernels.ranks import Ranks
 
 if not hasattr(triton.language, "tuple"):
     raise ImportError(f"the Triton kernels need triton 3.3 or newer, this is {triton.__version__}")
 
-MIN_CHUNK_ROWS = 32  # below, the moments of a chunk are more traffic than its rows
-MAX_CHUNK_ROWS = 256  # above, their traffic no longer counts, and the last programs run alone for longer
-PROGRAMS = 2048  # 16 warps for each of 132 multiprocessors: enough to hide the latency of memory
-
 TOP_BASE = math.e  # of the logarithm that moments keep as their reference
-
-LANES = 64  # two channels a thread: their independent chains fill the pipeline, and share the addressing
-NARROW_LANES = 32  # one, where the moments of two would not fit the registers
-WIDE_ORDER = 8  # the highest order at which two fit in single precision
-SCAN_ROWS = 16  # chunks of a scan whose loads are under way at once
-
-ROW_BYTES = 16
-"""Bytes of a channel's rows that a group of rows loads: 8 rows at 16 bits, 4 in float32, 2 in float64.
-
-With the group loaded ahead of the one in use, this keeps 20 to 40 KiB under way on a multiprocessor of an
-H100, of which it needs about 25 to saturate its memory."""
-
-MAX_ROWS = {"causal_outputs": 4, "causal_query_gradients": 2, "causal_key_gradients": 4}
-"""Fewer rows where more would cost registers, and so warps, for bandwidth that arithmetic cannot use."""
-
-
-class Tiles(NamedTuple):
-    """How a kernel is cut: channels of a program, rows of a group, warps of a program."""
-
-    lanes: int
-    rows: int
-    warps: int = 1
-
-
-def tiles(kernel: str, order: int, dtype: torch.dtype) -> Tiles:
-    """The fixed choice for a kernel, from the registers that the compiler reports for sm_90.
-
-    One warp a program: no step crosses threads but one maximum a chunk. At order 6 the kernels take 64 to
-    168 registers a thread, which leaves 12 to 32 warps on a multiprocessor; in float32 nothing is spilled
-    up to order 32. Not tuned at run time: compiling the candidates would take minutes.
-    """
-    if kernel.startswith("scan"):
-        return Tiles(NARROW_LANES, SCAN_ROWS)
-    lanes = LANES if order <= WIDE_ORDER and dtype != torch.float64 else NARROW_LANES
-    rows = min(ROW_BYTES // dtype.itemsize, MAX_ROWS.get(kernel, MAX_CHUNK_ROWS))
-    return Tiles(lanes, max(1, rows >> (order // 16)))
-
-
-def chunk_rows(query: Tensor) -> int:
-    """Rows of a chunk, a power of two, by shape alone.
-
-    As many as leave ``PROGRAMS`` programs, but at least sqrt(seq_len) / 2: the scan over chunks is
-    sequential, and so is a chunk, and that balances the time of the one with the other's.
-    """
-    batch, heads, seq_len, head_dim = query.shape
-    blocks = -(-batch * heads * head_dim // LANES)
-    parallel = min(seq_len * blocks // PROGRAMS, MAX_CHUNK_ROWS)
-    rows = max(parallel, math.isqrt(seq_len) // 2, MIN_CHUNK_ROWS)
-    return 1 << (rows - 1).bit_length()
-
-
-def blocks(query: Tensor) -> int:
-    """Chunks of rows that a tensor of that shape is cut into: the length of ``moments`` in a causal call."""
-    return -(-query.shape[-2] // chunk_rows(query))
 
 
 def forward(
@@ -138,7 +89,7 @@ def forward(
 
     Complexity: O(t L D) time, O(L D) memory and the moments.
     """
-    moments = _moments(query, order, 1)
+    moments = room_for_moments(query, order, 1)
     if causal:
         output, before = _causal_forward(query, key, value, None, moments[0], order, scale, stabiliser, ranks)
         return output, before if keep else moments[:0]
@@ -147,14 +98,14 @@ def forward(
     )
     if ranks:
         moments = ranks.all_keys(moments[0])[None]
-    output = _like(query)
-    _launch(
+    output = room_like(query)
+    launch(
         ea_triton_forward.full_outputs,
         query,
-        _programs(query, order),
-        *_strided(query, output),
+        programs(query, order),
+        *strided(query, output),
         moments,
-        *_sizes(query),
+        *sizes(query),
         ORDER=order,
         SCALE=scale,
     )
@@ -188,7 +139,7 @@ def backward(
     Complexity: O(t L D) time, O(L D) memory; nothing but the moments is taken over from forward.
     """
     moments = moments.contiguous()
-    gradients = (_like(query), _like(key), _like(value))
+    gradients = (room_like(query), room_like(key), room_like(value))
     passes = _causal_backward if causal else _full_backward
     passes(query, key, value, upstream, moments, gradients, order, scale, stabiliser, ranks)
     return gradients
@@ -222,14 +173,14 @@ def extend(
     if query.shape[-2] > 1:
         output, _ = _causal_forward(query, key, value, state, new_state, order, scale, stabiliser)
         return output, new_state
-    output = _like(query)
+    output = room_like(query)
     kernel = ea_triton_forward.decode_step
     lanes = tiles(kernel.__name__, order, query.dtype).lanes
-    _launch(
+    launch(
         kernel,
         query,
         (-(-state[0].numel() // lanes),),
-        *_strided(query, key, value, output),
+        *strided(query, key, value, output),
         state,
         new_state,
         *query.shape[1::2],
@@ -262,14 +213,14 @@ def _causal_forward(
         earlier = ranks.before(new_state)
         state = state if earlier is None else earlier
     _scan_totals(before, tops, state, new_state, stabiliser, keep=True)
-    output = _like(query)
-    _launch(
+    output = room_like(query)
+    launch(
         ea_triton_forward.causal_outputs,
         query,
-        _programs(query, order),
-        *_strided(query, key, value, output),
+        programs(query, order),
+        *strided(query, key, value, output),
         before,
-        *_sizes(query),
+        *sizes(query),
         ORDER=order,
         SCALE=scale,
         STABILISED=stabiliser,
@@ -282,16 +233,16 @@ def _chunk_totals(
 ) -> tuple[Tensor, Tensor]:
     """The moments of each chunk alone, and the tops that they are relative to."""
     chunks = blocks(key)
-    moments = _moments(key, order, chunks)
+    moments = room_for_moments(key, order, chunks)
     chunk_tops = moments.new_empty(chunks, moments[0, 0].numel())
-    _launch(
+    launch(
         ea_triton_forward.chunk_totals,
         key,
-        _programs(key, order),
-        *_strided(key, value),
+        programs(key, order),
+        *strided(key, value),
         moments,
         chunk_tops,
-        *_sizes(key),
+        *sizes(key),
         ORDER=order,
         SCALE=scale,
         STABILISED=stabiliser,
@@ -310,7 +261,7 @@ def _scan_totals(
 ) -> None:
     """Chunk totals become the moments before each chunk (if ``keep``), and ``new_state`` those after the last."""
     chunks, channels = chunk_tops.shape
-    _launch(
+    launch(
         ea_triton_forward.scan_totals,
         moments,
         (-(-channels // NARROW_LANES), len(new_state)),
@@ -341,28 +292,28 @@ def _full_backward(
     """A pass over the queries, a sum over their chunks, a pass over the keys."""
     query_gradient, key_gradient, value_gradient = gradients
     adjoints = moments.new_empty(blocks(query), 2 * (order + 1), moments[0, 0].numel())
-    _launch(
+    launch(
         ea_triton_backward.full_query_gradients,
         query,
-        _programs(query, order),
-        *_strided(query, upstream, query_gradient),
+        programs(query, order),
+        *strided(query, upstream, query_gradient),
         moments,
         adjoints,
-        *_sizes(query),
+        *sizes(query),
         ORDER=order,
         SCALE=scale,
     )
     adjoint = adjoints.sum(0)
     if ranks:
         adjoint = ranks.all_queries(adjoint)
-    _launch(
+    launch(
         ea_triton_backward.full_key_gradients,
         key,
-        _programs(key, order),
-        *_strided(key, value, key_gradient, value_gradient),
+        programs(key, order),
+        *strided(key, value, key_gradient, value_gradient),
         moments[0, -1],
         adjoint,
-        *_sizes(key),
+        *sizes(key),
         ORDER=order,
         SCALE=scale,
     )
@@ -387,14 +338,14 @@ def _causal_backward(
     alphas, outputs = (x if wide else torch.empty_like(x, dtype=moments.dtype) for x in gradients[1:])
     channels = moments[0, 0].numel()
     adjoints = moments.new_empty(len(moments), 2 * (order + 1), channels)
-    _launch(
+    launch(
         ea_triton_causal_backward.causal_query_gradients,
         query,
-        _programs(query, order),
-        *_strided(query, key, value, upstream, query_gradient, alphas, outputs),
+        programs(query, order),
+        *strided(query, key, value, upstream, query_gradient, alphas, outputs),
         moments,
         adjoints,
-        *_sizes(query),
+        *sizes(query),
         ORDER=order,
         SCALE=scale,
         STABILISED=stabiliser,
@@ -405,14 +356,14 @@ def _causal_backward(
         _scan_adjoints(adjoints, moments, None, total, keep=False)
         later = ranks.after(total)
     _scan_adjoints(adjoints, moments, later, None, keep=True)
-    _launch(
+    launch(
         ea_triton_causal_backward.causal_key_gradients,
         query,
-        _programs(query, order),
-        *_strided(query, key, value, alphas, outputs, key_gradient, value_gradient),
+        programs(query, order),
+        *strided(query, key, value, alphas, outputs, key_gradient, value_gradient),
         moments,
         adjoints,
-        *_sizes(query),
+        *sizes(query),
         ORDER=order,
         SCALE=scale,
         STABILISED=stabiliser,
@@ -428,7 +379,7 @@ def _scan_adjoints(
         later: those after the last chunk, relative to their last row, the top there.
     """
     chunks, rows, channels = adjoints.shape
-    _launch(
+    launch(
         ea_triton_causal_backward.scan_adjoints,
         moments,
         (-(-channels // NARROW_LANES), rows),
@@ -440,49 +391,4 @@ def _scan_adjoints(
         rows,
         channels,
         KEEP=keep,
-    )
-
-
-def _launch(kernel: Any, like: Tensor, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:
-    """Run a kernel on the device of ``like``, with the tiles for its dtype."""
-    chosen = tiles(kernel.__name__, constants.get("ORDER", 0), like.dtype)
-    if "ROWS" in kernel.arg_names:
-        constants["ROWS"] = chosen.rows
-    with torch.cuda.device_of(like):  # type: ignore[no-untyped-call]
-        kernel[grid](
-            *arguments, **constants, LANES=chosen.lanes, num_warps=chosen.warps, enable_fp_fusion=True
-        )
-
-
-def _programs(tensor: Tensor, order: int) -> tuple[int]:
-    """One program for each chunk of rows and block of channels."""
-    batch, heads, _, head_dim = tensor.shape
-    lanes = tiles("", order, tensor.dtype).lanes
-    return (-(-batch * heads * head_dim // lanes) * blocks(tensor),)
-
-
-def _sizes(tensor: Tensor) -> tuple[int, ...]:
-    """seq_len, chunk_rows, heads, head_dim and channels, as the kernels take them."""
-    batch, heads, seq_len, head_dim = tensor.shape
-    return seq_len, chunk_rows(tensor), heads, head_dim, batch * heads * head_dim
-
-
-def _strided(*tensors: Tensor) -> tuple[Any, ...]:
-    """Each tensor followed by its strides."""
-    return tuple(item for tensor in tensors for item in (tensor, tensor.stride()))
-
-
-def _moments(tensor: Tensor, order: int, count: int) -> Tensor:
-    """Room for that many sets of moments."""
-    batch, heads, _, head_dim = tensor.shape
-    return tensor.new_empty(
-        count, 2 * (order + 1) + 1, batch, heads, head_dim, dtype=accumulator_dtype(tensor.dtype)
-    )
-
-
-def _like(tensor: Tensor) -> Tensor:
-    """Room for a result laid out like the tensor, or contiguous where that has fewer elements than places."""
-    broadcast = 0 in tensor.stride()
-    return torch.empty_like(
-        tensor, memory_format=torch.contiguous_format if broadcast else torch.preserve_format
     )

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from attention_impls import ea_series
+from attention_impls.chunks import chunk_rows
+from attention_impls.ea_series import PLAIN, Carry
 from attention_impls.sharded.ea_sums import SumsOverRanks
 
 
@@ -43,7 +45,7 @@ class Form(ABC):
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Graph]:
         """The output, and what ``backward`` needs. Leaves in, where there are gradients."""
-        own = ea_series.packed_totals(key, value, self.order, self.scale, self.stabiliser)
+        own = self._totals(key, value)
         met = self._met(own.detach()).requires_grad_(own.requires_grad)
         output = self._output(query, key, value, met)
         return output, Graph(query, key, value, own, met, output)
@@ -57,6 +59,16 @@ class Form(ABC):
         if of_key is None:
             return of_query, *by_sums
         return of_query, of_key.add_(by_sums[0]), of_value.add_(by_sums[1])
+
+    def _totals(self, key: Tensor, value: Tensor) -> Tensor:
+        knobs = (self.order, self.scale, self.stabiliser)
+        sums = ea_series.totals_of(key, value, *knobs, PLAIN, chunk_rows(key))
+        return torch.stack([*sums.value_moments, *sums.key_moments, sums.top]).squeeze(-2)
+
+    def _unpacked(self, packed: Tensor) -> Carry:
+        rows = list(packed.unsqueeze(-2))
+        count = self.order + 1
+        return Carry(rows[:count], rows[count:-1], rows[-1].detach())
 
     @abstractmethod
     def _met(self, own: Tensor) -> Tensor:
@@ -78,7 +90,7 @@ class Full(Form):
         return self.ranks.all_keys(own)
 
     def _output(self, query: Tensor, key: Tensor, value: Tensor, met: Tensor) -> Tensor:
-        return ea_series.outputs_of(query, met, self.order, self.scale)
+        return ea_series.read(query, self._unpacked(met), self.order, self.scale, PLAIN, chunk_rows(query))
 
     def _transposed(self, graph: Graph, of_met: Tensor) -> Tensor:
         return _by_own(graph, torch.cat((self.ranks.all_queries(of_met[:-1]), graph.met.detach()[-1:])))
@@ -97,7 +109,8 @@ class Causal(Form):
         return nothing
 
     def _output(self, query: Tensor, key: Tensor, value: Tensor, met: Tensor) -> Tensor:
-        return ea_series.following(query, key, value, met, self.order, self.scale, self.stabiliser)
+        carry, knobs = self._unpacked(met), (self.order, self.scale, self.stabiliser)
+        return ea_series.sweep(query, key, value, *knobs, PLAIN, carry)[0]
 
     def _transposed(self, graph: Graph, of_met: Tensor) -> Tensor:
         # On the first rank nobody before it has use for its adjoint sums, nor they a reference.

@@ -44,9 +44,9 @@ def fused(
     Complexity: that of a shard, and causal a pass over its keys more (on a GPU: none). Received: see
     ``costs/sharded.py``.
     """
-    knobs = {"causal": causal, "order": order, "scale": scale, "stabiliser": stabiliser}
+    knobs: dict[str, Any] = {"causal": causal, "order": order, "scale": scale, "stabiliser": stabiliser}
     if exchange.size == 1:
-        return ea_fused.fused(query, key, value, **knobs)  # type: ignore[arg-type]
+        return ea_fused.fused(query, key, value, **knobs)
     query, key, value = ea_fused.under_autocast(query, key, value)
     ea_series.validate(query, key, value, order, scale, stabiliser)
     knobs["ranks"] = SumsOverRanks(exchange, stabiliser, math.log(ea_fused.kernels(query).TOP_BASE))
@@ -69,11 +69,11 @@ def eager(
 
     Complexity: that of a shard, and causal the moments of its keys once more.
     """
-    knobs = {"order": order, "scale": scale, "stabiliser": stabiliser}
     if exchange.size == 1:
-        return ea_series.eager(query, key, value, causal=causal, **knobs)  # type: ignore[arg-type]
+        knobs: dict[str, Any] = {"order": order, "scale": scale, "stabiliser": stabiliser}
+        return ea_series.eager(query, key, value, causal=causal, **knobs)
     ea_series.validate(query, key, value, order, scale, stabiliser)
-    ranks = SumsOverRanks(exchange, stabiliser, math.log(math.e))
+    ranks = SumsOverRanks(exchange, stabiliser, log_base=1.0)
     form = ea_eager.Causal if causal else ea_eager.Full
     plain = form(order, float(scale), stabiliser, ranks)
     output: Tensor = _Eager.apply(query, key, value, _anchor(query), plain)  # type: ignore[no-untyped-call]
@@ -99,7 +99,7 @@ class _Fused(torch.autograd.Function):
         return output  # type: ignore[no-any-return]
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, moments = ctx.saved_tensors
         gradients = ea_fused.kernels(query).backward(query, key, value, upstream, moments, **ctx.knobs)
@@ -120,6 +120,6 @@ class _Eager(torch.autograd.Function):
         return output.detach()
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         return *ctx.form.backward(ctx.graph, upstream), None, None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 from unittest import mock
@@ -16,7 +17,7 @@ from attention_impls import ea_fused
 from attention_impls.sharded import Exchange
 
 from . import ranks
-from .test_ea_triton import CHUNK, NAMES, quicker_interpreter
+from .test_ea_triton import CHUNK, LAUNCH, NAMES, quicker_interpreter
 from .test_sharded_ea import alone, assert_close, inputs_of, joined, shards
 
 pytest.importorskip("triton")
@@ -37,7 +38,7 @@ def in_triton(exchange: Exchange, *arguments: Any) -> tuple[list[Tensor], int]:
     os.environ["TRITON_INTERPRET"] = "1"
     module = importlib.import_module(NAMES[-1])
     ea_fused._module.cache_clear()
-    small = mock.patch.object(module, "MIN_CHUNK_ROWS", CHUNK)
+    small = mock.patch.object(sys.modules[LAUNCH], "MIN_CHUNK_ROWS", CHUNK)
     with small, quicker_interpreter(), mock.patch.dict(ea_fused.KERNELS, cpu=NAMES[-1]):
         assert ea_fused.kernels(arguments[0][0]) is module
         return shards(exchange, *arguments)

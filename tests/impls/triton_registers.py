@@ -23,10 +23,10 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from attention_impls.kernels import (
-    ea_triton,
     ea_triton_backward,
     ea_triton_causal_backward,
     ea_triton_forward,
+    ea_triton_launch,
 )
 
 H100 = GPUTarget("cuda", 90, 32)
@@ -98,9 +98,9 @@ def main() -> None:
     for name in options.kernels.split(","):
         for dtype in options.dtypes.split(","):
             for order in map(int, options.orders.split(",")):
-                tiles = ea_triton.tiles(name, order, getattr(torch, dtype))
+                tiles = ea_triton_launch.tiles(name, order, getattr(torch, dtype))
                 if options.tiles:
-                    tiles = ea_triton.Tiles(*map(int, options.tiles.split(",")))
+                    tiles = ea_triton_launch.Tiles(*map(int, options.tiles.split(",")))
                 compiled = compile_kernel(name, dtype, order, tiles)
                 if options.keep:
                     (options.keep / f"{name}.{dtype}.{order}.cubin").write_bytes(compiled.asm["cubin"])
