@@ -56,6 +56,33 @@ def cudnn(problem: Problem) -> list[str]:
     return reasons
 
 
+def ring(problem: Problem, ranks: int) -> list[str]:
+    """PyTorch's context parallelism: GPUs, and shards of one length; what the flash kernel asks for is asked apart."""
+    if ranks == 1:
+        return []
+    reasons = []
+    if problem.device != "cuda":
+        reasons.append("PyTorch's context parallelism runs on cuda only; use softmax/sdpa")
+    elif not _has_ring():
+        reasons.append("this torch has no context parallelism as of 2.6 to 2.13; use softmax/sdpa")
+    if problem.seq_len % ranks:
+        reasons.append(
+            "PyTorch's context parallelism takes shards of one length; "
+            f"seq_len {problem.seq_len} is no multiple of {ranks} ranks"
+        )
+    return reasons
+
+
+def _has_ring() -> bool:
+    """The context manager, and the switch that keeps shards contiguous: a prototype that may move."""
+    try:
+        from torch.distributed.tensor.experimental import _attention
+    except ImportError:
+        return False
+    options = getattr(_attention, "_cp_options", None)
+    return hasattr(_attention, "context_parallel") and hasattr(options, "enable_load_balance")
+
+
 def no_float64_on_gpu(problem: Problem) -> list[str]:
     """The GPU kernel behind the two-dimensional identity computes in float32, never in float64."""
     if problem.device == "cuda" and problem.dtype == "float64":

@@ -5,6 +5,9 @@ Received bytes are those that ``sharded.exchange.Exchange`` counts on the rank t
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from attention_impls import workspaces
 from attention_impls.costs.counting import accumulator_size
 from attention_impls.hyperparameters import NORMALISATION
 from attention_impls.nouns import Problem
@@ -57,6 +60,40 @@ def ring_received(problem: Problem, ranks: int) -> int:
     shard = 2 * problem.elements // ranks
     passes = (ranks - 1) * (1 + problem.backward)
     return shard * (passes * problem.element_size + ranks * FLOAT32 * problem.backward)
+
+
+def linear_workspace(problem: Problem, ranks: int) -> int:
+    """As much as ``linear`` alone on the longest shard: what is exchanged comes before the block's temporaries."""
+    return workspaces.linear(_longest(problem, ranks))
+
+
+def efficient_workspace(problem: Problem, ranks: int) -> int:
+    """As ``efficient`` alone on the longest shard, and the sums once more. With softmax normalisation."""
+    alone = workspaces.efficient(_longest(problem, ranks))
+    return alone + (_head_rows(problem, problem.head_dim) if ranks > 1 else 0)
+
+
+def softmax_workspace(problem: Problem, ranks: int) -> int:
+    """All keys and values, on their way in once more; with gradients theirs too. It grows with seq_len, not ranks.
+
+    Causal on a CPU the last rank holds most: earlier keys and values, and its own part's output or gradients.
+    """
+    shard = _longest(problem, ranks)
+    alone, own = workspaces.softmax_fused(shard), shard.elements * shard.element_size
+    if ranks == 1:
+        return alone
+    every = problem.elements * problem.element_size
+    if not problem.causal or problem.device == "cuda":
+        return 4 * every - 2 * own + alone if problem.backward else max(3 * every - own, 2 * every + alone)
+    earlier = every - own
+    if problem.backward:
+        return 4 * earlier + own + alone
+    wide = 3 * shard.elements * FLOAT32 if problem.element_size < FLOAT32 else own  # what joins two outputs
+    return 2 * earlier + max(earlier, alone + own, 2 * own + wide)
+
+
+def _longest(problem: Problem, ranks: int) -> Problem:
+    return replace(problem, seq_len=shard_lengths(problem.seq_len, ranks)[0])
 
 
 def _received(problem: Problem, ranks: int, forward: int, backward: int) -> int:

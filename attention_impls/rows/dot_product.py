@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from attention_impls import hyperparameters, requirements, workspaces
-from attention_impls.costs import counting, dot_product, mixers
+from attention_impls.costs import counting, dot_product, mixers, sharded_matmul
 from attention_impls.nouns import Paper
 from attention_impls.peers import reasons
 from attention_impls.rows.parts import cached, knobs
+from attention_impls.sharding import Sharding
 from attention_impls.spec import AttentionSpec, Backend
 
 ROWS: Mapping[str, AttentionSpec] = {
@@ -27,6 +28,12 @@ ROWS: Mapping[str, AttentionSpec] = {
                 "the kernel that PyTorch chooses",
                 workspace=workspaces.softmax_fused,
                 recurrence=cached("attention_impls.softmax:prefill", "attention_impls.softmax:step"),
+                sharding=Sharding(
+                    "attention_impls.sharded.softmax:softmax",
+                    sharded_matmul.softmax_received,
+                    "an all-gather of keys and values",
+                    sharded_matmul.softmax_workspace,
+                ),
             ),
             "flash": Backend(
                 "attention_impls.softmax:flash",
@@ -34,6 +41,12 @@ ROWS: Mapping[str, AttentionSpec] = {
                 requirements.flash,
                 workspace=workspaces.softmax_fused,
                 recurrence=cached("attention_impls.softmax:prefill", "attention_impls.softmax:flash_step"),
+                sharding=Sharding(
+                    "attention_impls.sharded.context_parallel:flash",
+                    sharded_matmul.ring_received,
+                    "PyTorch's context parallelism: ring attention, on cuda",
+                    requires=requirements.ring,
+                ),
             ),
             "math": Backend(
                 "attention_impls.softmax:math_kernel",

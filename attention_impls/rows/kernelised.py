@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from attention_impls import hyperparameters, workspaces
-from attention_impls.costs import kernelised, mixers
+from attention_impls.costs import kernelised, mixers, sharded_matmul
 from attention_impls.nouns import Paper, Projections
 from attention_impls.peers import reasons
 from attention_impls.rows.parts import knobs, recurrence
+from attention_impls.sharding import Sharding
 from attention_impls.spec import AttentionSpec, Backend
 
 ROWS: Mapping[str, AttentionSpec] = {
@@ -29,6 +30,12 @@ ROWS: Mapping[str, AttentionSpec] = {
                 "plain PyTorch",
                 workspace=workspaces.efficient,
                 recurrence=recurrence("attention_impls.efficient"),
+                sharding=Sharding(
+                    "attention_impls.sharded.efficient:efficient",
+                    sharded_matmul.efficient_received,
+                    "all-reduces of the keys' maxima and of the sums, causal a scan of both",
+                    sharded_matmul.efficient_workspace,
+                ),
             )
         },
         oracle_target="attention_impls.efficient:oracle",
@@ -53,6 +60,12 @@ ROWS: Mapping[str, AttentionSpec] = {
                 "plain PyTorch",
                 workspace=workspaces.linear,
                 recurrence=recurrence("attention_impls.linear"),
+                sharding=Sharding(
+                    "attention_impls.sharded.linear:linear",
+                    sharded_matmul.linear_received,
+                    "an all-reduce of the sums, causal a scan",
+                    sharded_matmul.linear_workspace,
+                ),
             ),
             "fla": Backend(
                 "attention_impls.peers.fla:linear",
