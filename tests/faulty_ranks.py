@@ -31,9 +31,13 @@ def __getattr__(name: str) -> AttentionSpec:
     if name.startswith("_") or name not in vars(Ops):
         raise AttributeError(name)
     target = f"faulty_ranks:Ops.{name}"
-    form = Sharding(target, lambda problem, ranks: min(scans_received(ranks, 1, 0), 1) * TOTAL_BYTES, "one number")
+    form = Sharding(
+        target, lambda problem, ranks: min(scans_received(ranks, 1, 0), 1) * TOTAL_BYTES, "one number"
+    )
     whole = spec("elattn_bench.selftest_ops:oracle", name)
-    return replace(whole, backends={"eager": Backend("elattn_bench.selftest_ops:oracle", name, sharding=form)})
+    return replace(
+        whole, backends={"eager": Backend("elattn_bench.selftest_ops:oracle", name, sharding=form)}
+    )
 
 
 def is_struck(query: Tensor, exchange: Exchange) -> bool:
@@ -55,7 +59,9 @@ class Ops:
         return Ops.sound(query, key, value, exchange, causal=causal)
 
     @staticmethod
-    def lacks_memory(query: Tensor, key: Tensor, value: Tensor, exchange: Exchange, *, causal: bool) -> Tensor:
+    def lacks_memory(
+        query: Tensor, key: Tensor, value: Tensor, exchange: Exchange, *, causal: bool
+    ) -> Tensor:
         if is_struck(query, exchange):
             raise MemoryError
         return Ops.sound(query, key, value, exchange, causal=causal)

@@ -21,7 +21,7 @@ from elattn_bench.worker_process import Context
 SIZES: tuple[Bytes, ...] = tuple(2**power for power in range(8, 25, 4))
 """Of one rank's tensor, 256 B to 16 MiB: from what latency decides to what bandwidth does."""
 
-ENOUGH: Seconds = 0.15  # of samples per kind and size
+ENOUGH: Seconds = 0.1  # of samples per kind and size
 FEWEST, MOST = 7, 200  # samples
 WARM_UP = 3  # calls: connections come up in the first
 

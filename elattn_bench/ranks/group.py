@@ -13,7 +13,7 @@ from elattn_bench.cases import Case
 from elattn_bench.ranks import verdict
 from elattn_bench.ranks.nouns import Meeting, Member
 from elattn_bench.results import Outcome, Skipped
-from elattn_bench.units import Bytes, Seconds
+from elattn_bench.units import Bytes, Seconds, counted
 
 MEASURE = "elattn_bench.ranks.measure:measure"
 COLLECTIVES = "elattn_bench.ranks.collectives:measure"
@@ -121,7 +121,7 @@ class RankGroup:
         if cpus is None or together * self.share.threads <= cpus:
             return []
         return [
-            f"ranks: {together} ranks share {cpus} CPUs, so they wait for each other as devices would not"
+            f"ranks: {together} ranks share {counted(cpus, "CPU")}, so they wait for each other as devices would not"
         ]
 
     def __enter__(self) -> RankGroup:

@@ -201,11 +201,13 @@ class RemoteMember:
                 number, answer = self._connection.recv()
                 if number == self._number:
                     if isinstance(answer, Exception):
-                        raise WorkerError(f"rank {self._rank} on {self.host}: {answer}")
+                        raise WorkerError(f"rank {self._rank}: {answer}")
                     return answer
         except (*HUNG_UP, OSError):
             raise self._gone() from None
-        raise WorkerError(f"rank {self._rank} on {self.host} does not answer")
+        raise WorkerError(
+            f"the process of rank {self._rank} does not answer; start all of them anew, with --resume"
+        )
 
     def _send(self, what: Any) -> None:
         try:
@@ -217,7 +219,7 @@ class RemoteMember:
     def _gone(self) -> WorkerError:
         self._connection.close()
         return WorkerError(
-            f"the process of rank {self._rank} on {self.host} has gone; start all of them anew, with --resume"
+            f"the process of rank {self._rank} has gone; start all of them anew, with --resume"
         )
 
 

@@ -28,9 +28,15 @@ def failure(results: Mapping[int, Any], ranks: int) -> Skipped | None:
         return None
     rank, worst = min(skipped.items(), key=lambda item: _order(item[1]))  # min: the first of several alike
     agreed = len(skipped) == ranks and len({(each.status, each.reason) for each in skipped.values()}) == 1
-    if agreed or worst.status == "unsupported":
-        return worst
-    return replace(worst, reason=f"rank {rank} of {ranks}: {worst.reason}", details=worst.details)
+    if agreed:
+        return replace(worst, details=_of_every(skipped))
+    return replace(worst, reason=f"rank {rank} of {ranks}: {worst.reason}")
+
+
+def _of_every(skipped: Mapping[int, Skipped]) -> str:
+    """What each rank told: where one hangs, the others wait for it, and only their stacks tell which is which."""
+    told = {rank: each.details for rank, each in sorted(skipped.items()) if each.details}
+    return "\n".join(f"rank {rank}:\n{details.rstrip()}" for rank, details in told.items())
 
 
 def _order(skipped: Skipped) -> int:
