@@ -121,7 +121,7 @@ class RankGroup:
         if cpus is None or together * self.share.threads <= cpus:
             return []
         return [
-            f"ranks: {together} ranks share {counted(cpus, "CPU")}, so they wait for each other as devices would not"
+            f"ranks: {together} ranks share {counted(cpus, 'CPU')}, so they wait for each other as devices would not"
         ]
 
     def __enter__(self) -> RankGroup:
