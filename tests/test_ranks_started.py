@@ -74,9 +74,9 @@ def info_of(path: Path) -> dict[str, Any]:
 
 def test_an_interrupted_sweep_leaves_no_rank_behind_and_resume_completes_it(tmp_path: Path) -> None:
     path = tmp_path / "run"
-    words = [*MODULE, *TINY, "--ranks", "1,2", "--seq-len", "32:256:x2", "-o", path]
+    words = [*MODULE, *TINY, "--ranks", "1,2", "--seq-len", "32,64", "-o", str(path)]
     with started(*words) as process:
-        wait_for_rows(path, 2, process)
+        wait_for_rows(path, 1, process)
         processes = psutil.Process(process.pid).children(recursive=True)
         asked = time.monotonic()
         process.send_signal(signal.SIGINT)
@@ -91,7 +91,7 @@ def test_an_interrupted_sweep_leaves_no_rank_behind_and_resume_completes_it(tmp_
     assert done.returncode == 0, done.stderr
     found = rows(path)
     assert found[: len(kept)] == kept
-    assert [row["status"] for row in found] == ["ok"] * 8
+    assert [row["status"] for row in found] == ["ok"] * 4
     assert {(row["ranks"], row["received_bytes"]) for row in found} == {("1", "0"), ("2", "224")}
     assert all(row["received_bytes"] == row["received_bytes_formula"] for row in found)
     info = info_of(path)
@@ -122,7 +122,7 @@ def test_more_ranks_than_torchrun_started_are_refused(tmp_path: Path) -> None:
 
 def test_a_serving_process_that_dies_ends_the_sweep_with_what_to_do(tmp_path: Path) -> None:
     path = tmp_path / "run"
-    words = [*MODULE, *TINY, "--ranks", "2", "--seq-len", "32:1024:x2", "-o", path]
+    words = [*MODULE, *TINY, "--ranks", "2", "--seq-len", "32:1024:x2", "-o", str(path)]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
