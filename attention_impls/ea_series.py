@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -15,12 +14,6 @@ from attention_impls.nouns import Problem
 from attention_impls.validate import validate_qkv
 
 Sums = list[Tensor]  # one tensor per power 0..order
-
-MAX_COMPILED_FORMS = 256  # shapes, orders and modes that torch.compile may specialise for in one process
-
-COMPILED_ELEMENTS = 2**19
-"""Elements of a chunk of the compiled non-causal form, which keeps its temporaries in registers."""
-
 
 BAND = 0.01  # relative error of the polynomial that still counts as close
 
@@ -97,35 +90,7 @@ def eager(
     validate(query, key, value, order, scale, stabiliser)
     if causal:
         return sweep(query, key, value, order, scale, stabiliser, PLAIN)[0]
-    return _full(query, key, value, order, scale, stabiliser, PLAIN, chunk_rows(query))
-
-
-def compiled(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    *,
-    causal: bool = False,
-    order: int = 6,
-    scale: float = 1.0,
-    stabiliser: bool = True,
-) -> Tensor:
-    """EA-series with the work on each chunk compiled by torch.compile. Arguments and errors as ``eager``.
-
-    The first call for a chunk's shape, order and mode compiles for some seconds; seq_len hardly matters,
-    because long inputs are cut into chunks of one size.
-    """
-    validate(query, key, value, order, scale, stabiliser)
-    # Past its limit dynamo would silently run uncompiled: raise the limit, and fail if it is reached.
-    with torch._dynamo.config.patch(
-        recompile_limit=MAX_COMPILED_FORMS,
-        accumulated_recompile_limit=4 * MAX_COMPILED_FORMS,
-        fail_on_recompile_limit_hit=True,
-    ):
-        if causal:
-            return sweep(query, key, value, order, scale, stabiliser, _compiled_pieces())[0]
-        rows = chunk_rows(query, COMPILED_ELEMENTS)
-        return _full(query, key, value, order, scale, stabiliser, _compiled_pieces(), rows)
+    return full(query, key, value, order, scale, stabiliser, PLAIN, chunk_rows(query))
 
 
 def oracle(
@@ -243,7 +208,7 @@ def merge(earlier: State, later: State) -> State:
     )
 
 
-def _full(
+def full(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -392,15 +357,6 @@ def _total(parts: list[Sums]) -> Sums:
 
 
 PLAIN = Pieces(_moments, _ratio, _causal_chunk)
-
-
-@cache
-def _compiled_pieces() -> Pieces:
-    return Pieces(
-        moments=torch.compile(_moments, dynamic=False),
-        ratio=torch.compile(_ratio, dynamic=False),
-        causal_chunk=torch.compile(_causal_chunk, dynamic=False),
-    )
 
 
 def validate(query: Tensor, key: Tensor, value: Tensor, order: int, scale: float, stabiliser: bool) -> None:

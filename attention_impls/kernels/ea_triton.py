@@ -41,7 +41,12 @@ import torch
 import triton
 from torch import Tensor
 
-from attention_impls.kernels import ea_triton_backward, ea_triton_causal_backward, ea_triton_forward
+from attention_impls.kernels import (
+    ea_triton_backward,
+    ea_triton_causal_backward,
+    ea_triton_forward,
+    ea_triton_scans,
+)
 from attention_impls.kernels.ea_triton_launch import (
     NARROW_LANES,
     blocks,
@@ -262,7 +267,7 @@ def _scan_totals(
     """Chunk totals become the moments before each chunk (if ``keep``), and ``new_state`` those after the last."""
     chunks, channels = chunk_tops.shape
     launch(
-        ea_triton_forward.scan_totals,
+        ea_triton_scans.scan_totals,
         moments,
         (-(-channels // NARROW_LANES), len(new_state)),
         moments,
@@ -380,7 +385,7 @@ def _scan_adjoints(
     """
     chunks, rows, channels = adjoints.shape
     launch(
-        ea_triton_causal_backward.scan_adjoints,
+        ea_triton_scans.scan_adjoints,
         moments,
         (-(-channels // NARROW_LANES), rows),
         adjoints,

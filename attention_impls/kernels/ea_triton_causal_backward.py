@@ -1,4 +1,4 @@
-"""Triton kernels of the causal EA-series backward: queries in order, a reverse scan, keys in reverse order.
+"""Triton kernels of the causal EA-series backward: queries in order, keys in reverse order.
 
 As in ``ea_triton_backward``, but query i has the moments of its own prefix, and key j the adjoints of the
 queries i >= j. Both run through a chunk row by row from what is known at its border, never by subtracting
@@ -11,7 +11,7 @@ a lower top get smaller: nothing overflows.
 """
 
 # Kernels are compiled by Triton: constants are upper case there, tuples are joined with +, types are inferred.
-# ruff: noqa: N803, RUF005
+# ruff: noqa: N803
 # mypy: disable-error-code="untyped-decorator, no-untyped-def, no-untyped-call, assignment"
 
 from __future__ import annotations
@@ -27,9 +27,6 @@ from attention_impls.kernels.ea_triton_rows import (
     empty_moments,
     higher,
     key_gradient_of,
-    lanes_if,
-    lanes_of,
-    load_moment,
     load_moments,
     load_rows,
     log_weight,
@@ -37,7 +34,6 @@ from attention_impls.kernels.ea_triton_rows import (
     place,
     query_gradient_of,
     rescaled,
-    store_moment,
     store_moments,
     store_row,
     top_of_chunk,
@@ -209,61 +205,6 @@ def causal_query_gradients(
     adjoints += chunk * 2 * count * channels
     store_moments(adjoints, value_adjoints, lanes, count)
     store_moments(adjoints + count * channels, key_adjoints, lanes, count)
-
-
-@triton.jit(do_not_specialize=["chunks", "rows"])
-def scan_adjoints(
-    adjoints,  # of each chunk; turned into the sum over the chunks after each
-    moments,  # before each chunk, for their tops
-    initial,  # [rows + 1, channels]: the adjoints after the last chunk and the top there, or None
-    final,  # [rows + 1, channels]: those of all chunks and the top before the first, or None
-    chunks,
-    rows,  # of adjoints: those of moments are one more
-    channels,
-    KEEP: tl.constexpr,
-    LANES: tl.constexpr,
-    ROWS: tl.constexpr,
-):
-    """Running adjoints over chunks, from the last to the first, in place if ``KEEP``. Programs as in ``scan_totals``.
-
-    A chunk's adjoints are relative to the top before it, which the chunk before it ends with. Going back
-    the tops fall, and alpha relative to a lower top is smaller: nothing overflows.
-    """
-    lanes = lanes_of(tl.program_id(0), channels, LANES)
-    row = tl.program_id(1)
-    adjoints += row * channels + lanes[0]
-    stride = tl.cast(rows, tl.int64) * channels
-    tops_before = moments + rows * channels + lanes[0]
-    if initial is None:
-        running = tl.full([LANES], 0, moments.dtype.element_ty)
-        later_top = running
-    else:
-        running = load_moment(initial, row, lanes)
-        later_top = load_moment(initial, rows, lanes)
-    for step in range(0, chunks, ROWS):
-        totals = ()
-        total_tops = ()
-        for r in tl.static_range(ROWS):
-            chunk = tl.cast(chunks - 1 - step - r, tl.int64)
-            seen = lanes_if(lanes, chunk >= 0)
-            totals = totals + (tl.load(adjoints + chunk * stride, mask=seen, other=0.0),)
-            total_tops = total_tops + (
-                tl.load(tops_before + chunk * (stride + channels), mask=seen, other=0.0),
-            )
-        for r in tl.static_range(ROWS):
-            chunk = tl.cast(chunks - 1 - step - r, tl.int64)
-            if KEEP:
-                tl.store(adjoints + chunk * stride, running, mask=lanes_if(lanes, chunk >= 0))
-            fall = tl.exp(total_tops[r] - later_top)
-            if initial is None:
-                # Nothing is carried to the last chunk, so that the first of these tops is of no account.
-                fall = tl.where(step + r > 0, fall, 0.0)
-            running = tl.where(chunk >= 0, totals[r] + running * fall, running)
-            later_top = total_tops[r]
-    if final is not None:
-        store_moment(final, row, running, lanes)
-        # Before the first token there is no top, and no key to have a gradient: any number will do.
-        store_moment(final, rows, higher(lowest_top(running), load_moment(moments, rows, lanes)), lanes)
 
 
 @triton.jit

@@ -1,4 +1,4 @@
-"""Triton kernels of the EA-series forward: chunk totals, their scan, the outputs, one decode step.
+"""Triton kernels of the EA-series forward: chunk totals, the outputs, one decode step.
 
 Shapes: query, key, value, output [batch, heads, seq_len, head_dim] with any strides, passed as tuples;
 moments [chunks, 2 (ORDER + 1) + 1, channels], dense, with channels = batch * heads * head_dim; the rows
@@ -6,7 +6,7 @@ are S_0..S_t, Z_0..Z_t and the top that they are relative to.
 """
 
 # Kernels are compiled by Triton: constants are upper case there, tuples are joined with +, types are inferred.
-# ruff: noqa: N803, RUF005
+# ruff: noqa: N803
 # mypy: disable-error-code="untyped-decorator, no-untyped-def, no-untyped-call, assignment"
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from attention_impls.kernels.ea_triton_rows import (
     columns,
     empty_moments,
     higher,
-    lanes_if,
     lanes_of,
     load_moment,
     load_moments,
@@ -93,62 +92,6 @@ def chunk_totals(
     store_moments(moments, value_moments, lanes, count)
     store_moments(moments + count * channels, key_moments, lanes, count)
     store_moment(chunk_tops, chunk, top, lanes)
-
-
-@triton.jit(do_not_specialize=["chunks", "rows"])
-def scan_totals(
-    moments,  # chunk totals; turned into the moments before each chunk
-    chunk_tops,  # [chunks, channels]
-    initial,  # [rows, channels]: the moments before the first chunk, or None
-    final,  # [rows, channels]: those after the last
-    chunks,
-    rows,
-    channels,
-    KEEP: tl.constexpr,
-    STABILISED: tl.constexpr,
-    LANES: tl.constexpr,
-    ROWS: tl.constexpr,
-):
-    """Running moments over chunks, in place if ``KEEP``, each relative to the running top.
-
-    One program for each row of moments and block of channels, sequential over the few hundred chunks that
-    there are at most; the loads of ``ROWS`` chunks are under way at once.
-    """
-    lanes = lanes_of(tl.program_id(0), channels, LANES)
-    row = tl.program_id(1)
-    is_top = row == rows - 1  # the totals of this row are the tops themselves
-    if initial is None:
-        running = tl.full([LANES], 0, chunk_tops.dtype.element_ty)
-        top = running
-        if STABILISED:
-            top = tl.full([LANES], float("-inf"), chunk_tops.dtype.element_ty)
-    else:
-        running = load_moment(initial, row, lanes)
-        top = load_moment(initial, rows - 1, lanes)
-    moments += row * channels + lanes[0]
-    stride = tl.cast(rows, tl.int64) * channels
-    for first in range(0, chunks, ROWS):
-        totals = ()
-        total_tops = ()
-        for r in tl.static_range(ROWS):
-            chunk = tl.cast(first + r, tl.int64)
-            seen = first + r < chunks
-            mask = lanes_if(lanes, seen & (row < rows - 1))
-            totals = totals + (tl.load(moments + chunk * stride, mask=mask, other=0.0),)
-            mask = lanes_if(lanes, seen)
-            total_tops = total_tops + (
-                tl.load(chunk_tops + chunk * channels + lanes[0], mask=mask, other=0.0),
-            )
-        for r in tl.static_range(ROWS):
-            seen = first + r < chunks
-            if KEEP:
-                kept = tl.where(is_top, top, running)
-                tl.store(moments + tl.cast(first + r, tl.int64) * stride, kept, mask=lanes_if(lanes, seen))
-            new_top = higher(top, tl.where(seen, total_tops[r], top))
-            gained = tl.where(seen, totals[r] * tl.exp(total_tops[r] - new_top), 0.0)
-            running = tl.where(seen, running * tl.exp(top - new_top), running) + gained
-            top = new_top
-    store_moment(final, row, tl.where(is_top, top, running), lanes)
 
 
 @triton.jit(do_not_specialize=["seq_len", "chunk_rows"])

@@ -1,4 +1,4 @@
-"""How the Triton kernels of EA-series are cut into programs and launched on torch tensors, and room for what they write."""
+"""How the Triton kernels of EA-series are cut into programs and launched, and room for what they write."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ ROWS: Mapping[str, AttentionSpec] = {
                 ),
             ),
             "compile": Backend(
-                "attention_impls.ea_series:compiled",
+                "attention_impls.ea_compiled:compiled",
                 "torch.compile of the work on each chunk",
                 requirements.compiler,
             ),

@@ -41,8 +41,8 @@ def fused(
         exchange: with the other ranks; nothing is exchanged in a world of one, which is ``ea_fused.fused``.
         causal, order, scale, stabiliser: as in ``ea_series.eager``, the same on every rank.
 
-    Complexity: that of a shard, and causal a pass over its keys more (on a GPU: none). Received: see
-    ``costs/sharded.py``.
+    Complexity: that of a shard, and causal a pass over its keys more, backward one over all its rows (on a GPU:
+    neither). Received: see ``costs/sharded.py``.
     """
     knobs: dict[str, Any] = {"causal": causal, "order": order, "scale": scale, "stabiliser": stabiliser}
     if exchange.size == 1:

@@ -12,7 +12,7 @@ from torch import Tensor
 from attention_impls.sharded.exchange import Exchange, Merge
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SumsOverRanks:
     """A ``kernels.ranks.Ranks`` that exchanges. Without the stabiliser nobody has a reference, and none is sent.
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import attention_impls
-from attention_impls import Problem, chunks, ea_series
+from attention_impls import Problem, chunks, ea_compiled
 
 from .support import Form, draw, error, rounding, tracked
 
@@ -29,7 +29,7 @@ def test_compiled_outputs_and_gradients_are_the_oracle_s(
 ) -> None:
     # Two whole chunks and a ragged one.
     monkeypatch.setitem(chunks.CHUNK_ELEMENTS, "cpu", 16 * 8)
-    monkeypatch.setattr(ea_series, "COMPILED_ELEMENTS", 16 * 8)
+    monkeypatch.setattr(ea_compiled, "COMPILED_ELEMENTS", 16 * 8)
     inputs = draw(1, 2, 40, 4, dtype=torch.float32)
     leaves, doubles = tracked(*inputs), tracked(*(x.double() for x in inputs))
     output, truth = COMPILED(*leaves, causal=causal), COMPILED.oracle(*doubles, causal=causal)

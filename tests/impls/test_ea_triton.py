@@ -27,7 +27,7 @@ pytest.importorskip("triton")
 
 ON_GPU = torch.cuda.is_available()
 DEVICE = "cuda" if ON_GPU else "cpu"
-PARTS = ("_launch", "_rows", "_forward", "_backward", "_causal_backward", "")
+PARTS = ("_launch", "_rows", "_scans", "_forward", "_backward", "_causal_backward", "")
 NAMES = [f"attention_impls.kernels.ea_triton{part}" for part in PARTS]
 LAUNCH = NAMES[0]
 CHUNK = 8

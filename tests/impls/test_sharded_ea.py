@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import attention_impls
-from attention_impls import Problem
+from attention_impls import Problem, Unsupported
 from attention_impls.kernels import ea_cpu
 from attention_impls.sharded import Exchange, attend
 from attention_impls.sharding import shard_lengths
@@ -303,3 +303,10 @@ def test_the_formula_counts_what_is_sent_and_nothing_in_a_world_of_one() -> None
     assert received(replace(train, causal=True), 2) == 15 * 8 * 1024 * 4
     # Of four ranks the second receives one state from before and two from after, the first two from after.
     assert received(replace(train, causal=True), 4) == 3 * 15 * 8 * 1024 * 4
+
+
+def test_a_backend_without_a_form_for_ranks_is_refused_and_those_with_one_are_named() -> None:
+    with pytest.raises(
+        Unsupported, match="ea-series/compile has no form for ranks; those with one: fused, eager"
+    ):
+        attend("ea-series", *draw(*SHAPE), Exchange(), backend="compile")

@@ -56,8 +56,9 @@ def test_shards_give_what_one_process_gives(causal: bool, stabiliser: bool) -> N
     assert_close(found_by(inputs, knobs), alone(inputs, "eager", knobs))
 
 
-@pytest.mark.parametrize("causal", [False, True], ids=["full", "causal"])
-@pytest.mark.parametrize("great", range(len(CUT)))
+@pytest.mark.parametrize(
+    ("causal", "great"), [(False, 1), (True, 0), (True, 2)], ids=["full", "causal-first", "causal-last"]
+)
 def test_keys_of_very_different_size_neither_under_nor_overflow(causal: bool, great: int) -> None:
     inputs, knobs = inputs_of(*SHAPE), {"causal": causal, "order": 2}
     first = sum(CUT[:great])

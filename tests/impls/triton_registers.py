@@ -27,6 +27,7 @@ from attention_impls.kernels import (
     ea_triton_causal_backward,
     ea_triton_forward,
     ea_triton_launch,
+    ea_triton_scans,
 )
 
 H100 = GPUTarget("cuda", 90, 32)
@@ -35,7 +36,7 @@ DTYPES = {"float32": "fp32", "float64": "fp64", "bfloat16": "bf16", "float16": "
 
 KERNELS = {
     name: kernel
-    for module in (ea_triton_forward, ea_triton_backward, ea_triton_causal_backward)
+    for module in (ea_triton_forward, ea_triton_backward, ea_triton_causal_backward, ea_triton_scans)
     for name, kernel in vars(module).items()
     if getattr(kernel, "__module__", "") == module.__name__ and not name.startswith("_")
 }
