@@ -13,13 +13,13 @@ from attention_impls.hyperparameters import NORMALISATION
 from attention_impls.nouns import Problem
 from attention_impls.sharding import scans_received, shard_lengths
 
-FLOAT32 = 4  # bytes: PyTorch's ring attention sends gradients of keys and values in it
+FLOAT32 = 4  # bytes: what PyTorch's ring attention sends gradients in, and its log-sum-exps are in
 
 
 def linear_received(problem: Problem, ranks: int) -> int:
     """The sums of phi(k) v^T and of phi(k), once forward and once more, their gradients, backward.
 
-    (head_dim + 1) * batch * dim numbers; full one all-reduce, causal ceil(log2(ranks)) messages.
+    (head_dim + 1) * batch * dim numbers; full one all-reduce, causal up to ceil(log2(ranks)) messages.
     """
     sums = _head_rows(problem, problem.head_dim + 1)
     return _received(problem, ranks, sums, sums)

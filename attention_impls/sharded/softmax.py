@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn.attention.bias import causal_lower_right
 
 from attention_impls.sharded.exchange import Exchange
 from attention_impls.softmax import checked_scale, sdpa
@@ -60,6 +59,8 @@ def softmax(
 
 def _lower_right(query: Tensor, keys: Tensor, values: Tensor, scale: float | None) -> Tensor:
     """The last query sees all keys, each earlier one a key less; without a matrix where a GPU's kernels fit."""
+    from torch.nn.attention.bias import causal_lower_right  # a second, for it brings torch's compiler along
+
     bias = causal_lower_right(query.shape[-2], keys.shape[-2])
     output: Tensor = F.scaled_dot_product_attention(query, keys, values, attn_mask=bias, scale=scale)
     return output
@@ -146,6 +147,9 @@ class _CausalOnCpu(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         query, earlier_key, earlier_value, key, value, output, total = ctx.saved_tensors
+        upstream = (
+            upstream if upstream.stride(-1) == 1 else upstream.contiguous()
+        )  # that of a sum is broadcast
 
         def gradients(keys: Tensor, values: Tensor, causal: bool) -> tuple[Tensor, Tensor, Tensor]:
             found: tuple[Tensor, Tensor, Tensor] = _flash_backward(

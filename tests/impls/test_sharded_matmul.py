@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from itertools import product
@@ -12,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import attention_impls
 from attention_impls import InvalidArgument, Problem, workspaces
 from attention_impls.sharded import Exchange, attend, context_parallel, softmax
 from attention_impls.sharding import Sharding, shard_lengths
@@ -30,6 +32,8 @@ FORMS = [
     Form("softmax", "sdpa", {"scale": 0.3}),
 ]
 WITHOUT_LENGTH = FORMS[:3]  # their exchange does not depend on seq_len
+
+Op = Form | Callable[..., Tensor]
 
 SHAPE = (2, 3, 23, 4)
 CUTS: Mapping[int, list[list[int]]] = {
@@ -64,11 +68,10 @@ def shard(
     ``apart``: the rows of a head lie apart in memory, as a layer's projections leave them.
     """
     query, key, value, upstream = (torch.split(x, list(cut), 2)[exchange.rank].clone() for x in inputs)
-    leaves = [
-        (x.transpose(1, 2).contiguous().transpose(1, 2) if apart else x).requires_grad_()
-        for x in (query, key, value)
-    ]
-    output = attend(form.attention, *leaves, exchange, causal=causal, **form.hyperparameters)
+    if apart:
+        query, key, value = (x.transpose(1, 2).contiguous().transpose(1, 2) for x in (query, key, value))
+    leaves = [x.requires_grad_() for x in (query, key, value)]
+    output = attend(form.attention, query, key, value, exchange, causal=causal, **form.hyperparameters)
     gradients = torch.autograd.grad(output, leaves, upstream)
     return [output.detach(), *gradients], exchange.traffic.received_bytes
 
@@ -77,11 +80,12 @@ def over_ranks(
     form: Form, causal: bool, inputs: Sequence[Tensor], cut: Sequence[int], apart: bool = False
 ) -> list[Tensor]:
     """Output and gradients of all shards, joined."""
-    found = ranks.run(len(cut), shard, form, causal, inputs, cut, apart)
+    given = (form, causal, inputs, cut, apart)
+    found = ranks.run(len(cut), shard, *given) if len(cut) > 1 else [shard(Exchange(), *given)]
     return [torch.cat(parts, 2) for parts in zip(*(tensors for tensors, _ in found), strict=True)]
 
 
-def with_gradients(op: Callable[..., Tensor], causal: bool, inputs: Sequence[Tensor]) -> list[Tensor]:
+def with_gradients(op: Op, causal: bool, inputs: Sequence[Tensor]) -> list[Tensor]:
     """Output and gradients of one process with all tokens."""
     leaves = [x.detach().clone().requires_grad_() for x in inputs[:3]]
     output = op(*leaves, causal=causal)
@@ -111,6 +115,23 @@ def test_shards_of_many_blocks_whose_rows_lie_apart_do_too(causal: bool, form: F
     inputs = inputs_of(1, 2, 900, 8)
     expected = with_gradients(form, causal, inputs)
     assert_close(over_ranks(form, causal, inputs, [333, 1, 566], apart=True), expected)
+
+
+@every_form
+@both_masks
+def test_the_gradient_of_a_sum_which_is_broadcast_is_right(causal: bool, form: Form) -> None:
+    inputs = inputs_of(*SHAPE)
+    expected = with_gradients(form, causal, [*inputs[:3], torch.ones(SHAPE, dtype=torch.float64)])
+    found = ranks.run(2, shard_of_sum, form, causal, inputs[:3])
+    assert_close([torch.cat(parts, 2) for parts in zip(*found, strict=True)], expected[1:])
+
+
+def shard_of_sum(exchange: Exchange, form: Form, causal: bool, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """This rank's gradients of the sum of all outputs."""
+    leaves = [torch.tensor_split(x, exchange.size, 2)[exchange.rank].clone().requires_grad_() for x in inputs]
+    query, key, value = leaves
+    output = attend(form.attention, query, key, value, exchange, causal=causal, **form.hyperparameters)
+    return list(torch.autograd.grad(output.sum(), leaves))
 
 
 @every_form
@@ -157,16 +178,14 @@ def received(exchange: Exchange, problems: Sequence[tuple[str, Problem]]) -> lis
 def _received(exchange: Exchange, attention: str, problem: Problem) -> int:
     length = shard_lengths(problem.seq_len, exchange.size)[exchange.rank]
     dtype = getattr(torch, problem.dtype)
-    query, key, value = (
-        torch.randn(problem.batch, problem.heads, length, problem.head_dim, dtype=dtype).requires_grad_()
-        for _ in range(3)
-    )
+    shape = (problem.batch, problem.heads, length, problem.head_dim)
+    query, key, value = (torch.randn(shape, dtype=dtype).requires_grad_() for _ in range(3))
     with nullcontext() if problem.backward else torch.no_grad():
         output = attend(
             attention, query, key, value, exchange, causal=problem.causal, **problem.hyperparameters
         )
     if problem.backward:
-        output.sum().backward()
+        torch.autograd.grad(output.sum(), (query, key, value))
     return exchange.traffic.received_bytes
 
 
@@ -181,7 +200,7 @@ def test_what_is_received_is_the_formula(world: int) -> None:
     cases = [
         (form, form.problem((2, 3, length, 4), causal=causal, backward=backward, dtype=dtype))
         for form, causal, backward, length, dtype in product(
-            FORMS, (False, True), (False, True), (60, 61, 63), ("float32", "bfloat16")
+            FORMS, (False, True), (False, True), (60, 63), ("float32", "bfloat16")
         )
     ]
     found = ranks.run(world, received, [(form.attention, problem) for form, problem in cases])
@@ -234,36 +253,40 @@ def test_what_an_attention_cannot_honour_is_refused_on_every_rank(
 
 def peaks(exchange: Exchange, problems: Sequence[tuple[str, Problem]]) -> list[int]:
     """Bytes above its inputs that this rank holds in a call of each."""
+    gc.freeze()  # measuring collects garbage first: keep torch's hundred thousand objects out of it
     return [_peak(exchange, attention, problem) for attention, problem in problems]
 
 
 def _peak(exchange: Exchange, attention: str, problem: Problem) -> int:
     length = shard_lengths(problem.seq_len, exchange.size)[exchange.rank]
     shape = (problem.batch, problem.heads, length, problem.head_dim)
-    *leaves, upstream = (torch.randn(shape, dtype=getattr(torch, problem.dtype)) for _ in range(4))
+    query, key, value, upstream = (torch.randn(shape, dtype=getattr(torch, problem.dtype)) for _ in range(4))
+    leaves = [x.requires_grad_(problem.backward) for x in (query, key, value)]
 
     def call() -> None:
-        for leaf in leaves:
-            leaf.requires_grad_(problem.backward).grad = None
-        output = attend(attention, *leaves, exchange, causal=problem.causal)
+        output = attend(attention, query, key, value, exchange, causal=problem.causal)
         if problem.backward:
-            output.backward(upstream)
-            for leaf in leaves:
-                leaf.grad = None
+            torch.autograd.grad(output, leaves, upstream)
 
     call()  # first calls allocate more
     return memory.measure(call, "cpu").above_inputs
 
 
-@pytest.mark.parametrize("world", [2, 3])
-def test_a_rank_holds_what_the_formula_says(world: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("world", "shape", "dtype"),
+    [
+        (2, (4, 2, 257, 256), "float32"),
+        (2, (2, 4, 1200, 32), "bfloat16"),
+        (3, (2, 4, 1800, 32), "float32"),
+    ],
+)
+def test_a_rank_holds_what_the_formula_says(
+    world: int, shape: tuple[int, ...], dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(workspaces, "_threads", lambda: 1)  # as many as a rank has
-    shapes = [(2, 4, 1200 * world, 32), (4, 2, 128 * world + 1, 256)]
     cases = [
         (form, form.problem(shape, causal=causal, backward=backward, dtype=dtype))
-        for form, causal, backward, dtype, shape in product(
-            (FORMS[0], FORMS[1], FORMS[3]), (False, True), (False, True), ("float32", "bfloat16"), shapes
-        )
+        for form, causal, backward in product((FORMS[0], FORMS[1], FORMS[3]), (False, True), (False, True))
     ]
     found = ranks.run(world, peaks, [(form.attention, problem) for form, problem in cases])
     for (form, problem), *measured in zip(cases, *found, strict=True):
@@ -277,7 +300,7 @@ def test_softmax_over_ranks_holds_no_matrix_of_all_pairs() -> None:
     cases = [
         ("softmax", form.problem((1, 1, length, 8), causal=causal, backward=True))
         for causal in (False, True)
-        for length in (2**13, 2**14)
+        for length in (2**12, 2**13)
     ]
     short, long, short_causal, long_causal = map(max, zip(*ranks.run(2, peaks, cases), strict=True))
     assert long < 2.2 * short
@@ -322,11 +345,11 @@ def test_gradients_pass_through_the_graph_that_the_ring_keeps_apart(
     exchange = Exchange()
     exchange.size = 2  # of another rank's keys nothing arrives: PyTorch's context is not open
 
-    def ring(*leaves: Tensor, causal: bool) -> Tensor:
-        return context_parallel.flash(*leaves, exchange, causal=causal, scale=0.3)
+    def ring(query: Tensor, key: Tensor, value: Tensor, causal: bool) -> Tensor:
+        return context_parallel.flash(query, key, value, exchange, causal=causal, scale=0.3)
 
-    def alone(*leaves: Tensor, causal: bool) -> Tensor:
-        return flash(*leaves, causal=causal, scale=0.3)
+    def alone(query: Tensor, key: Tensor, value: Tensor, causal: bool) -> Tensor:
+        return flash(query, key, value, causal=causal, scale=0.3)
 
     inputs = inputs_of(*SHAPE)
     assert_close(with_gradients(ring, causal, inputs), with_gradients(alone, causal, inputs))
@@ -336,9 +359,9 @@ def ring_shard(exchange: Exchange, causal: bool, inputs: Sequence[Tensor]) -> tu
     """As ``shard``, by PyTorch's ring, each rank on a GPU of its own."""
     torch.cuda.set_device(exchange.rank)
     over_nccl = Exchange(torch.distributed.new_group(backend="nccl"))
-    *leaves, upstream = (x.chunk(exchange.size, 2)[exchange.rank].cuda() for x in inputs)
-    leaves = [x.requires_grad_() for x in leaves]
-    output = attend("softmax", *leaves, over_nccl, backend="flash", causal=causal)
+    query, key, value, upstream = (x.chunk(exchange.size, 2)[exchange.rank].cuda() for x in inputs)
+    leaves = [x.requires_grad_() for x in (query, key, value)]
+    output = attend("softmax", query, key, value, over_nccl, backend="flash", causal=causal)
     gradients = torch.autograd.grad(output, leaves, upstream)
     return [x.detach().cpu() for x in (output, *gradients)], over_nccl.traffic.received_bytes
 
@@ -358,10 +381,13 @@ def test_the_ring_gives_what_one_gpu_gives(causal: bool) -> None:
 
 
 def test_formulas_of_ranks_need_no_torch() -> None:
-    names = {
-        f"{name}/{backend}"
-        for name in ("linear", "efficient", "softmax")
-        for backend, known in attention_impls.get(name).backends.items()
-        if known.sharding
-    }
-    assert names == {"linear/eager", "efficient/eager", "softmax/sdpa", "softmax/flash"}
+    code = (
+        "import sys, attention_impls as a; "
+        "problem = a.Problem(1, 8, 1000, 64, causal=True, backward=True); "
+        "forms = [b.sharding for n in ('linear', 'efficient', 'softmax') for b in a.get(n).backends.values()]; "
+        "known = [form for form in forms if form]; assert len(known) == 4; "
+        "assert all(form.received(problem, 3) > 0 for form in known); "
+        "assert all(form.workspace(problem, 3) > 0 for form in known if form.workspace); "
+        "assert known[3].requires(problem, 3); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
