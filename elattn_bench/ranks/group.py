@@ -117,11 +117,13 @@ class RankGroup:
     def _crowded(self, ranks: int) -> list[str]:
         """What a reader must know of ranks that have no CPU of their own."""
         hosts = [member.host for member in self._members[:ranks]]
-        together, cpus = max(map(hosts.count, hosts)), self.share.cpus
-        if cpus is None or together * self.share.threads <= cpus:
+        together, cpus, threads = max(map(hosts.count, hosts)), self.share.cpus, self.share.threads
+        if cpus is None or together * threads <= cpus:
             return []
+        each = f" of {threads} threads" if threads > 1 else ""
         return [
-            f"ranks: {together} ranks share {counted(cpus, 'CPU')}, so they wait for each other as devices would not"
+            f"ranks: {together} ranks{each} share {counted(cpus, 'CPU')}, so they wait for each other as devices "
+            "would not"
         ]
 
     def __enter__(self) -> RankGroup:
