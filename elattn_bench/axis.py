@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from elattn_bench.errors import UsageError
-from elattn_bench.units import KIBI
+from elattn_bench.units import LENGTH_PREFIXES, format_length
 
 LARGEST_VALUE = 2**30  # beyond is a slip of the finger: it would need over 4 GB per channel
 LARGEST_AXIS = 10_000  # values on one axis; more is a slip too
 
-_NUMBER = re.compile(r"(\d+)(k?)")
+_NUMBER = re.compile(r"(\d+)([kMG]?)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Axis:
         """The axis that the text describes.
 
         Grammar: ``512`` | ``1k,2k,8k`` | ``256:65536:x2`` (geometric) | ``16:128:16`` (arithmetic),
-        both inclusive; k = 1024; commas join any of them.
+        both inclusive; k = 1024, M = 1024 k, G = 1024 M; commas join any of them.
 
         Raises:
             UsageError: the text breaks the grammar or the limits; the message says which rule.
@@ -58,7 +58,7 @@ def _parse_part(name: str, text: str, part: str, minimum: int) -> Iterable[int]:
 def _range(name: str, text: str, first: int, last: int, step_text: str) -> Iterator[int] | range:
     geometric = step_text.startswith("x")
     match = _NUMBER.fullmatch(step_text.removeprefix("x"))
-    step = int(match[1]) * (KIBI if match[2] else 1) if match else 0
+    step = int(match[1]) * LENGTH_PREFIXES[match[2]] if match else 0
     smallest = 2 if geometric else 1
     if step < smallest:
         raise UsageError(
@@ -80,16 +80,16 @@ def _parse_value(name: str, text: str, piece: str, minimum: int) -> int:
         raise UsageError(
             f"--{name} {text}: '{piece}' is not a positive whole number; write 512, 1k,2k or 256:8192:x2"
         )
-    value = int(match[1]) * (KIBI if match[2] else 1)
+    value = int(match[1]) * LENGTH_PREFIXES[match[2]]
     if value < minimum:
         raise UsageError(f"--{name} {text}: {value} is too small; the smallest is {minimum}")
     if value > LARGEST_VALUE:
         raise UsageError(
-            f"--{name} {text}: {piece} is absurdly large; the largest is {LARGEST_VALUE // KIBI}k"
+            f"--{name} {text}: {piece} is absurdly large; the largest is {format_length(LARGEST_VALUE)}"
         )
     return value
 
 
 def is_whole(text: str) -> bool:
-    """Whether the text is one whole number of an axis: ``512``, ``1k``."""
+    """Whether the text is one whole number of an axis: ``512``, ``1k``, ``4M``."""
     return _NUMBER.fullmatch(text) is not None

@@ -178,6 +178,29 @@ def plot(
 
 
 @app.command()
+def project(
+    run: options.RunPath,
+    tokens: options.Tokens = "1M,1G",
+    ranks: options.ProjectedRanks = "1,8,64,512",
+    where: options.Where = None,
+    link: options.AssumedLink = None,
+    memory: options.RankMemory = None,
+    format: options.FormatOption = options.Format.TABLE,
+    figure: options.FigureFormats = "png",
+    output: options.PlotDir = None,
+    style: options.FigureStyle = "paper",
+    size: options.FigureSize = None,
+    title: options.FigureTitle = None,
+) -> None:
+    """Project a run with ranks to more tokens and ranks: time, memory, traffic; checked on its rows first."""
+    from elattn_bench.commands import project as body
+
+    body.project(
+        run, tokens, ranks, where or (), link, memory, format.value, figure, output, style, size, title
+    )
+
+
+@app.command()
 def history(
     directory: options.HistoryDir,
     metric: options.HistoryMetric = "latency",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import TypeAlias
 
 Seconds: TypeAlias = float
@@ -48,9 +49,29 @@ def format_duration(seconds: Seconds) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+SPAN_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "yr": 365.25 * 86400.0}  # seconds of each
+
+
+def format_span(seconds: Seconds) -> str:
+    """Any time for people, with two or three digits: ``1.23 ms``, ``45.0 s``, ``3.4 h``, ``120 yr``."""
+    if seconds < 100:
+        return format_ms(1e3 * seconds)
+    unit = max((unit for unit, size in SPAN_UNITS.items() if seconds >= 2 * size), key=SPAN_UNITS.__getitem__)
+    count = seconds / SPAN_UNITS[unit]
+    shown = f"{count:.1e}" if count >= 1e5 else significant(float(f"{count:.2g}"), 2)
+    return f"{shown} {unit}"
+
+
+LENGTH_PREFIXES: Mapping[str, int] = {"G": KIBI**3, "M": KIBI**2, "k": KIBI, "": 1}
+"""What a letter after a length means, the greatest first."""
+
+
 def format_length(count: int) -> str:
-    """A length or size for people: 16384 -> ``16k``, 1000 -> ``1000``."""
-    return f"{count // KIBI}k" if count >= KIBI and count % KIBI == 0 else str(count)
+    """A length or size for people: 16384 -> ``16k``, 2097152 -> ``2M``, 1000 -> ``1000``."""
+    for unit, size in LENGTH_PREFIXES.items():
+        if count >= size and count % size == 0:
+            return f"{count // size}{unit}"
+    return str(count)
 
 
 def counted(count: int, noun: str) -> str:

@@ -12,6 +12,7 @@ HEIGHT = 420  # pixels
 PADDING = 10  # pixels between the outermost points and the ends of the axes
 SCALES = ("log", "linear")
 _LENGTH = (
+    "datum.value >= 1048576 && datum.value % 1048576 == 0 ? datum.value / 1048576 + 'M' : "
     "datum.value >= 1024 && datum.value % 1024 == 0 ? datum.value / 1024 + 'k' : format(datum.value, ',')"
 )
 # Labels at 1, 2 and 5 times a power of ten, and on linear axes at every tick.

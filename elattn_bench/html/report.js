@@ -14,7 +14,10 @@ const scaled = (number, steps) => {
   const [size, unit] = steps.find(([least]) => number >= least) ?? steps.at(-1);
   return `${digits(number / size)} ${unit}`;
 };
-const length = (number) => (number >= 1024 && number % 1024 === 0 ? `${number / 1024}k` : String(number));
+const length = (number) => {
+  const [size, unit] = [[2 ** 30, "G"], [2 ** 20, "M"], [1024, "k"]].find(([size]) => number >= size && number % size === 0) ?? [1, ""];
+  return `${number / size}${unit}`;
+};
 const show = {
   latency: (ms) => scaled(ms, [[1000, "s"], [1, "ms"], [0.001, "µs"]]),
   memory: (mib) => scaled(mib, [[1024, "GiB"], [1, "MiB"], [1 / 1024, "KiB"], [1 / 1048576, "B"]]),
