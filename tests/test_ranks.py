@@ -81,10 +81,11 @@ def test_what_ea_series_receives_does_not_depend_on_the_length(group: RankGroup)
     assert (short.peak_memory_bytes or 0) < (long.peak_memory_bytes or 0)
 
 
-def test_the_rank_that_holds_most_holds_the_longer_shard(group: RankGroup) -> None:
+def test_the_inputs_that_a_rank_holds_are_its_own_shards(group: RankGroup) -> None:
     found = measured(group, replace(EA, seq_len=101))
-    rows = shard_lengths(101, 2)[0]
-    assert (found.total_memory_bytes or 0) - (found.peak_memory_bytes or 0) == 3 * rows * 16 * 4
+    inputs = (found.total_memory_bytes or 0) - (found.peak_memory_bytes or 0)
+    longer, shorter = (3 * rows * 16 * 4 for rows in shard_lengths(101, 2))
+    assert shorter <= inputs <= longer
 
 
 def test_one_rank_is_a_world_in_which_nothing_is_exchanged(group: RankGroup) -> None:

@@ -77,9 +77,8 @@ class RankSubject(Subject):
             took = super().memory_pass(call)
         except BrokenContract as error:
             broken = str(error)
-        received = self._exchange.traffic.received_bytes
-        self._received = int(self._agreement.highest(received))
-        if self._peak is not None and self._peak.kept <= received:
+        self._received = int(self._agreement.highest(self._exchange.traffic.received_bytes))
+        if self._peak is not None and self._peak.kept <= self._received:
             # A collective lets its tensor go in a thread of its own, where the profiler does not look: no leak.
             self._peak = replace(self._peak, kept=0)
         # On all ranks or on none: the others would wait for this one.
