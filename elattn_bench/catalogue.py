@@ -50,6 +50,7 @@ def _broken(name: str, origin: str, reason: str) -> dict[str, Any]:
         "reasons": [reason],
         "default": False,
         "recurrent": False,
+        "over_ranks": None,
         "origin": origin,
     }
 
@@ -76,6 +77,7 @@ def _entry(spec: AttentionSpec, backend: str, problem: Problem) -> dict[str, Any
         "full": None if spec.causal_only else spec.full_form,
         "causal_only": spec.causal_only,
         "recurrent": spec.backends[backend].recurrence is not None,
+        "over_ranks": form.summary if (form := spec.backends[backend].sharding) else None,
         "hyperparameters": {
             name: {"default": knob.default, "description": knob.description}
             for name, knob in spec.hyperparameters.items()

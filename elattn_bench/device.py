@@ -66,8 +66,8 @@ def _torch_has_cuda() -> bool:
     return False
 
 
-def prepare(device: str, threads: int | None) -> None:
-    """Set the thread count and wake the device.
+def prepare(device: str, threads: int | None, gpu: int = 0) -> None:
+    """Set the thread count and wake the device; of several GPUs the one with that number, from here on the only one.
 
     Raises:
         RuntimeError: torch cannot use the device.
@@ -78,6 +78,8 @@ def prepare(device: str, threads: int | None) -> None:
         torch.set_num_threads(threads)
     if device == "cuda" and not torch.cuda.is_available():
         raise RuntimeError(f"torch {torch.__version__} cannot use CUDA here; use --device cpu")
+    if device == "cuda":
+        torch.cuda.set_device(gpu)
     # Threads, stacks and contexts come up now, before limits are set and bytes are counted.
     torch.ones(256, 256, device=device) @ torch.ones(256, 256, device=device)
     memory.measure(lambda: None, device)  # the profiler's first start takes half a second
@@ -92,7 +94,7 @@ def limit_memory(device: str, limit: Bytes) -> None:
     import torch
 
     if device == "cuda":
-        total = torch.cuda.get_device_properties(0).total_memory
+        total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, limit / total))
         return
     held = data_segment()
@@ -120,7 +122,7 @@ def cache_bytes(device: str) -> Bytes:
     if device == "cuda":
         import torch
 
-        return int(torch.cuda.get_device_properties(0).L2_cache_size)
+        return int(torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size)
     caches: dict[str, tuple[int, Bytes]] = {}  # cores that share it -> level, size
     for index in _CPU_CACHES.glob("cpu[0-9]*/cache/index*"):
         with contextlib.suppress(OSError, ValueError):
@@ -150,7 +152,7 @@ def describe(device: str) -> dict[str, Any]:
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
     }
     if device == "cuda":
-        properties = torch.cuda.get_device_properties(0)
+        properties = torch.cuda.get_device_properties(torch.cuda.current_device())
         described |= {
             "device_name": properties.name,
             "gpu_memory_bytes": properties.total_memory,

@@ -17,7 +17,10 @@ from elattn_bench import __version__, allowance, conditions
 from elattn_bench.neighbours import CpuTimes, others_share
 from elattn_bench.units import Bytes, Seconds
 
-SAME_MACHINE = ("elattn_bench", "device", "device_name", "cpu_model", "cpu_cores", "torch", "threads")
+SAME_MACHINE = (
+    "elattn_bench", "device", "device_name", "cpu_model", "cpu_cores", "torch", "threads", "threads_per_rank",
+    "rank_hosts",
+)  # fmt: skip
 """Rows of one run must agree in these; ``--resume`` refuses otherwise."""
 
 PASSING = frozenset(

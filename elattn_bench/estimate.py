@@ -26,7 +26,10 @@ PASSES = 3  # first call, warm-up and memory pass, each at least one call
 
 
 def call_seconds(case: Case) -> Seconds:
-    """A guess of one call's time from its cost: what stands around the core is products of matrices mostly."""
+    """A guess of one call's time from its cost: what stands around the core is products of matrices mostly.
+
+    Of a sequence that is spread, every rank does its share; what they exchange is left out.
+    """
     whole = case.guessed_cost
     core = whole if case.decodes else replace(case, level="op").guessed_cost
     seconds = (
@@ -34,7 +37,7 @@ def call_seconds(case: Case) -> Seconds:
         + (whole.flops - core.flops) / MATMUL_FLOPS[case.device]
         + (whole.bytes - core.bytes) / BANDWIDTH[case.device]
     )
-    return seconds + (LAUNCHES if case.decodes else 0)
+    return seconds / (case.ranks or 1) + (LAUNCHES if case.decodes else 0)
 
 
 def _seconds(case: Case, cost: Cost) -> Seconds:

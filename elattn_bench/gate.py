@@ -82,7 +82,7 @@ class Gate:
         if kind.spec.own_layer:
             return _compare_module(kind, self.input_std)
         compare = _compare_step if kind.decodes else _compare
-        return compare(kind, _draw(kind, self.input_std))
+        return compare(kind, draw(kind, self.input_std))
 
     def refusal(self, case: Case) -> Skipped | None:
         """Why the case may not be timed here, or None when it may."""
@@ -135,7 +135,8 @@ class Drawn(NamedTuple):
         return [*self.qkv, *self.operands.values()]
 
 
-def _draw(case: Case, std: float) -> Drawn:
+def draw(case: Case, std: float) -> Drawn:
+    """What a case of a small length is called with, the same at every call."""
     rows = case.seq_len + case.decodes
     generator = torch.Generator(device=case.device).manual_seed(SEED)
     qkv = workload.draw_qkv(case, generator, std, rows)
@@ -148,18 +149,18 @@ def _compare(case: Case, drawn: Drawn) -> GateError:
     keywords = {"causal": case.causal, **case.problem.hyperparameters}
     gradients = case.mode == "train"
     given = drawn.map(torch.Tensor.clone)
-    found = _run(case.spec.backend(case.backend).op, given, keywords, gradients)
-    if broken := _broken(found, [drawn.qkv[2], *drawn.inputs], given.inputs, drawn.inputs):
+    found = run(case.spec.backend(case.backend).op, given, keywords, gradients)
+    if broken := broken_contract(found, [drawn.qkv[2], *drawn.inputs], given.inputs, drawn.inputs):
         return GateError(broken=broken)
     if not case.spec.is_gated:
         return GateError()
     doubles = drawn.map(torch.Tensor.double)
-    (output, *mine), (truth, *true) = found, _run(case.spec.oracle, doubles, keywords, gradients)
-    approximation, outside = _approximation(case, doubles.qkv, truth)
+    (output, *mine), (truth, *true) = found, run(case.spec.oracle, doubles, keywords, gradients)
+    approximation, outside = approximation_error(case, doubles.qkv, truth)
     return GateError(
         max_abs=float((output.double() - truth).abs().max()),
-        rel_rms=_relative_rms(output, truth),
-        gradient_rel_rms=max(map(_relative_rms, mine, true), default=None),
+        rel_rms=relative_rms(output, truth),
+        gradient_rel_rms=max(map(relative_rms, mine, true), default=None),
         approximation_rel_rms=approximation,
         outside_band=outside,
     )
@@ -179,16 +180,16 @@ def _compare_step(case: Case, drawn: Drawn) -> GateError:
         inputs = [*given, *recurrence.held(state)]
         before = [x.clone() for x in inputs]
         result = recurrence.step(*given, state, **knobs, **drawn.learned, **of_token)
-    if broken := not_a_step(result) or _broken(result[:1], given[2:], inputs, before):
+    if broken := not_a_step(result) or broken_contract(result[:1], given[2:], inputs, before):
         return GateError(broken=broken)
     if not case.spec.is_gated:
         return GateError()
     doubles = drawn.map(torch.Tensor.double)
     truth = case.spec.oracle(*doubles.qkv, causal=True, **knobs, **doubles.operands)
-    approximation, outside = _approximation(case, doubles.qkv, truth)
+    approximation, outside = approximation_error(case, doubles.qkv, truth)
     return GateError(
         max_abs=float((result[0].double() - truth[:, :, -1]).abs().max()),
-        rel_rms=_relative_rms(result[0], truth[:, :, -1]),
+        rel_rms=relative_rms(result[0], truth[:, :, -1]),
         approximation_rel_rms=approximation,
         outside_band=outside,
     )
@@ -204,7 +205,7 @@ def _compare_module(case: Case, std: float) -> GateError:
     found = _run_module(case, own.forward, module, tokens, upstream)
     parameters = list(module.parameters())
     likes = [tokens, tokens, *(each for each in parameters if each.requires_grad)]
-    if broken := _broken(found, likes, [tokens, *parameters], before):
+    if broken := broken_contract(found, likes, [tokens, *parameters], before):
         return GateError(broken=broken)
     if own.oracle is None:
         return GateError()
@@ -212,8 +213,8 @@ def _compare_module(case: Case, std: float) -> GateError:
     (output, *mine), (truth, *true) = found, _run_module(case, own.oracle, twin, tokens.double(), upstream)
     return GateError(
         max_abs=float((output.double() - truth).abs().max()),
-        rel_rms=_relative_rms(output, truth),
-        gradient_rel_rms=max(map(_relative_rms, mine, true), default=None),
+        rel_rms=relative_rms(output, truth),
+        gradient_rel_rms=max(map(relative_rms, mine, true), default=None),
     )
 
 
@@ -226,10 +227,10 @@ def _run_module(
     def op(tokens: Tensor) -> Tensor:
         return function(module, tokens, causal=case.causal)
 
-    return _run(op, Drawn([tokens], {}, {}, upstream), {}, case.mode == "train", parameters)
+    return run(op, Drawn([tokens], {}, {}, upstream), {}, case.mode == "train", parameters)
 
 
-def _broken(
+def broken_contract(
     results: Sequence[object], likes: Sequence[Tensor], given: Sequence[Tensor], drawn: Sequence[Tensor]
 ) -> str | None:
     """How the results break the contract of an op: kind, shape, dtype, finite values, inputs left alone."""
@@ -248,19 +249,20 @@ def _broken(
     return None
 
 
-def _approximation(
+def approximation_error(
     case: Case, inputs: Sequence[Tensor], truth: Tensor
 ) -> tuple[float, float] | tuple[None, None]:
+    """How far the oracle is from what it approximates, and the share of pairs outside its band; None without."""
     approximates = case.spec.approximates
     if approximates is None:
         return None, None
     causal = case.causal or case.decodes
     exact = attention_impls.get(approximates.attention).oracle(*inputs, causal=causal)
     outside = approximates.outside_band(*inputs[:2], causal=causal, **case.problem.hyperparameters)
-    return _relative_rms(truth, exact), float(outside)
+    return relative_rms(truth, exact), float(outside)
 
 
-def _run(
+def run(
     op: Callable[..., Tensor],
     drawn: Drawn,
     keywords: dict[str, object],
@@ -284,7 +286,8 @@ def _run(
     ]
 
 
-def _relative_rms(value: Tensor, truth: Tensor) -> float:
+def relative_rms(value: Tensor, truth: Tensor) -> float:
+    """The RMS of the error over that of the truth."""
     scale = truth.double().square().mean().sqrt()
     error = (value.double() - truth).square().mean().sqrt()
     return float(error / scale) if scale > 0 else float(error)

@@ -13,6 +13,7 @@ import torch
 
 from elattn_bench import memory, workload
 from elattn_bench.cases import Case
+from elattn_bench.gate import GateError
 from elattn_bench.monitor import Monitor, Observed
 from elattn_bench.neighbours import DISTURBED, CpuTimes, others_share
 from elattn_bench.results import Measurement, Outcome, Skipped
@@ -20,7 +21,7 @@ from elattn_bench.sampling import Call, Samples, sample
 from elattn_bench.timers import clock_for
 from elattn_bench.units import Seconds, format_bytes
 from elattn_bench.visits import Visit, stability
-from elattn_bench.worker_process import Context, Settings
+from elattn_bench.worker_process import Context
 
 UNGATED = "ungated: no oracle was given, so nothing says that the numbers are right"
 
@@ -31,16 +32,33 @@ def measure(context: Context, case: Case) -> Outcome:
     """The measurement of a case, or why there is none. Out of memory is raised, for the worker to name."""
     if refused := context.gate.refusal(case):
         return refused
-    error, subject = context.gate.check(case), Subject(case, context.settings)
+    settings = context.settings
+    error = context.gate.check(case)
+    subject = Subject(case, workload.build(case, settings.seed, settings.input_std))
     clock = clock_for(case.device, case.cache)
     before = CpuTimes.read()
     try:
         with Monitor(clock, case.device) as monitor:
-            samples = sample(subject.call, monitor, context.settings.budget, subject.memory_pass)
+            samples = sample(subject.call, monitor, settings.budget, subject.memory_pass)
     except BrokenContract as broken:
         return Skipped("error", str(broken))
-    disturbed = "; ".join(filter(None, (monitor.observed.throttled, _neighbours(case, before)))) or None
-    word, reason = stability([Visit(samples.latency_ms, disturbed, bool(monitor.observed.throttled))])
+    others = others_share(before, CpuTimes.read())
+    return measurement(case, error, samples, monitor.observed, others, subject.memory_fields())
+
+
+def measurement(
+    case: Case, error: GateError, samples: Samples, seen: Observed, others: float, memory: dict[str, Any]
+) -> Measurement:
+    """All that was found of a case, put together.
+
+    Args:
+        error: what the gate found.
+        seen: what the device did meanwhile.
+        others: share of the CPU that other processes used meanwhile.
+        memory: the fields that the memory pass found.
+    """
+    disturbed = "; ".join(filter(None, (seen.throttled, _neighbours(case, others)))) or None
+    word, reason = stability([Visit(samples.latency_ms, disturbed, bool(seen.throttled))])
     return Measurement(
         latency_ms=samples.latency_ms,
         stability=word,
@@ -53,8 +71,8 @@ def measure(context: Context, case: Case) -> Outcome:
         approximation_error=error.approximation_rel_rms,
         outside_band=error.outside_band,
         compile_s=_compile_time(case, samples),
-        **subject.memory_fields(),
-        **_conditions(monitor.observed, statistics.median(samples.latency_ms) * 1e-3),
+        **memory,
+        **_conditions(seen, statistics.median(samples.latency_ms) * 1e-3),
     )
 
 
@@ -65,9 +83,8 @@ class BrokenContract(Exception):
 class Subject:
     """What is measured of a case: its call, and that call's memory."""
 
-    def __init__(self, case: Case, settings: Settings) -> None:
-        self._case = case
-        self._load = workload.build(case, settings.seed, settings.input_std)
+    def __init__(self, case: Case, load: workload.Workload) -> None:
+        self._case, self._load = case, load
         # Before any call, for a second one may write over a row what the first one did.
         self._sums = self._load.sums()
         self._peak: memory.Peak | None = None
@@ -123,9 +140,8 @@ def _conditions(seen: Observed, latency: Seconds) -> dict[str, Any]:
     }
 
 
-def _neighbours(case: Case, before: CpuTimes) -> str | None:
+def _neighbours(case: Case, share: float) -> str | None:
     # Slices of the scheduler are steady: samples alone do not show a neighbour.
-    share = others_share(before, CpuTimes.read())
     if case.device != "cpu" or share <= DISTURBED:
         return None
     return f"other processes used {share:.0%} of the CPU, allowed {DISTURBED:.0%}"

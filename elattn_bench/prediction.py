@@ -58,10 +58,12 @@ class Predictor:
     Args:
         memory_limit: most bytes that the worker may hold.
         held: of these, what torch itself holds before any case; 0 on a GPU.
+        rank_limit: most bytes that one rank may hold, where cases are spread.
     """
 
     memory_limit: Bytes
     held: Bytes = 0
+    rank_limit: Bytes | None = None
     _measured: dict[Case, Measured] = field(default_factory=dict)
 
     def note(self, case: Case, row: Row) -> None:
@@ -73,7 +75,8 @@ class Predictor:
         """``predicted_oom`` with the numbers for a case that cannot fit; None for one that may."""
         inputs = input_bytes(case)
         forecast = self.forecast(case) or Forecast(0, 0, "inputs alone")
-        if self.held + inputs + forecast.surely <= MARGIN * self.memory_limit:
+        limit, whose = self._limit_of(case)
+        if self.held + inputs + forecast.surely <= MARGIN * limit:
             return None
         if case.unsupported_reasons():
             return None  # the better reason, and the worker's to give
@@ -82,8 +85,14 @@ class Predictor:
             "predicted_oom",
             f"would need {format_bytes(total)} ({forecast.basis}: {format_bytes(inputs)} inputs, "
             f"{format_bytes(forecast.workspace)} workspace, {format_bytes(self.held)} held by torch), "
-            f"--memory-limit allows {format_bytes(self.memory_limit)}",
+            f"--memory-limit allows {whose}{format_bytes(limit)}",
         )
+
+    def _limit_of(self, case: Case) -> tuple[Bytes, str]:
+        """What the process that measures the case may hold, and who that is."""
+        if case.ranks is None or self.rank_limit is None:
+            return self.memory_limit, ""
+        return self.rank_limit, "each rank "
 
     def forecast(self, case: Case) -> Forecast | None:
         """What the case's call will hold above its inputs; None where nothing tells."""

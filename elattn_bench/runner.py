@@ -21,10 +21,13 @@ from elattn_bench.config import Plan
 from elattn_bench.errors import Interrupted, RunDirError
 from elattn_bench.prediction import Predictor
 from elattn_bench.progress import ProgressBar
+from elattn_bench.ranks import exchanges
+from elattn_bench.ranks.group import RankGroup
+from elattn_bench.ranks.start import group_for
 from elattn_bench.results import SCHEMA_VERSION, Outcome, Row, Skipped
 from elattn_bench.roofline import CEILINGS_TIMEOUT, Ceilings
 from elattn_bench.rundir import RUN_INFO, RunDir, check_vacant, read_info
-from elattn_bench.units import Seconds, format_duration
+from elattn_bench.units import Seconds, counted, format_duration
 from elattn_bench.worker import Settings, Worker
 
 
@@ -59,40 +62,49 @@ def run_sweep(plan: Plan, path: Path, *, resume: bool, force: bool, console: Con
     """
     if not resume:
         check_vacant(path, force=force)
-    with interruptible(), worker_for(plan) as worker:
+    with interruptible(), worker_for(plan) as worker, group_for(plan) as group:
         # The worker first: an earlier run is replaced only when a new one can begin.
-        here = environment.of_run(plan.device, worker.environment())
+        here = environment.of_run(plan.device, worker.environment()) | (group.environment() if group else {})
         with _open(plan, path, here, resume=resume, force=force) as run_dir:
             pending = sweep.in_visits(plan.cases, run_dir, plan.budget.visits, plan.seed)
             _announce(run_dir, pending, plan.budget.visits, console)
             for warning in conditions.warnings(here):
                 warn(warning, console)
             if pending:
-                _measure(plan, pending, run_dir, worker, console)
+                _measure(plan, pending, run_dir, worker, group, console)
             run_dir.info["finished"] = now()
             run_dir.write_info()
 
 
-def _measure(plan: Plan, pending: Sequence[Case], run_dir: RunDir, worker: Worker, console: Console) -> None:
-    """Ceilings, then the cases in two halves with the control case around and between them."""
+def _measure(
+    plan: Plan,
+    pending: Sequence[Case],
+    run_dir: RunDir,
+    worker: Worker,
+    group: RankGroup | None,
+    console: Console,
+) -> None:
+    """Ceilings and collectives, then the cases in two halves with the control case around and between them."""
     start, started_s, before = time.monotonic(), worker.starting_s, dict(run_dir.done)
     _measure_ceilings(run_dir, worker)
-    predictor = Predictor(plan.memory_limit, run_dir.info["environment"].get("held_bytes", 0))
+    held = run_dir.info["environment"].get("held_bytes", 0)
+    predictor = Predictor(plan.memory_limit, held, group.share.memory if group else None)
     watched = _begin_control(run_dir, plan)
+
+    def measured(case: Case) -> Outcome:
+        by = worker if group is None or case.ranks is None else group
+        return _explained(case, by.measure(case, plan.timeout), progress)
+
     with ProgressBar(pending, lambda case: _seconds(plan, case), console) as progress:
+        if group is not None:
+            exchanges.measure(pending, run_dir, group, progress.note)
         for at, cases in zip(("start", "middle", "end"), _halves(plan, pending), strict=True):
             if at != "middle" or len(pending) > 1:
                 progress.note("control case")
                 _visit_control(at, watched, run_dir, plan, worker)
-            sweep.run(
-                cases,
-                run_dir,
-                lambda case: _explained(case, worker.measure(case, plan.timeout), progress),
-                progress,
-                predictor,
-                plan.budget.visits,
-            )
-    wall_s, starting_s = time.monotonic() - start, worker.starting_s - started_s
+            sweep.run(cases, run_dir, measured, progress, predictor, plan.budget.visits)
+    wall_s = time.monotonic() - start
+    starting_s = worker.starting_s - started_s + (group.starting_s if group else 0.0)
     cost = _record_session(run_dir, before, watched["visits"], wall_s, starting_s)
     console.print(cost, highlight=False, soft_wrap=True)
     if warning := control.warning(watched["visits"]):
@@ -156,7 +168,7 @@ def _record_session(
     session |= {"starting_workers_s": starting_s, "timed_s": timed_s}
     run_dir.info.setdefault("sessions", []).append(session)
     measuring_s = max(wall_s - lost_s - starting_s, timed_s)
-    restarts = f", and {format_duration(starting_s)} to start workers anew" if starting_s >= 1 else ""
+    restarts = f", and {format_duration(starting_s)} to start workers" if starting_s >= 1 else ""
     return (
         f"The harness took {1 - timed_s / measuring_s:.0%} of {format_duration(measuring_s)} (gates, inputs, ceilings, "
         f"writing){restarts}; the rest was first, warm-up and timed calls."
@@ -235,10 +247,17 @@ def _announce(run_dir: RunDir, pending: Sequence[Case], visits: int, console: Co
     each = f" in {visits} visits each" if visits > 1 else ""
     console.print(
         f"Measuring {len(set(pending))} cases{each}{kept} on {machine['device_name']} "
-        f"({machine['threads']} threads, torch {machine['torch']}) into {run_dir.path}",
+        f"({machine['threads']} threads, torch {machine['torch']}) into {run_dir.path}{_of_ranks(pending, machine)}",
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _of_ranks(pending: Sequence[Case], machine: Mapping[str, Any]) -> str:
+    if all(case.ranks is None for case in pending):
+        return ""
+    threads = counted(machine["threads_per_rank"], "thread")
+    return f"; a rank stands for a device: {threads} each, however many there are"
 
 
 def _seconds(plan: Plan, case: Case) -> Seconds:

@@ -36,6 +36,7 @@ class Settings:
     """What every task of a worker has in common.
 
     input_std: standard deviation of the inputs drawn.
+    gpu: number of the GPU, where the device is one.
     """
 
     device: str
@@ -44,6 +45,7 @@ class Settings:
     memory_limit: Bytes | None = None
     seed: int = 0
     input_std: float = 1.0
+    gpu: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ def _work(connection: Connection, settings: Settings) -> None:
         from elattn_bench import device, measure, residue
         from elattn_bench.gate import Gate
 
-        device.prepare(settings.device, settings.threads)
+        device.prepare(settings.device, settings.threads, settings.gpu)
         described = device.describe(settings.device)
         if settings.memory_limit is not None:
             device.limit_memory(settings.device, settings.memory_limit)

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from attention_impls import AttentionLayer, Recurrence, TransformerBlock, Unsupported
 from attention_impls.layer import squashed
+from attention_impls.sharded.exchange import Exchange
+from attention_impls.sharding import shard_lengths
 from attention_impls.spec import OwnLayer
 from elattn_bench.cases import Case
 from elattn_bench.units import Bytes
@@ -20,6 +22,8 @@ from elattn_bench.units import Bytes
 SEGMENT = 2**20  # elements of query, key and value that a context is made of: 4 MiB each in float32
 FEW_TOKENS = 64  # on which to see what parameters a module uses: those of the gate
 LEAST_ROWS = 16  # of a segment, however wide it is
+SEEDS = 2**63  # that torch's generators take
+RANK_SEEDS = 2**40  # between the seeds of two ranks, so that no other run's seed gives a rank the same shard
 MODIFIES = "at the case's own length the call modifies its inputs"
 
 
@@ -108,6 +112,35 @@ def build(case: Case, seed: int = 0, std: float = 1.0, context: Any = None) -> W
         return _own_layer(case, seed, generator, std)
     forward, inputs = (_op if case.level == "op" else _module)(case, generator, std)
     like = inputs[2] if case.level == "op" else inputs[0]
+    return _called(case, forward, inputs, like, generator)
+
+
+def build_shard(case: Case, exchange: Exchange, seed: int = 0, std: float = 1.0) -> Workload:
+    """The workload of one rank of a case: its own shard alone is drawn, so that no rank holds the whole sequence.
+
+    Raises:
+        Unsupported: the backend has no form for ranks.
+    """
+    form = case.sharding
+    if form is None:
+        raise Unsupported("; ".join(case.unsupported_reasons()))
+    op, rows = form.op, shard_lengths(case.seq_len, exchange.size)[exchange.rank]
+    generator = torch.Generator(device=case.device).manual_seed((seed + exchange.rank * RANK_SEEDS) % SEEDS)
+    query, key, value = draw_qkv(case, generator, std, rows)
+    keywords = {"causal": case.causal, **case.problem.hyperparameters}
+    return _called(
+        case, lambda: op(query, key, value, exchange, **keywords), [query, key, value], value, generator
+    )
+
+
+def _called(
+    case: Case,
+    forward: Callable[[], Tensor],
+    inputs: list[Tensor],
+    like: Tensor,
+    generator: torch.Generator,
+) -> Workload:
+    """The workload in mode ``forward`` or ``train``."""
     if case.mode == "forward":
         return Workload(_without_autograd(forward), inputs, [like])
     upstream = _draw(case, tuple(like.shape), generator, 1.0)

@@ -30,12 +30,12 @@ CASE = made_up.case("ea-series/eager", order=6, dim=16)
 def test_results_that_break_the_contract_are_named(results: list[object], message: str) -> None:
     inputs = [torch.ones(1, 2, 4, 8)] * 3
     with pytest.raises(AssertionError, match=message):
-        raise AssertionError(gate._broken(results, inputs, inputs, inputs))
+        raise AssertionError(gate.broken_contract(results, inputs, inputs, inputs))
 
 
 def test_inputs_that_were_modified_are_noticed() -> None:
     before, after = [torch.ones(2, 2)], [torch.zeros(2, 2)]
-    assert gate._broken([torch.ones(2, 2)], before, after, before) == "the call modifies its inputs"
+    assert gate.broken_contract([torch.ones(2, 2)], before, after, before) == "the call modifies its inputs"
 
 
 def test_what_is_right_passes_with_its_errors() -> None:

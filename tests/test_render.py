@@ -261,10 +261,11 @@ class TestSummaryAndLists:
             assert f"{entry['attention']}/{entry['backend']}" in text
             assert all(reason in " ".join(text.split()) for reason in entry["reasons"])
 
-    def test_the_list_says_which_attentions_decode(self) -> None:
+    def test_the_list_says_which_attentions_decode_and_which_can_be_spread(self) -> None:
         report = attentions_report(attentions())
-        named = report.notes[-1].removesuffix(".").partition("--mode decode: ")[2].split(", ")
+        named, spread = (note.removesuffix(".").partition(": ")[2].split(", ") for note in report.notes[-2:])
         assert named == list(dict.fromkeys(e["attention"] for e in attentions() if e["recurrent"]))
+        assert spread == list(dict.fromkeys(e["attention"] for e in attentions() if e["over_ranks"]))
         decoding = {
             f"{entry['attention']}/{entry['backend']}" for entry in attentions() if entry["recurrent"]
         }

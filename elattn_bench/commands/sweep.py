@@ -30,7 +30,13 @@ def sweep(
 ) -> None:
     """Plan, measure, sum up."""
     from elattn_bench import config, runner
+    from elattn_bench.ranks import torchrun
 
+    may_spread = bool(given.get("ranks") or config_file or resume)
+    if may_spread and (world := torchrun.serving()):
+        if not dry_run:
+            torchrun.serve(world)
+        return
     check_names("launcher", [launcher], LAUNCHERS)
     if address and launcher != "ray":
         raise UsageError(f"--address {address}: is of a Ray cluster; add --launcher ray")

@@ -118,7 +118,10 @@ def attentions_report(entries: Sequence[Mapping[str, Any]]) -> Report:
     entries = [entry for entry in entries if not entry["origin"]]
     backends = [[f"{entry['attention']}/{entry['backend']}", *_runs_here(entry)] for entry in entries]
     headings = ("runs here", "what it is, or why it does not run")
-    decoding = list(dict.fromkeys(entry["attention"] for entry in entries if entry["recurrent"]))
+    decoding, spread = (
+        ", ".join(dict.fromkeys(entry["attention"] for entry in entries if entry[form]))
+        for form in ("recurrent", "over_ranks")
+    )
     return Report(
         [
             *_growth_tables(entries),
@@ -129,7 +132,8 @@ def attentions_report(entries: Sequence[Mapping[str, Any]]) -> Report:
         notes=[
             "L: seq_len, D: dim, H: heads, t: order. A bare attention name means its default backend.",
             *(_sizes_note(entry["sizes"]) for entry in entries[:1]),
-            f"With a recurrent form, for --mode decode: {', '.join(decoding)}.",
+            f"With a recurrent form, for --mode decode: {decoding}.",
+            f"With a form for a sequence that is spread, for --ranks: {spread}.",
         ],
     )
 
