@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.markup import escape
@@ -48,8 +48,14 @@ class ProgressBar:
         ]
         if console.width >= ROOMY:
             columns.insert(2, TimeElapsedColumn())
-        self._progress = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+        self._progress = self.make_progress(
+            *columns, console=console, disable=not console.is_terminal, transient=True
+        )
         self._task = self._progress.add_task("", total=sum(map(estimate, cases)), count=self._count())
+
+    def make_progress(self, *columns: Any, **options: Any) -> Progress:
+        """The display, for others to add to."""
+        return Progress(*columns, **options)
 
     def __enter__(self) -> ProgressBar:
         self._progress.start()
@@ -74,7 +80,8 @@ class ProgressBar:
     def finished(self, case: Case, row: Row) -> None:
         """Print the case's line and move the bar by its share of the time."""
         count = self._count().rjust(2 * len(str(self._total)) + 1)
-        line = Text(f"{count}  {self._describe(case):<{self._width}}  {_result(row)}")
+        where = f"  on {row.host}" if row.host else ""
+        line = Text(f"{count}  {self._describe(case):<{self._width}}  {_result(row)}{where}")
         # A terminal gets one line per case, a file the whole line.
         one_line = self._console.is_terminal
         self._progress.console.print(

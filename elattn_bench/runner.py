@@ -17,6 +17,7 @@ from rich.console import Console
 
 from elattn_bench import conditions, config, control, environment, estimate, sweep
 from elattn_bench.cases import Case, is_a_plugin
+from elattn_bench.cluster import records
 from elattn_bench.config import Plan
 from elattn_bench.errors import Interrupted, RunDirError
 from elattn_bench.prediction import Predictor
@@ -114,6 +115,8 @@ def _halves(plan: Plan, cases: Sequence[Case]) -> tuple[Sequence[Case], Sequence
 
 
 def _measure_ceilings(run_dir: RunDir, worker: Worker) -> None:
+    if run_dir.here is not None:
+        return  # run.json's are those of another device; this one's stand in its record
     found = worker.call("elattn_bench.ceilings:measure", timeout=CEILINGS_TIMEOUT)
     if isinstance(found, Skipped):
         run_dir.info["ceilings_missing"] = found.reason
@@ -187,10 +190,11 @@ def _open(plan: Plan, path: Path, here: Mapping[str, Any], *, resume: bool, forc
     if resume:
         run_dir = RunDir.resume(path)
         try:
-            refuse_another_machine(path, run_dir.info["environment"], here)
+            refuse_another_machine(path, records.agreeing(run_dir.info, here), here)
         except RunDirError:
             run_dir.close()
             raise
+        run_dir.here = records.place_of(run_dir.info, here)
         return run_dir
     info = {
         "schema": SCHEMA_VERSION,
