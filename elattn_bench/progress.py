@@ -38,6 +38,7 @@ class ProgressBar:
         self._explanation = ""
         self._explained: set[tuple[str, ...]] = set()
         self._describe = describer(cases)
+        self.host_width = 0
         self._width = max((len(self._describe(case)) for case in cases), default=0)
         columns = [
             TextColumn("{task.fields[count]}"),
@@ -80,8 +81,9 @@ class ProgressBar:
     def finished(self, case: Case, row: Row) -> None:
         """Print the case's line and move the bar by its share of the time."""
         count = self._count().rjust(2 * len(str(self._total)) + 1)
-        where = f"  on {row.host}" if row.host else ""
-        line = Text(f"{count}  {self._describe(case):<{self._width}}  {_result(row)}{where}")
+        # Where it was measured comes first: a narrow terminal cuts the end.
+        where = f"  {row.host:<{self.host_width}}" if row.host else ""
+        line = Text(f"{count}{where}  {self._describe(case):<{self._width}}  {_result(row)}")
         # A terminal gets one line per case, a file the whole line.
         one_line = self._console.is_terminal
         self._progress.console.print(

@@ -40,7 +40,9 @@ class Cluster:
     def __init__(self) -> None:
         from ray.cluster_utils import Cluster as Nodes
 
-        self._nodes = Nodes(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        self._nodes: Any = Nodes(
+            initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
+        )
         self.address = self._nodes.address
 
     def add(self) -> Any:
@@ -79,14 +81,18 @@ def nodes(cluster: Cluster) -> list[Any]:
 
 def elattn(*words: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*COMMAND, "sweep", *map(str, words)], capture_output=True, text=True, timeout=PATIENCE, env=ENVIRONMENT
+        [*COMMAND, "sweep", *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        env=ENVIRONMENT,
     )
 
 
 def begun(*words: str | Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [*COMMAND, "sweep", *map(str, words)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
     )  # fmt: skip
 
 
@@ -117,7 +123,9 @@ def await_rows(run: Path, count: int, hosts: int = 1) -> None:
 
 def every_case_once(run: Path, cases: int) -> bool:
     found = Counter(row["case_id"] for row in rows(run))
-    return len(found) == cases and set(found.values()) == {1} and all(row["status"] == "ok" for row in rows(run))
+    return (
+        len(found) == cases and set(found.values()) == {1} and all(row["status"] == "ok" for row in rows(run))
+    )
 
 
 def test_without_the_resource_the_message_says_what_to_type(cluster: Cluster, tmp_path: Path) -> None:
@@ -130,54 +138,45 @@ def test_without_the_resource_the_message_says_what_to_type(cluster: Cluster, tm
 @pytest.fixture(scope="module")
 def swept(
     cluster: Cluster, nodes: list[Any], tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """A sweep over both nodes."""
+) -> tuple[Path, str, str]:
+    """A sweep over both nodes, of which one is killed in the middle; what was said on stdout and stderr."""
     run = tmp_path_factory.mktemp("ray") / "run"
-    return run, elattn(*MANY, *over(cluster), "-o", run)
-
-
-def test_both_nodes_measure_and_every_case_is_there_once(
-    swept: tuple[Path, subprocess.CompletedProcess[str]],
-) -> None:
-    run, done = swept
-    assert done.returncode == 0, done.stderr
-    assert every_case_once(run, 4 * CASES)
-    assert len({row["host"] for row in rows(run)}) == 2
-    assert all(row["device_name"] for row in rows(run))
-
-
-def test_every_node_has_its_control_case_and_its_ceilings(
-    swept: tuple[Path, subprocess.CompletedProcess[str]],
-) -> None:
-    run, _ = swept
-    known = info(run)["nodes"]
-    for node in known:
-        visits = node["control"]["visits"]
-        assert (visits[0]["at"], visits[-1]["at"]) == ("start", "end")
-        assert node["ceilings"]["matmul_flops_per_s"]["float32"] > 0
-        assert node["environment"]["threads"] == 1
-    measured = Counter(row["host"] for row in rows(run))
-    assert {node["host"]: node["cases"] for node in known} == measured
-
-
-def test_ray_says_nothing_of_its_own(swept: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
-    run, done = swept
-    assert done.stdout.startswith("Summary")
-    assert not [line for line in done.stderr.splitlines() if "ray" in line.lower() and str(run) not in line]
-
-
-def test_a_killed_node_loses_no_case_and_doubles_none(
-    cluster: Cluster, nodes: list[Any], tmp_path: Path
-) -> None:
-    run = tmp_path / "run"
     with begun(*MANY, *over(cluster), "-o", run) as sweep:
         await_rows(run, 3, hosts=2)
         cluster.kill(nodes.pop())
-        _, said = sweep.communicate(timeout=PATIENCE)
+        out, said = sweep.communicate(timeout=PATIENCE)
     assert sweep.returncode == 0, said
+    return run, out, said
+
+
+def test_a_killed_node_loses_no_case_and_doubles_none(swept: tuple[Path, str, str]) -> None:
+    run, _, said = swept
     assert "was lost" in said
     assert every_case_once(run, 4 * CASES)
-    assert len({row["host"] for row in rows(run)}) == 2
+
+
+def test_both_nodes_measured_each_under_its_own_name(swept: tuple[Path, str, str]) -> None:
+    run, _, _ = swept
+    measured = Counter(row["host"] for row in rows(run))
+    assert len(measured) == 2
+    assert {node["host"]: node["cases"] for node in info(run)["nodes"]} == measured
+    assert {row["device_name"] for row in rows(run)} == {node["device_name"] for node in info(run)["nodes"]}
+
+
+def test_every_node_has_its_control_case_and_its_ceilings(swept: tuple[Path, str, str]) -> None:
+    run, _, _ = swept
+    visits = [[visit["at"] for visit in node["control"]["visits"]] for node in info(run)["nodes"]]
+    assert all(at[0] == "start" for at in visits)
+    assert any(at[-1] == "end" for at in visits)
+    for node in info(run)["nodes"]:
+        assert node["ceilings"]["matmul_flops_per_s"]["float32"] > 0
+        assert node["environment"]["threads"] == 1
+
+
+def test_ray_says_nothing_of_its_own(swept: tuple[Path, str, str]) -> None:
+    _, out, said = swept
+    assert out.startswith("Summary")
+    assert not any(word in said for word in ("raylet", "pid=", " INFO ", " WARNING ", "FutureWarning"))
 
 
 @pytest.fixture(scope="module")

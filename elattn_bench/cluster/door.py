@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import socket
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,9 +17,10 @@ from elattn_bench.cluster.crew import Lost, Refused, Report
 from elattn_bench.cluster.node import Node, Orders
 from elattn_bench.cluster.slots import HOST_RESOURCE, Slot, names_of, slots_of
 from elattn_bench.errors import ElattnError, RunDirError, UsageError
-from elattn_bench.units import Bytes, Seconds
+from elattn_bench.units import Bytes, Seconds, format_duration
 
 HEARING: Seconds = 5.0  # for a cluster's head to take up a connection; more, and nobody listens there
+PLANNING: Seconds = 180.0  # for a node to start a process and plan there: seconds, unless its device is taken
 OWN_STORE: Bytes = 100 * 2**20  # of a cluster of this machine alone: cases and outcomes are kilobytes
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -34,26 +37,34 @@ _AS_BY_HAND = {
 def joined(address: str | None) -> Iterator[None]:
     """Within, this process is part of the Ray cluster; without an address, of one of this machine alone.
 
+    Nothing written to sys.stdout within is seen: data does not belong there.
+
     Raises:
         UsageError: Ray is not installed, nobody answers there, or the versions do not match.
     """
     os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET.items()})
     ray = _ray()
     _check(address)
+    # A thread of Ray prints what happens to nodes to sys.stdout, and no setting keeps it from that.
+    with contextlib.redirect_stdout(io.StringIO()):
+        try:
+            _join(ray, address)
+        except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError) as error:
+            raise UsageError(f"--address {address or '(none)'}: {_first_line(error)}") from None
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _join(ray: Any, address: str | None) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
-    try:
-        if address:
-            ray.init(address=address, **quiet)
-        else:
-            os.environ.update({name: os.environ.get(name, value) for name, value in _AS_BY_HAND.items()})
-            own = {"num_cpus": 1, "resources": {HOST_RESOURCE: 1}, "object_store_memory": OWN_STORE}
-            ray.init(address="local", include_dashboard=False, **own, **quiet)
-    except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError) as error:
-        raise UsageError(f"--address {address or '(none)'}: {_first_line(error)}") from None
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    if address:
+        ray.init(address=address, **quiet)
+        return
+    os.environ.update({name: os.environ.get(name, value) for name, value in _AS_BY_HAND.items()})
+    own = {"num_cpus": 1, "resources": {HOST_RESOURCE: 1}, "object_store_memory": OWN_STORE}
+    ray.init(address="local", include_dashboard=False, **own, **quiet)
 
 
 def _ray() -> Any:
@@ -102,10 +113,15 @@ def plan_on(slot: Slot, settings: Mapping[str, Any]) -> Any:
     ray = _ray()
     actor = _actor(slot, None)
     try:
-        return ray.get(actor.plan.remote(dict(settings), slot.device))
+        return ray.get(actor.plan.remote(dict(settings), slot.device), timeout=PLANNING)
+    except ray.exceptions.GetTimeoutError:
+        raise RunDirError(
+            f"{slot.name}: did not take up the plan within {format_duration(PLANNING)}; if another job holds its "
+            "device (ray status), end that or wait for it, then start again"
+        ) from None
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, ElattnError):
-            raise error.cause from None
+            raise type(error.cause)(f"{slot.name}: {error.cause}") from None
         raise RunDirError(f"{slot.name}: cannot plan the sweep: {_first_line(error.cause)}") from None
     except ray.exceptions.RayError as error:
         raise RunDirError(f"{slot.name}: cannot plan the sweep: {_first_line(error)}; start again") from None
@@ -156,7 +172,7 @@ class RayCrew:
     def wait(self, timeout: Seconds) -> Sequence[Report]:
         """What has come back within so many seconds."""
         if not self._calls:
-            _sleep(timeout)
+            time.sleep(timeout)
             return []
         calls = list(self._calls)
         ready, _ = _ray().wait(calls, num_returns=1, timeout=timeout)
@@ -194,9 +210,3 @@ def _first_line(error: BaseException) -> str:
 
 def _has(nodes: Iterable[Mapping[str, Any]], node_id: str) -> bool:
     return any(node["NodeID"] == node_id for node in nodes)
-
-
-def _sleep(seconds: Seconds) -> None:
-    import time
-
-    time.sleep(seconds)

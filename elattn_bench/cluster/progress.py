@@ -25,7 +25,8 @@ class ClusterProgress(ProgressBar):
 
     def make_progress(self, *columns: Any, **options: Any) -> Progress:
         """A display that has the devices' lines as well."""
-        return _WithLines(self.lines, *columns, **options)
+        # Not what is printed meanwhile: on sys.stdout that is Ray's, and does not belong on the screen.
+        return _WithLines(self.lines, *columns, **options, redirect_stdout=False)
 
     def began(self, name: str, case: Case) -> None:
         """The device measures the case now."""
@@ -36,11 +37,13 @@ class ClusterProgress(ProgressBar):
         self._doing.pop(name, None)
         if what is not None:
             self._doing[name] = what
-        self.note(f"on {len(self._doing)} devices" if len(self._doing) != 1 else "on 1 device")
+        busy = len(self._doing)
+        self.note(f"on {busy} device{'s' * (busy > 1)}" if busy else "")
 
     def finished(self, case: Case, row: Row) -> None:
         """Count the case and print its line."""
         self._number += 1
+        self.host_width = max(self.host_width, len(row.host))
         super().finished(case, row)
         self._progress.update(self._task, count=self._count())
 

@@ -53,9 +53,11 @@ class Queue:
     losses: Counter[str] = field(default_factory=Counter)
     _in_hand: dict[Slot, Case] = field(default_factory=dict)
     _settled: set[str] = field(default_factory=set)
+    _left: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self._settled |= self.homes.keys()
+        self._left.update(case.case_id for case in self.pending)
 
     def take(self, station: Station, working: Collection[Station]) -> Case | None:
         """The next case for the device, which has it in hand from now on; None where there is none.
@@ -66,6 +68,7 @@ class Queue:
         for index, case in enumerate(self.pending):
             if self._may(case, station, working):
                 del self.pending[index]
+                self._left[case.case_id] -= 1
                 self._in_hand[station.slot] = case
                 self.homes.setdefault(
                     case.case_id, Home(station.slot.host, station.device_name, station.slot)
@@ -92,6 +95,7 @@ class Queue:
             return case, False
         del self._in_hand[slot]
         self.pending.insert(0, case)
+        self._left[case.case_id] += 1
         if case.case_id not in self._settled:
             self.homes.pop(case.case_id, None)  # nothing was measured there: any device will do
         return case, True

@@ -73,14 +73,14 @@ def _over_a_cluster(
     from elattn_bench.cluster import runner
 
     with runner.planned(settings, address) as plan:
-        if dry_run:
-            _show_plan(plan)
-            return
         try:
-            runner.run_sweep(plan, path, address, resume=resume, force=force, console=screen.stderr())
+            if not dry_run:
+                runner.run_sweep(plan, path, address, resume=resume, force=force, console=screen.stderr())
         except Interrupted:
             flags = runner.launcher_flags(address)
             raise _how_to_go_on(path, len(plan.cases), plan.budget.visits, flags) from None
+    if dry_run:
+        _show_plan(plan)
 
 
 def _resumed_run(config_file: Path | None, output: Path | None, *, force: bool) -> Path:
