@@ -6,7 +6,7 @@ import itertools
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -170,20 +170,20 @@ def _timed(rows: Mapping[str, Row]) -> Seconds:
     return sum(row.timed_s or 0.0 for row in rows.values())
 
 
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise Interrupted(signal.Signals(number).name)
+
+
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """Within, Ctrl-C, SIGTERM and a closed terminal raise Interrupted."""
+def interruptible(handler: Callable[[int, FrameType | None], None] = _interrupt) -> Iterator[None]:
+    """Within, Ctrl-C, SIGTERM and a closed terminal raise Interrupted, unless the handler does something else."""
     signals = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
-    before = {number: signal.signal(number, _interrupt) for number in signals}
+    before = {number: signal.signal(number, handler) for number in signals}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise Interrupted(signal.Signals(number).name)
+        for number, handler_before in before.items():
+            signal.signal(number, handler_before)
 
 
 def _open(plan: Plan, path: Path, here: Mapping[str, Any], *, resume: bool, force: bool) -> RunDir:

@@ -187,7 +187,7 @@ def completed(
     run = tmp_path_factory.mktemp("ray") / "interrupted"
     with begun(*GRID, *over(cluster), "-o", run) as sweep:
         await_rows(run, 2)
-        sweep.send_signal(signal.SIGINT)
+        sweep.send_signal(signal.SIGTERM)  # which Ray takes for itself, unlike SIGINT
         _, said = sweep.communicate(timeout=PATIENCE)
     assert sweep.returncode == 130, said
     before = rows(run)

@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -130,9 +130,18 @@ def plan_on(slot: Slot, settings: Mapping[str, Any]) -> Any:
 
 
 class RayCrew:
-    """A crew of Ray's actors; leaving its context ends them all."""
+    """A crew of Ray's actors; leaving its context ends them all.
 
-    def __init__(self, devices: Iterable[str], orders: Mapping[str, Orders]) -> None:
+    Args:
+        devices: kinds of device to use: ``cpu``, ``cuda``.
+        orders: what to tell a node, by the kind of its device.
+        check: called around every wait; raises what should end it.
+    """
+
+    def __init__(
+        self, devices: Iterable[str], orders: Mapping[str, Orders], check: Callable[[], None] = lambda: None
+    ) -> None:
+        self._check = check
         self._devices = set(devices)
         self._orders = orders
         self._names: dict[str, str] = {}
@@ -171,11 +180,13 @@ class RayCrew:
 
     def wait(self, timeout: Seconds) -> Sequence[Report]:
         """What has come back within so many seconds."""
+        self._check()
         if not self._calls:
             time.sleep(timeout)
             return []
         calls = list(self._calls)
         ready, _ = _ray().wait(calls, num_returns=1, timeout=timeout)
+        self._check()
         return [Report(self._calls.pop(call), _result(call)) for call in ready]
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from rich.console import Console
@@ -21,7 +23,7 @@ from elattn_bench.cluster.planning import plan_where_the_devices_are
 from elattn_bench.cluster.progress import ClusterProgress
 from elattn_bench.cluster.queue import Home, Queue
 from elattn_bench.config import GRID_TABLE, Plan
-from elattn_bench.errors import UsageError
+from elattn_bench.errors import Interrupted, UsageError
 from elattn_bench.results import SCHEMA_VERSION
 from elattn_bench.rundir import RunDir, check_vacant, resume_command
 from elattn_bench.runner import interruptible, now, warn
@@ -66,9 +68,10 @@ def run_sweep(
     """
     if not resume:
         check_vacant(path, force=force)
-    devices = {case.device for case in plan.cases}
-    # Within, not around: Ray takes the signals when it is joined.
-    with interruptible(), door.RayCrew(devices, {each: _orders(plan, each) for each in devices}) as crew:
+    devices, signals = {case.device for case in plan.cases}, _Signals()
+    orders = {each: _orders(plan, each) for each in devices}
+    # Within what joins, not around it: Ray takes the signals when it is joined.
+    with interruptible(signals), door.RayCrew(devices, orders, signals.check) as crew:
         foreman = Foreman(
             crew,
             warn=lambda sentence: warn(sentence, console),
@@ -80,6 +83,21 @@ def run_sweep(
             _lead(plan, foreman, run_dir, console)
             run_dir.info["finished"] = now()
             run_dir.write_info()
+
+
+class _Signals:
+    """Remembers a signal until somebody asks: an exception in the middle of Ray's own code ends as another."""
+
+    def __init__(self) -> None:
+        self._came: signal.Signals | None = None
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self._came = signal.Signals(number)
+
+    def check(self) -> None:
+        """Raise Interrupted if one has come."""
+        if self._came is not None:
+            raise Interrupted(self._came.name)
 
 
 def _orders(plan: Plan, device: str) -> Orders:
