@@ -26,7 +26,7 @@ bench: $(READY) ## measure quadratic against linear attention on this machine (m
 	$(BIN)/elattn-bench compare $(RUN)
 
 test: $(READY) ## run the tests
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+	$(BIN)/python -m pytest -n $(JOBS)
 
 check: $(READY) ## lint, format check and strict types
 	$(BIN)/ruff check .

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -30,8 +29,9 @@ MANY = [*GRID, "--batch", "1,2,3,4"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
 PATIENCE = 120.0  # s, for something to happen on a busy machine; nothing here takes a tenth of it
 
-# One worker of pytest-xdist has the cluster; filters: what Ray warns of while it starts is not ours.
-pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.filterwarnings("ignore")]
+# What Ray warns of while it starts is not ours. Few tests of many laws each: processes of pytest-xdist that share
+# these out start a cluster each.
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 class Cluster:
@@ -135,99 +135,75 @@ def test_without_the_resource_the_message_says_what_to_type(cluster: Cluster, tm
     assert not (tmp_path / "run").exists()
 
 
-@pytest.fixture(scope="module")
-def swept(
-    cluster: Cluster, nodes: list[Any], tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, str, str]:
-    """A sweep over both nodes, of which one is killed in the middle; what was said on stdout and stderr."""
-    run = tmp_path_factory.mktemp("ray") / "run"
+def test_a_sweep_over_two_nodes_outlives_one_that_is_killed(
+    cluster: Cluster, nodes: list[Any], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
     with begun(*MANY, *over(cluster), "-o", run) as sweep:
         await_rows(run, 3, hosts=2)
         cluster.kill(nodes.pop())
         out, said = sweep.communicate(timeout=PATIENCE)
     assert sweep.returncode == 0, said
-    return run, out, said
-
-
-def test_a_killed_node_loses_no_case_and_doubles_none(swept: tuple[Path, str, str]) -> None:
-    run, _, said = swept
     assert "was lost" in said
     assert every_case_once(run, 4 * CASES)
-
-
-def test_both_nodes_measured_each_under_its_own_name(swept: tuple[Path, str, str]) -> None:
-    run, _, _ = swept
-    measured = Counter(row["host"] for row in rows(run))
-    assert len(measured) == 2
-    assert {node["host"]: node["cases"] for node in info(run)["nodes"]} == measured
-    assert {row["device_name"] for row in rows(run)} == {node["device_name"] for node in info(run)["nodes"]}
-
-
-def test_every_node_has_its_control_case_and_its_ceilings(swept: tuple[Path, str, str]) -> None:
-    run, _, _ = swept
-    visits = [[visit["at"] for visit in node["control"]["visits"]] for node in info(run)["nodes"]]
-    assert all(at[0] == "start" for at in visits)
-    assert any(at[-1] == "end" for at in visits)
-    for node in info(run)["nodes"]:
-        assert node["ceilings"]["matmul_flops_per_s"]["float32"] > 0
-        assert node["environment"]["threads"] == 1
-
-
-def test_ray_says_nothing_of_its_own(swept: tuple[Path, str, str]) -> None:
-    _, out, said = swept
+    check_nodes(run)
+    # Ray says nothing of its own, least of all among the data.
     assert out.startswith("Summary")
     assert not any(word in said for word in ("raylet", "pid=", " INFO ", " WARNING ", "FutureWarning"))
 
 
-@pytest.fixture(scope="module")
-def completed(
-    cluster: Cluster, nodes: list[Any], tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, str, list[dict[str, str]]]:
-    """A run that was interrupted on the cluster and completed locally; what was said, and the rows of the cluster."""
-    run = tmp_path_factory.mktemp("ray") / "interrupted"
+def check_nodes(run: Path) -> None:
+    """Both measured, each under its own name, with control case and ceilings; the one that lived to the end."""
+    measured, known = Counter(row["host"] for row in rows(run)), info(run)["nodes"]
+    assert len(measured) == 2
+    assert {node["host"]: node["cases"] for node in known} == measured
+    assert {row["device_name"] for row in rows(run)} == {node["device_name"] for node in known}
+    visits = [[visit["at"] for visit in node["control"]["visits"]] for node in known]
+    assert all(at[0] == "start" for at in visits)
+    assert any(at[-1] == "end" for at in visits)
+    for node in known:
+        assert node["ceilings"]["matmul_flops_per_s"]["float32"] > 0
+        assert node["environment"]["threads"] == 1
+
+
+def test_a_run_may_be_completed_by_the_other_launcher(
+    cluster: Cluster, nodes: list[Any], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    before = interrupted(cluster, run)
+    done = elattn("--resume", "-o", run)
+    assert done.returncode == 0, done.stderr
+    assert every_case_once(run, CASES)
+    assert rows(run)[: len(before)] == before
+    assert {row["host"] for row in rows(run)[len(before) :]} == {""}
+
+    before = without_the_clusters_rows(run)
+    done = elattn("--resume", "-o", run, *over(cluster))
+    assert done.returncode == 0, done.stderr
+    assert f"{len(before)} kept from before" in done.stderr
+    assert every_case_once(run, CASES)
+    assert rows(run)[: len(before)] == before
+    assert all(row["host"] for row in rows(run)[len(before) :])
+
+
+def interrupted(cluster: Cluster, run: Path) -> list[dict[str, str]]:
+    """The rows of a sweep that was ended in the middle, and said how to go on over the cluster."""
     with begun(*GRID, *over(cluster), "-o", run) as sweep:
         await_rows(run, 2)
         sweep.send_signal(signal.SIGTERM)  # which Ray takes for itself, unlike SIGINT
         _, said = sweep.communicate(timeout=PATIENCE)
     assert sweep.returncode == 130, said
-    before = rows(run)
-    done = elattn("--resume", "-o", run)
-    assert done.returncode == 0, done.stderr
-    return run, said, before
+    assert f"{len(rows(run))} of {CASES} cases are on disk" in said
+    assert f"elattn-bench sweep --resume -o {run} --launcher ray --address {cluster.address}" in said
+    return rows(run)
 
 
-def test_an_interrupted_sweep_says_how_to_go_on_over_the_cluster(
-    cluster: Cluster, completed: tuple[Path, str, list[dict[str, str]]]
-) -> None:
-    run, said, before = completed
-    flags = f"--launcher ray --address {cluster.address}"
-    assert f"{len(before)} of {CASES} cases are on disk" in said
-    assert f"elattn-bench sweep --resume -o {run} {flags}" in said
-
-
-def test_a_run_of_the_cluster_is_completed_locally(
-    completed: tuple[Path, str, list[dict[str, str]]],
-) -> None:
-    run, _, before = completed
-    assert every_case_once(run, CASES)
-    assert rows(run)[: len(before)] == before
-    assert {row["host"] for row in rows(run)[len(before) :]} == {""}
-
-
-def test_a_local_run_is_completed_by_the_cluster(
-    cluster: Cluster, completed: tuple[Path, str, list[dict[str, str]]], tmp_path: Path
-) -> None:
-    run = tmp_path / "local"
-    shutil.copytree(completed[0], run)
+def without_the_clusters_rows(run: Path) -> list[dict[str, str]]:
+    """Make the run one of this machine alone, which lacks the cases that the cluster measured; its rows."""
     lines = (run / RESULTS).read_text(encoding="utf-8").splitlines(keepends=True)
-    kept = [lines[0], *(line for line, row in zip(lines[1:], rows(run), strict=True) if not row["host"])]
-    (run / RESULTS).write_text("".join(kept), encoding="utf-8")
-    before, known = rows(run), info(run)
+    kept = [line for line, row in zip(lines[1:], rows(run), strict=True) if not row["host"]]
+    (run / RESULTS).write_text("".join([lines[0], *kept]), encoding="utf-8")
+    known = info(run)
     del known["nodes"]
     (run / RUN_INFO).write_text(json.dumps(known), encoding="utf-8")
-    done = elattn("--resume", "-o", run, *over(cluster))
-    assert done.returncode == 0, done.stderr
-    assert every_case_once(run, CASES)
-    assert rows(run)[: len(before)] == before
-    assert all(row["host"] for row in rows(run)[len(before) :])
-    assert f"{len(before)} kept from before" in done.stderr
+    return rows(run)
