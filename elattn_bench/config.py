@@ -197,14 +197,13 @@ def make_plan(settings: Mapping[str, Any]) -> Plan:
         UsageError: an option breaks its rule.
     """
     device = devices.detect(settings["device"])
-    memory = devices.gpu_memory() if device == "cuda" else total_memory()
     return Plan(
         settings=settings,
         cases=_cases(settings, device),
         budget=BUDGETS[settings["budget"]],
         device=device,
         timeout=_positive("timeout", settings["timeout"], "60"),
-        memory_limit=_memory_limit(settings["memory-limit"], memory),
+        memory_limit=memory_limit(settings["memory-limit"], device),
         threads=_whole("threads", settings["threads"], 1, MOST_THREADS) if settings["threads"] else None,
         seed=_whole("seed", settings["seed"], 0, LARGEST_SEED),
         input_std=_positive("input-std", settings["input-std"], "0.5"),
@@ -304,7 +303,13 @@ def _whole(name: str, text: str, minimum: int, maximum: int) -> int:
     return int(text)
 
 
-def _memory_limit(text: str, total: Bytes) -> Bytes:
+def memory_limit(text: str, device: str) -> Bytes:
+    """The memory limit that the text means on this machine: a share is of its own memory, or its GPU's.
+
+    Raises:
+        UsageError: it is none.
+    """
+    total = devices.gpu_memory() if device == "cuda" else total_memory()
     try:
         return parse_memory_limit(text, total)
     except ValueError as error:

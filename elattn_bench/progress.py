@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.markup import escape
@@ -38,6 +38,7 @@ class ProgressBar:
         self._explanation = ""
         self._explained: set[tuple[str, ...]] = set()
         self._describe = describer(cases)
+        self.host_width = 0
         self._width = max((len(self._describe(case)) for case in cases), default=0)
         columns = [
             TextColumn("{task.fields[count]}"),
@@ -48,8 +49,14 @@ class ProgressBar:
         ]
         if console.width >= ROOMY:
             columns.insert(2, TimeElapsedColumn())
-        self._progress = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+        self._progress = self.make_progress(
+            *columns, console=console, disable=not console.is_terminal, transient=True
+        )
         self._task = self._progress.add_task("", total=sum(map(estimate, cases)), count=self._count())
+
+    def make_progress(self, *columns: Any, **options: Any) -> Progress:
+        """The display, for others to add to."""
+        return Progress(*columns, **options)
 
     def __enter__(self) -> ProgressBar:
         self._progress.start()
@@ -74,7 +81,9 @@ class ProgressBar:
     def finished(self, case: Case, row: Row) -> None:
         """Print the case's line and move the bar by its share of the time."""
         count = self._count().rjust(2 * len(str(self._total)) + 1)
-        line = Text(f"{count}  {self._describe(case):<{self._width}}  {_result(row)}")
+        # Where it was measured comes first: a narrow terminal cuts the end.
+        where = f"  {row.host:<{self.host_width}}" if row.host else ""
+        line = Text(f"{count}{where}  {self._describe(case):<{self._width}}  {_result(row)}")
         # A terminal gets one line per case, a file the whole line.
         one_line = self._console.is_terminal
         self._progress.console.print(

@@ -151,12 +151,15 @@ class RunDir:
     """An open run directory: one writer at a time, rows appended and synced one by one.
 
     Make one with ``create`` or ``resume``; use it as a context manager.
+
+    here: where cases are measured unless told otherwise; None: on the machine that run.json describes.
     """
 
     path: Path
     info: dict[str, Any]
     done: dict[str, Row] = field(default_factory=dict)
     visits: dict[str, list[Visit]] = field(default_factory=dict)
+    here: Place | None = None
     _lock: FileLock | None = None
     _presence: Presence | None = None
 
@@ -216,7 +219,9 @@ class RunDir:
 
     @property
     def place(self) -> Place:
-        """The machine that run.json describes."""
+        """Where cases are measured: this machine if that is known, else the one that run.json describes."""
+        if self.here is not None:
+            return self.here
         name = self.info.get("environment", {}).get("device_name", "")
         return Place(device_name=str(name), ceilings=self.ceilings)
 

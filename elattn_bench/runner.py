@@ -6,7 +6,7 @@ import itertools
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,6 +17,7 @@ from rich.console import Console
 
 from elattn_bench import conditions, config, control, environment, estimate, sweep
 from elattn_bench.cases import Case, is_a_plugin
+from elattn_bench.cluster import records
 from elattn_bench.config import Plan
 from elattn_bench.errors import Interrupted, RunDirError
 from elattn_bench.prediction import Predictor
@@ -126,6 +127,8 @@ def _halves(plan: Plan, cases: Sequence[Case]) -> tuple[Sequence[Case], Sequence
 
 
 def _measure_ceilings(run_dir: RunDir, worker: Worker) -> None:
+    if run_dir.here is not None:
+        return  # run.json's are those of another device; this one's stand in its record
     found = worker.call("elattn_bench.ceilings:measure", timeout=CEILINGS_TIMEOUT)
     if isinstance(found, Skipped):
         run_dir.info["ceilings_missing"] = found.reason
@@ -179,30 +182,31 @@ def _timed(rows: Mapping[str, Row]) -> Seconds:
     return sum(row.timed_s or 0.0 for row in rows.values())
 
 
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise Interrupted(signal.Signals(number).name)
+
+
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """Within, Ctrl-C, SIGTERM and a closed terminal raise Interrupted."""
+def interruptible(handler: Callable[[int, FrameType | None], None] = _interrupt) -> Iterator[None]:
+    """Within, Ctrl-C, SIGTERM and a closed terminal raise Interrupted, unless the handler does something else."""
     signals = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
-    before = {number: signal.signal(number, _interrupt) for number in signals}
+    before = {number: signal.signal(number, handler) for number in signals}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise Interrupted(signal.Signals(number).name)
+        for number, handler_before in before.items():
+            signal.signal(number, handler_before)
 
 
 def _open(plan: Plan, path: Path, here: Mapping[str, Any], *, resume: bool, force: bool) -> RunDir:
     if resume:
         run_dir = RunDir.resume(path)
         try:
-            refuse_another_machine(path, run_dir.info["environment"], here)
+            refuse_another_machine(path, records.agreeing(run_dir.info, here), here)
         except RunDirError:
             run_dir.close()
             raise
+        run_dir.here = records.place_of(run_dir.info, here)
         return run_dir
     info = {
         "schema": SCHEMA_VERSION,

@@ -44,7 +44,7 @@ def run(
     """
     foresight = Foresight(predictor)
     for row in run_dir.done.values():
-        foresight.note(_case_of(row), row)
+        foresight.note(case_of(row), row)
     for case in cases:
         if not run_dir.remaining(case.case_id, visits):
             continue
@@ -141,7 +141,8 @@ def _needs_at_least(case: Case, smaller: Case) -> bool:
     return same_kind and all((getattr(case, name) or 0) >= (getattr(smaller, name) or 0) for name in _SIZES)
 
 
-def _case_of(row: Row) -> Case:
+def case_of(row: Row) -> Case:
+    """The case that the row is of."""
     case = Case(**{column.name: getattr(row, column.name) for column in fields(Case)})
     knobs = as_knobs_have_them(row.hyperparameters, case.spec.hyperparameters) if row.hyperparameters else ()
     return replace(case, hyperparameters=knobs)

@@ -48,17 +48,45 @@ def sweep(
         settings = config.merge(config.read_toml(config_file) if config_file else {}, flags)
         named = settings.pop(config.OUTPUT, None)
         path = output or Path(named or f"runs/{datetime.now():%Y%m%d-%H%M%S}")
+    if launcher == "ray":
+        _over_a_cluster(settings, path, address, resume=resume, force=force, dry_run=dry_run)
+    else:
+        _here(settings, path, resume=resume, force=force, dry_run=dry_run)
+    if not dry_run:
+        _sum_up(path, strict=strict)
+
+
+def _here(settings: Mapping[str, Any], path: Path, *, resume: bool, force: bool, dry_run: bool) -> None:
+    from elattn_bench import config, runner
+
+    if settings["device-type"]:
+        raise UsageError(
+            f"--device-type {settings['device-type']}: is of a cluster's devices; add --launcher ray"
+        )
     plan = config.make_plan(settings)
     if dry_run:
         _show_plan(plan)
         return
-    if launcher == "ray":
-        raise UsageError("--launcher ray: is being built")
     try:
         runner.run_sweep(plan, path, resume=resume, force=force, console=screen.stderr())
     except Interrupted:
         raise _how_to_go_on(path, len(plan.cases), plan.budget.visits) from None
-    _sum_up(path, strict=strict)
+
+
+def _over_a_cluster(
+    settings: Mapping[str, Any], path: Path, address: str | None, *, resume: bool, force: bool, dry_run: bool
+) -> None:
+    from elattn_bench.cluster import runner
+
+    with runner.planned(settings, address) as plan:
+        try:
+            if not dry_run:
+                runner.run_sweep(plan, path, address, resume=resume, force=force, console=screen.stderr())
+        except Interrupted:
+            flags = runner.launcher_flags(address)
+            raise _how_to_go_on(path, len(plan.cases), plan.budget.visits, flags) from None
+    if dry_run:
+        _show_plan(plan)
 
 
 def _resumed_run(config_file: Path | None, output: Path | None, *, force: bool) -> Path:
@@ -71,7 +99,7 @@ def _resumed_run(config_file: Path | None, output: Path | None, *, force: bool) 
     return output
 
 
-def _how_to_go_on(path: Path, cases: int, visits: int) -> Interrupted:
+def _how_to_go_on(path: Path, cases: int, visits: int, flags: str = "") -> Interrupted:
     from elattn_bench.rundir import read_run, resume_command
 
     try:
@@ -81,7 +109,7 @@ def _how_to_go_on(path: Path, cases: int, visits: int) -> Interrupted:
     done = f"{len(rows)} of {cases} cases"
     if visits > 1:
         done = f"{sum(row.visits or visits for row in rows)} of {visits * cases} visits to {cases} cases"
-    return Interrupted(f"{done} are on disk; go on with: {resume_command(path)}")
+    return Interrupted(f"{done} are on disk; go on with: {resume_command(path)}{flags}")
 
 
 def _show_plan(plan: Any) -> None:
