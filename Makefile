@@ -38,8 +38,7 @@ format: $(READY) ## format the code in place
 	$(BIN)/ruff check --fix .
 
 docs: $(READY) ## write what the pages take from the code and from committed runs
-	$(BIN)/python -m elattn_bench.docs_page > docs/attention-table.md
-	$(BIN)/python -m elattn_bench.quality_page
+	$(BIN)/python -m elattn_bench.pages
 
 clean: ## remove the virtual environment and caches, never your runs
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -16,9 +16,11 @@ from reading_docs import DOCS, PAGES, ROOT, commands, parsed, text
 from typer.testing import CliRunner
 
 from attention_impls import QK_NORMS
-from elattn_bench import quality_page
 from elattn_bench.cli import app
 from elattn_bench.figures.quality import KINDS
+from elattn_bench.pages import __main__ as pages
+from elattn_bench.pages import blocks
+from elattn_bench.pages.quality import BLOCKS, OF_CODE
 from elattn_bench.quality import models, plan
 from elattn_bench.quality.claims import CLAIMS
 from elattn_bench.quality.rows import CurveRow, QualityRow, names_of
@@ -37,27 +39,25 @@ SEVERAL = {
 }
 
 
-@pytest.mark.parametrize("page", quality_page.PAGES)
+@pytest.mark.parametrize("page", pages.PAGES)
 def test_blocks_are_what_the_code_and_the_committed_runs_say(page: str) -> None:
-    assert text(page) == quality_page.filled(text(page), ROOT), (
-        f"stale; run: make docs, or: {quality_page.COMMAND}"
-    )
-    assert quality_page.COMMAND.removeprefix("python ") in text("Makefile")
+    filled = blocks.filled(text(page), ROOT, pages.BLOCKS)
+    assert text(page) == filled, f"stale; run: make docs, or: {blocks.COMMAND}"
 
 
 def test_every_block_of_the_pages_names_what_can_be_written() -> None:
-    known = {*quality_page.OF_CODE, *quality_page.OF_RUN}
+    known = set(pages.BLOCKS)
     for page in PAGES:
         opened = re.findall(r"<!-- ([a-z ]+?)(?:: \S+)? -->", page.read_text(encoding="utf-8"))
         closed = re.findall(r"<!-- /([a-z ]+) -->", page.read_text(encoding="utf-8"))
         assert opened == closed
         assert set(opened) <= known
-        assert not opened or str(page.relative_to(ROOT)) in quality_page.PAGES
+        assert not opened or str(page.relative_to(ROOT)) in pages.PAGES
 
 
 def test_the_page_of_quality_has_every_block_of_the_code_and_every_committed_run() -> None:
     page = text("docs/quality.md")
-    assert all(f"<!-- {name} -->" in page for name in quality_page.OF_CODE)
+    assert all(f"<!-- {name} -->" in page for name in OF_CODE)
     for path in DOCS.glob("results/*/quality.csv"):
         name = path.parent.name
         assert f"<!-- verdicts: {name} -->" in page or f"<!-- scores: {name} -->" in page
@@ -77,17 +77,17 @@ def test_committed_runs_are_whole() -> None:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    made_up_quality.write_quality(tmp_path / quality_page.RUNS / RUN, {"fashion-mnist": SEVERAL})
+    made_up_quality.write_quality(tmp_path / blocks.RUNS / RUN, {"fashion-mnist": SEVERAL})
     return tmp_path
 
 
 def test_a_block_of_verdicts_holds_the_sentences_that_the_report_prints(root: Path) -> None:
-    page = quality_page.filled(f"a\n<!-- verdicts: {RUN} -->\nold\n<!-- /verdicts -->\nb", root)
+    page = blocks.filled(f"a\n<!-- verdicts: {RUN} -->\nold\n<!-- /verdicts -->\nb", root, BLOCKS)
     assert page.startswith("a\n")
     assert page.endswith("\nb")
     assert "old" not in page
     printed = CliRunner().invoke(
-        app, ["quality", "report", str(root / quality_page.RUNS / RUN), "-f", "markdown", "--kind", "quality"]
+        app, ["quality", "report", str(root / blocks.RUNS / RUN), "-f", "markdown", "--kind", "quality"]
     )
     (quoted,) = re.findall(r"-->\n\n(.*?)\n\n<!--", page, re.DOTALL)
     sentences = [
@@ -99,9 +99,9 @@ def test_a_block_of_verdicts_holds_the_sentences_that_the_report_prints(root: Pa
 
 
 def test_a_block_of_scores_holds_the_tables_that_the_report_prints(root: Path) -> None:
-    page = quality_page.filled(f"<!-- scores: {RUN} -->\n<!-- /scores -->", root)
+    page = blocks.filled(f"<!-- scores: {RUN} -->\n<!-- /scores -->", root, BLOCKS)
     printed = CliRunner().invoke(
-        app, ["quality", "report", str(root / quality_page.RUNS / RUN), "-f", "markdown", "--kind", "quality"]
+        app, ["quality", "report", str(root / blocks.RUNS / RUN), "-f", "markdown", "--kind", "quality"]
     )
     (table,) = re.findall(r"-->\n\n(.*?)\n\n<!--", page, re.DOTALL)
     assert table in printed.stdout
@@ -109,7 +109,7 @@ def test_a_block_of_scores_holds_the_tables_that_the_report_prints(root: Path) -
 
 
 def test_a_block_by_attention_says_what_each_has_of_softmax_and_how_sure_that_is(root: Path) -> None:
-    page = quality_page.filled(f"<!-- by attention: {RUN} -->\n<!-- /by attention -->", root)
+    page = blocks.filled(f"<!-- by attention: {RUN} -->\n<!-- /by attention -->", root, BLOCKS)
     *_, row, _, _ = page.splitlines()
     assert row.split(" | ")[1:] == ["88.50 (accuracy %)", "~ 99.9 %", "97.2 %", "102.8 % (`conv-3`) |"]
 
@@ -118,28 +118,28 @@ def test_filling_twice_changes_nothing_and_other_comments_stay(root: Path) -> No
     page = (
         f"<!-- a note -->\n\n<!-- tasks -->\n<!-- /tasks -->\n\n<!-- lengths: {RUN} -->\n<!-- /lengths -->\n"
     )
-    once = quality_page.filled(page, root)
-    assert quality_page.filled(once, root) == once
+    once = blocks.filled(page, root, BLOCKS)
+    assert blocks.filled(once, root, BLOCKS) == once
     assert once.startswith("<!-- a note -->\n")
 
 
 def test_a_run_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
-    page = quality_page.filled("<!-- verdicts: none -->\n<!-- /verdicts -->", tmp_path)
+    page = blocks.filled("<!-- verdicts: none -->\n<!-- /verdicts -->", tmp_path, BLOCKS)
     assert "Not committed yet: `docs/results/none`" in page
 
 
 def test_the_blocks_need_no_torch() -> None:
-    code = "import sys; sys.modules['torch'] = None; from elattn_bench import quality_page as q; "
+    code = "import sys; sys.modules['torch'] = None; from elattn_bench.pages import quality as q; "
     code += "print(len([write() for write in q.OF_CODE.values()]))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120)
-    assert done.stdout.strip() == str(len(quality_page.OF_CODE)), done.stderr
+    assert done.stdout.strip() == str(len(OF_CODE)), done.stderr
 
 
 def test_outside_of_the_repository_nothing_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert quality_page.main() == 1
+    assert pages.main() == 1
     assert "README.md is not here: run this in the repository's root" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 

@@ -57,7 +57,7 @@ def words(figure: Figure) -> str:
 
 class TestPanels:
     def test_latency_falls_with_ranks_beside_its_ideal(self, spread: Run, figure: Figure) -> None:
-        axes = panel(figure, "latency, L = 1024k")
+        axes = panel(figure, "latency, L = 1M")
         rows = [row for row in spread.rows if row.label == "linear/eager" and row.seq_len == 2**20]
         measured = [row.latency_ms_p50 for row in rows]
         assert line_of(axes, "linear/eager") == pytest.approx(np.array(measured, float))
@@ -66,7 +66,7 @@ class TestPanels:
         assert np.asarray(ideal.get_ydata(), float) == pytest.approx(first / np.array([1, 2, 4]))
 
     def test_efficiency_is_a_share_from_nothing_up(self, figure: Figure) -> None:
-        axes = panel(figure, "efficiency, L = 1024k")
+        axes = panel(figure, "efficiency, L = 1M")
         assert axes.get_ylim()[0] == 0
         assert line_of(axes, "linear/eager") == pytest.approx([1, 0.976, 0.909], abs=1e-3)
         assert line_of(axes, "softmax/sdpa") == pytest.approx([1, 0.998], abs=1e-3)
@@ -87,12 +87,12 @@ class TestPanels:
         assert efficiency[-1] == pytest.approx(1, rel=0.02)
 
     def test_memory_is_that_of_a_rank(self, figure: Figure) -> None:
-        memory = line_of(panel(figure, "memory of a rank, L = 1024k"), "linear/eager")
+        memory = line_of(panel(figure, "memory of a rank, L = 1M"), "linear/eager")
         assert memory[0] / memory == pytest.approx([1, 2, 4])
 
     def test_what_is_missing_and_what_covers_what_is_said(self, figure: Figure) -> None:
         shown = words(figure)
-        assert "Not measured at L = 1024k: softmax/sdpa on 1 rank (oom)." in shown
+        assert "Not measured at L = 1M: softmax/sdpa on 1 rank (oom)." in shown
         assert "Efficiency of softmax/sdpa from 2 ranks on." in shown
         assert "Alike in memory: ea-series/eager t=6, efficient/eager, linear/eager." in shown
 

@@ -58,11 +58,11 @@ class TestTables:
         first = reported(spread).tables[0]
         assert first.title == "Scaling over ranks: op, forward, float32, non-causal, batch 1, heads 8, dim 64"
         assert len(first.rows) == len(spread.rows) == 36
-        last = ["linear/eager", "1024k", "4", "11.53 ms", "3.64x", "91 % [89, 93]", "64.0 MiB", "32.5 KiB"]
+        last = ["linear/eager", "1M", "4", "11.53 ms", "3.64x", "91 % [89, 93]", "64.0 MiB", "32.5 KiB"]
         assert list(first.rows[-1]) == last
 
     def test_a_case_without_a_measurement_says_how_it_ended(self, spread: Run) -> None:
-        (row,) = (row for row in reported(spread).tables[0].rows if row[:3] == ["softmax/sdpa", "1024k", "1"])
+        (row,) = (row for row in reported(spread).tables[0].rows if row[:3] == ["softmax/sdpa", "1M", "1"])
         assert row[3:] == ["oom", "-", "-", "-", "-"]
 
     def test_weak_scaling_shows_the_work_that_grows_beside_the_time(self, spread: Run) -> None:
@@ -74,17 +74,15 @@ class TestTables:
         said = reported(spread).lead
         assert said[0] == "Spread over ranks: op, forward, float32, non-causal, batch 1, heads 8, dim 64:"
         assert (
-            "ea-series/eager t=6: at L = 1024k 4 ranks are 3.85x as fast as 1, efficiency 96 % [94, 98]; a rank of 4 "
-            "receives 28.0 KiB in a call whatever the length, 256k to 1024k, as the formula says."
+            "ea-series/eager t=6: at L = 1M 4 ranks are 3.85x as fast as 1, efficiency 96 % [94, 98]; a rank of 4 "
+            "receives 28.0 KiB in a call whatever the length, 256k to 1M, as the formula says."
         ) in said
         (softmax,) = (sentence for sentence in said if sentence.startswith("softmax"))
         assert "4 ranks are 1.99x as fast as 2" in softmax
-        assert softmax.endswith(
-            "receives 384 MiB in a call at 1024k, growing as L^1.00, as the formula says."
-        )
+        assert softmax.endswith("receives 384 MiB in a call at 1M, growing as L^1.00, as the formula says.")
 
     def test_what_one_rank_could_not_do_is_said(self, spread: Run) -> None:
-        note = "softmax/sdpa was not measured on 1 rank at L = 1024k: its scaling there is over 2 ranks."
+        note = "softmax/sdpa was not measured on 1 rank at L = 1M: its scaling there is over 2 ranks."
         assert note in reported(spread).notes
 
     def test_many_lengths_are_thinned_in_tables_and_whole_in_records(self, tmp_path: Path) -> None:

@@ -14,9 +14,10 @@ const scaled = (number, steps) => {
   const [size, unit] = steps.find(([least]) => number >= least) ?? steps.at(-1);
   return `${digits(number / size)} ${unit}`;
 };
+const LENGTHS = [[2 ** 30, "G"], [2 ** 20, "M"], [1024, "k"]];
 const length = (number) => {
-  const [size, unit] = [[2 ** 30, "G"], [2 ** 20, "M"], [1024, "k"]].find(([size]) => number >= size && number % size === 0) ?? [1, ""];
-  return `${number / size}${unit}`;
+  const found = LENGTHS.find(([size]) => number >= size && number % size === 0);
+  return found ? `${number / found[0]}${found[1]}` : String(number);
 };
 const show = {
   latency: (ms) => scaled(ms, [[1000, "s"], [1, "ms"], [0.001, "µs"]]),

@@ -1,18 +1,10 @@
-"""The generated blocks of the pages on quality, from the code's tables and the committed runs. No torch.
-
-A block stands between ``<!-- recipes -->`` and ``<!-- /recipes -->``; that of a run names it:
-``<!-- verdicts: RUN -->``.
-``python -m elattn_bench.quality_page``, in the repository's root, writes all of them anew.
-"""
+"""The generated blocks on quality, from the code's tables and the committed runs. No torch."""
 
 from __future__ import annotations
 
-import re
-import sys
-import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 
+from elattn_bench.pages.blocks import Writer, plain_table, quoted, titled, wrapped
 from elattn_bench.quality import models, tasks
 from elattn_bench.quality.claims import CLAIMS, Claim
 from elattn_bench.quality.nets import counts
@@ -21,15 +13,10 @@ from elattn_bench.quality.rundir import QualityRun, read_quality
 from elattn_bench.quality.scores import Score, TaskFacet, facets, of_facet, plain_ratio, ratio, scores
 from elattn_bench.quality.suites import ATTENTIONS, SUITES, Entry, Suite
 from elattn_bench.quality.told import percent, whose
-from elattn_bench.rundir import QUALITY
 from elattn_bench.tables.quality import quality_report
 from elattn_bench.tables.quality_scores import mean_text, unit
-from elattn_bench.tables.render import Table, escape_markdown, markdown_table
+from elattn_bench.tables.render import escape_markdown
 
-PAGES = ("README.md", "docs/quality.md", "docs/results/README.md")
-COMMAND = "python -m elattn_bench.quality_page"
-RUNS = "docs/results"
-WIDTH = 118  # characters of a quoted line, after its "> "
 NOTHING = "-"
 
 FASHION, CIFAR = (tasks.find(name).form for name in ("fashion-mnist", "cifar10"))
@@ -37,34 +24,6 @@ FASHION, CIFAR = (tasks.find(name).form for name in ("fashion-mnist", "cifar10")
 
 SIZED = {"hadamard-net": (0.03, 0.5), "conv": (0.03, 0.5)}
 """The shares of vgg's parameters that the table of networks shows."""
-
-
-def filled(text: str, root: Path) -> str:
-    """The page with every block as it must be.
-
-    Args:
-        text: of the page; what stands outside of blocks is kept.
-        root: of the repository, under which the committed runs lie.
-    """
-    names = "|".join((*OF_CODE, *OF_RUN))
-    block = re.compile(
-        rf"<!-- (?P<name>{names})(?:: (?P<run>\S+))? -->\n.*?<!-- /(?P=name) -->", flags=re.DOTALL
-    )
-    return block.sub(lambda found: _block(found["name"], found["run"], root), text)
-
-
-def _block(name: str, run: str | None, root: Path) -> str:
-    opening = f"{name}: {run}" if run else name
-    return f"<!-- {opening} -->\n\n{_body(name, run, root).strip()}\n\n<!-- /{name} -->"
-
-
-def _body(name: str, run: str | None, root: Path) -> str:
-    if run is None:
-        return OF_CODE[name]()
-    path = root / RUNS / run
-    if not (path / QUALITY).is_file():
-        return f"*Not committed yet: `{RUNS}/{run}`.*"
-    return OF_RUN[name](read_quality(path))
 
 
 def recipes() -> str:
@@ -78,7 +37,7 @@ def _suite(suite: Suite) -> str:
     head = ("task", "epochs", "batch", "rate", "training examples", "test examples", "dim", "models", "forms")
     rows = [_entry(task, entry) for task, entry in suite.entries.items()]
     seeds = f"{suite.seeds} seed{'s' * (suite.seeds > 1)}"
-    return f"**{suite.name}**, {seeds}: {suite.summary}.\n\n{_table(head, rows)}"
+    return f"**{suite.name}**, {seeds}: {suite.summary}.\n\n{plain_table(head, rows)}"
 
 
 def _entry(task: str, entry: Entry) -> Sequence[str]:
@@ -113,7 +72,7 @@ def _form(causal: bool) -> str:
 def constants() -> str:
     """What the recipes of all suites share, in a sentence."""
     shared = Recipe(epochs=1)
-    return _wrapped(
+    return wrapped(
         f"The transformer has {shared.depth} blocks and {shared.heads} heads, a feed-forward part {shared.expansion} "
         f"times as wide as the tokens, and of images a token for every {shared.patch} x {shared.patch} pixels; weight "
         f"decay is {shared.weight_decay:g}."
@@ -123,7 +82,7 @@ def constants() -> str:
 def task_table() -> str:
     """Every task, its metric and its source."""
     head = ("task", "what", "metric", "form", "floors", "source")
-    return _table(head, map(_task, tasks.TASKS.values()))
+    return plain_table(head, map(_task, tasks.TASKS.values()))
 
 
 def _task(task: Task) -> Sequence[str]:
@@ -150,7 +109,7 @@ def checksums() -> str:
     rows += [
         (f"cifar-10-batches-py/{name}", "md5", f"`{digest}`") for name, digest in cifar10_batches.MD5.items()
     ]
-    return _table(("file", "kind", "checksum"), rows)
+    return plain_table(("file", "kind", "checksum"), rows)
 
 
 def network_table() -> str:
@@ -166,7 +125,7 @@ def network_table() -> str:
         for network in models.NETWORKS.values()
         for share in SIZED.get(network.name, (None,))
     ]
-    return _table(head, rows)
+    return plain_table(head, rows)
 
 
 def _called(name: str, share: float | None) -> str:
@@ -183,7 +142,7 @@ def _sizes(network: models.Network, share: float | None) -> Sequence[str]:
 
 def claim_table() -> str:
     """Every claim: whose words, and what decides it."""
-    return _table(("claim", "whose words", "words", "what decides it", "on"), map(_claim, CLAIMS))
+    return plain_table(("claim", "whose words", "words", "what decides it", "on"), map(_claim, CLAIMS))
 
 
 def _claim(claim: Claim) -> Sequence[str]:
@@ -199,14 +158,7 @@ def _claim(claim: Claim) -> Sequence[str]:
 
 def verdicts(run: QualityRun) -> str:
     """The sentences that ``quality report`` opens with, as a quotation."""
-    sentences = [escape_markdown(sentence) for sentence in quality_report(run, None).lead]
-    quoted = [textwrap.indent(_wrapped(each), "> ") for each in sentences]
-    return "\n>\n".join(quoted)
-
-
-def _wrapped(text: str) -> str:
-    """Lines that part no name at its hyphens."""
-    return textwrap.fill(text, WIDTH, break_on_hyphens=False, break_long_words=False)
+    return quoted(quality_report(run, None).lead)
 
 
 def claims_by_task(run: QualityRun) -> str:
@@ -229,11 +181,7 @@ def _titled(run: QualityRun, *words: str) -> str:
     tables = [
         table for table in quality_report(run, None).tables if any(each in table.title for each in words)
     ]
-    return "\n\n".join(map(_with_title, tables)) or "*The run has no such table.*"
-
-
-def _with_title(table: Table) -> str:
-    return f"**{escape_markdown(table.title)}**\n\n{markdown_table(table).strip()}"
+    return "\n\n".join(map(titled, tables)) or "*The run has no such table.*"
 
 
 def by_attention(run: QualityRun) -> str:
@@ -243,7 +191,7 @@ def by_attention(run: QualityRun) -> str:
     kept = {facet: scored for facet, scored in models_of.items() if "softmax" in scored}
     names = dict.fromkeys(score.model for score in found if score.attention and score.model != "softmax")
     head = ("task, form", "softmax", *(f"`{name}`" for name in names), "best other floor")
-    return _table(head, [_of_softmax(facet, scored, names) for facet, scored in kept.items()])
+    return plain_table(head, [_of_softmax(facet, scored, names) for facet, scored in kept.items()])
 
 
 def _of_softmax(facet: TaskFacet, scored: Mapping[str, Score], names: Iterable[str]) -> Sequence[str]:
@@ -265,12 +213,6 @@ def _share(score: Score | None, base: Score) -> str:
     return percent(plain) if measured and not measured.holds(1) else f"~ {percent(plain)}"
 
 
-def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Unpadded, so that a longer cell changes no other line."""
-    lines = [headings, ["---"] * len(headings), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
 OF_CODE: Mapping[str, Callable[[], str]] = {
     "recipes": recipes, "recipe constants": constants, "tasks": task_table, "checksums": checksums,
     "networks": network_table, "claims": claim_table,
@@ -279,19 +221,18 @@ OF_RUN: Mapping[str, Callable[[QualityRun], str]] = {
     "verdicts": verdicts, "claims by task": claims_by_task, "scores": score_tables, "lengths": length_tables,
     "by attention": by_attention,
 }  # fmt: skip
+
+
+def _of_run(write: Callable[[QualityRun], str]) -> Writer:
+    return lambda path: write(read_quality(path))
+
+
+def _of_code(write: Callable[[], str]) -> Writer:
+    return lambda root: write()
+
+
+BLOCKS: Mapping[str, Writer] = {
+    **{name: _of_code(write) for name, write in OF_CODE.items()},
+    **{name: _of_run(write) for name, write in OF_RUN.items()},
+}
 """Name of a block -> what writes it."""
-
-
-def main() -> int:
-    """Write the blocks of all pages anew."""
-    lacking = [page for page in PAGES if not Path(page).is_file()]
-    if lacking:
-        sys.stderr.write(f"{lacking[0]} is not here: run this in the repository's root\n")
-        return 1
-    for page in map(Path, PAGES):
-        page.write_text(filled(page.read_text(encoding="utf-8"), Path()), encoding="utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

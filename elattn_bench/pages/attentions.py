@@ -1,8 +1,7 @@
-"""The page of all attentions, written from the registry: ``python -m elattn_bench.docs_page``. No torch."""
+"""The page of all attentions, written from the registry. No torch."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import get_args
@@ -11,11 +10,11 @@ import attention_impls as impls
 from attention_impls import AttentionSpec, Paper
 from attention_impls.nouns import Growth, Operand
 from elattn_bench.catalogue import SIZES, sizes
+from elattn_bench.pages.blocks import COMMAND, plain_table
 from elattn_bench.tables.render import escape_markdown
 from elattn_bench.units import format_bytes
 
 PAGE = "docs/attention-table.md"
-COMMAND = f"python -m elattn_bench.docs_page > {PAGE}"
 
 _HEAD = f"""# Every attention, as the registry has it
 
@@ -77,7 +76,7 @@ def _overview(specs: Sequence[AttentionSpec]) -> str:
         rows.append(
             [name, f"`{spec.time}`", f"`{spec.memory}`", f"{found['layer_params']:,}", _state(spec), link]
         )
-    return _table(["attention", "time", "memory", "layer parameters", "state", "paper"], rows)
+    return plain_table(["attention", "time", "memory", "layer parameters", "state", "paper"], rows)
 
 
 def _section(spec: AttentionSpec) -> Iterator[str]:
@@ -90,10 +89,10 @@ def _section(spec: AttentionSpec) -> Iterator[str]:
             [f"`{knob.name}`", f"`{knob.default!r}`", escape_markdown(knob.description)]
             for knob in spec.hyperparameters.values()
         ]
-        yield _table(["hyperparameter", "default", "what it is"], rows)
+        yield plain_table(["hyperparameter", "default", "what it is"], rows)
     if operands := _operands(spec):
         rows = [[f"`{name}`", f"`{list(each.shape)}`", _origin(each)] for name, each in operands.items()]
-        yield _table(["operand", "shape", "what it is"], rows)
+        yield plain_table(["operand", "shape", "what it is"], rows)
     if spec.notes:
         yield f"*{escape_markdown(spec.notes)}*"
 
@@ -125,7 +124,7 @@ def _backends(spec: AttentionSpec) -> str:
         ]
         for name, backend in spec.backends.items()
     ]
-    return _table(["backend", "what it is", "time grows", "decodes"], rows)
+    return plain_table(["backend", "what it is", "time grows", "decodes"], rows)
 
 
 def _projections(spec: AttentionSpec) -> str:
@@ -157,13 +156,3 @@ def _url(paper: Paper) -> str:
 def _sentence(text: str) -> str:
     shown = escape_markdown(text)
     return f"{shown[0].upper()}{shown[1:].removesuffix('.')}."
-
-
-def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Unpadded, so that a longer cell changes no other line."""
-    lines = [headings, ["---"] * len(headings), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-if __name__ == "__main__":
-    sys.stdout.write(page())
