@@ -42,6 +42,7 @@ class Measurement:
     visits: how many samples each visit took; nothing for one visit.
     disturbed: what disturbed the visit, other processes or a slowed device; None if nothing did.
     received_bytes: what the rank that receives most received in one call, counted; None without ranks.
+    work_ms: median of the same call with nothing exchanged, on two ranks or more: until the last has done its work.
 
     Of a sequence that is spread over ranks, memory is that of the rank that holds most, and a call lasts until the
     last rank is done.
@@ -69,6 +70,7 @@ class Measurement:
     visits: tuple[int, ...] = ()
     disturbed: str | None = None
     received_bytes: Bytes | None = None
+    work_ms: Milliseconds | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +150,7 @@ class Row(Labelled):
     state_bytes: int | None = None
     received_bytes: int | None = None
     received_bytes_formula: int | None = None
+    work_ms: float | None = None
     flops: int | None = None
     bytes_moved: int | None = None
     gflops_per_s: float | None = None
@@ -238,7 +241,7 @@ LATER_COLUMNS = frozenset(
         "hyperparameters", "cache", "visits", "stability_reason", "stopped_by", "device_peak_bytes",
         "analytic_memory_bytes", "approximation_error", "outside_band", "clock_mhz", "power_w",
         "temperature_c", "energy_j_per_token", "timed_s", "case_s", "warnings", "ranks", "device_type", "host",
-        "device_name", "received_bytes", "received_bytes_formula",
+        "device_name", "received_bytes", "received_bytes_formula", "work_ms",
     }
 )  # fmt: skip
 """Columns that an older schema does not have: those of ranks and hosts came with 4, ``hyperparameters`` with 3, the
@@ -286,7 +289,7 @@ _CASE_COLUMNS = tuple(column.name for column in fields(Case))
 _AS_MEASURED = (
     "stability", "stability_reason", "stopped_by", "peak_memory_bytes", "total_memory_bytes", "rss_peak_bytes",
     "device_peak_bytes", "max_abs_error", "rel_rms_error", "approximation_error", "outside_band", "compile_s",
-    "clock_mhz", "power_w", "temperature_c", "timed_s", "received_bytes",
+    "clock_mhz", "power_w", "temperature_c", "timed_s", "received_bytes", "work_ms",
 )  # fmt: skip
 
 

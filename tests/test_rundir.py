@@ -34,13 +34,14 @@ def filled(path: Path) -> Path:
 
 def test_the_columns_are_the_documented_ones() -> None:
     expected = (
-        "schema case_id status reason attention backend level mode dtype device causal batch heads seq_len dim "
-        "order hyperparameters params cache ranks device_type host device_name latency_ms_p50 latency_ms_p25 latency_ms_p75 latency_ms_min "
-        "latency_ms_mean latency_ms_ci_low latency_ms_ci_high samples visits stability stability_reason stopped_by "
-        "tokens_per_s peak_memory_bytes total_memory_bytes rss_peak_bytes device_peak_bytes analytic_memory_bytes "
-        "state_bytes received_bytes received_bytes_formula flops bytes_moved gflops_per_s gbytes_per_s ceiling_fraction max_abs_error rel_rms_error "
-        "approximation_error outside_band compile_s clock_mhz power_w temperature_c energy_j_per_token "
-        "timed_s case_s warnings"
+        "schema case_id status reason attention backend level mode dtype device causal batch heads seq_len "
+        "dim order hyperparameters params cache ranks device_type host device_name latency_ms_p50 "
+        "latency_ms_p25 latency_ms_p75 latency_ms_min latency_ms_mean latency_ms_ci_low latency_ms_ci_high "
+        "samples visits stability stability_reason stopped_by tokens_per_s peak_memory_bytes "
+        "total_memory_bytes rss_peak_bytes device_peak_bytes analytic_memory_bytes state_bytes received_bytes "
+        "received_bytes_formula work_ms flops bytes_moved gflops_per_s gbytes_per_s ceiling_fraction "
+        "max_abs_error rel_rms_error approximation_error outside_band compile_s clock_mhz power_w "
+        "temperature_c energy_j_per_token timed_s case_s warnings"
     )
     assert " ".join(COLUMNS) == expected
 
