@@ -17,6 +17,7 @@ from elattn_bench.results import Measurement
 from elattn_bench.rundir import Run, RunDir, read_run
 
 START = 5e-5  # seconds, of any call
+PASSES = 1.5  # times the work of one rank alone: what a rank among others does, where a run measures it
 PER_WORK = {"softmax": 2e-9, "ea-series": 2e-7, "linear": 4e-7}  # seconds for a pair of tokens, or a token
 LINKS = {kind: Link(kind, 1e-4, 1 / 2e9) for kind in KINDS}  # 100 us, 2 GB/s
 SIZES = (256, 4096, 65536, 2**20, 2**24)
@@ -26,11 +27,16 @@ MEMORY = 16 * 2**30
 ENVIRONMENT = {**made_up.ENVIRONMENT, "memory_bytes": MEMORY}
 
 
-def seconds(case: Case) -> float:
+def seconds(case: Case, passes: float = 1.0) -> float:
     """The time by the model, with the numbers above."""
+    return work_seconds(case, passes) + exchange_seconds(case, LINKS)
+
+
+def work_seconds(case: Case, passes: float = 1.0) -> float:
+    """What of it is work, on two ranks or more so many times that of one."""
     growth = "quadratic" if case.attention == "softmax" else "linear"
     of_rank = PER_WORK[case.attention] * work(growth, case.seq_len, case.ranks or 1, causal=case.causal)
-    return START + of_rank + exchange_seconds(case, LINKS)
+    return (START + of_rank) * (passes if (case.ranks or 1) > 1 else 1)
 
 
 def collectives(ranks: Iterable[int] = (2, 4)) -> list[dict[str, Any]]:
@@ -73,16 +79,29 @@ def measured(case: Case, slower: float = 1.0) -> Measurement:
     return replace(found, received_bytes=case.received_bytes_formula)
 
 
+def with_work(case: Case) -> Measurement:
+    """A measurement that knows its work, ``PASSES`` that of one rank where there are several; no noise."""
+    found = made_up.measured(1e3 * seconds(case, PASSES), noise=0)
+    known = 1e3 * work_seconds(case, PASSES) if (case.ranks or 1) > 1 else None
+    return replace(found, received_bytes=case.received_bytes_formula, work_ms=known)
+
+
 def write_run(
-    path: Path, found: Sequence[Case], slower: float = 1.0, timed: Sequence[dict[str, Any]] | None = None
+    path: Path,
+    found: Sequence[Case],
+    slower: float = 1.0,
+    timed: Sequence[dict[str, Any]] | None = None,
+    *,
+    has_work: bool = False,
 ) -> Run:
     """The run on disk, read back.
 
     Args:
         timed: the collectives; None: as the model has them.
+        has_work: whether rows of ranks know their work, as ``with_work``.
     """
     info = {"environment": ENVIRONMENT, "argv": [], "collectives": collectives() if timed is None else timed}
     with RunDir.create(path, info) as run_dir:
         for case in found:
-            run_dir.append(case, measured(case, slower))
+            run_dir.append(case, with_work(case) if has_work else measured(case, slower))
     return read_run(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from elattn_bench.errors import RunDirError, UsageError
 from elattn_bench.projection.compute import fit_compute, seconds_of, work
 from elattn_bench.projection.exchanges import exchange_seconds, exchanges, received
 from elattn_bench.projection.fitting import fit_relative
+from elattn_bench.projection.interval import Errors
 from elattn_bench.projection.links import KINDS, assumed_links, collectives_of, factors, fit_links
 from elattn_bench.projection.model import Projected, Projection, project
 from elattn_bench.projection.validation import factor
@@ -27,6 +29,13 @@ M, G = 2**20, 2**30
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     found = simulated.cases(modes=MODES, masks=MASKS)
     return simulated.write_run(tmp_path_factory.mktemp("projection") / "run", found)
+
+
+@pytest.fixture(scope="module")
+def worked(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Ranks among others do half as much again, and the rows say what they do."""
+    found = simulated.cases(modes=MODES, masks=MASKS)
+    return simulated.write_run(tmp_path_factory.mktemp("projection") / "worked", found, has_work=True)
 
 
 @pytest.fixture(scope="module")
@@ -52,14 +61,35 @@ def of_line(found: Projected, label: str, mode: str = "forward", causal: bool = 
 @pytest.mark.parametrize(
     ("kind", "ranks", "expected"),
     [
-        ("total", 1, (0, 0)), ("total", 2, (2, 1)), ("total", 8, (6, 1.75)), ("total", 5, (6, 1.6)),
+        ("total", 1, (0, 0)), ("total", 2, (2, 1)), ("total", 8, (14, 1.75)), ("total", 5, (8, 1.6)),
         ("before", 1, (0, 0)), ("before", 2, (1, 1)), ("before", 5, (3, 3)), ("gather", 8, (7, 7)),
+        ("scatter", 8, (7, 7)),
     ],
 )  # fmt: skip
 def test_a_collective_takes_the_messages_and_bytes_of_its_algorithm(
     kind: str, ranks: int, expected: tuple[float, float]
 ) -> None:
-    assert factors(kind, ranks) == pytest.approx(expected)
+    assert factors(kind, ranks, "gloo") == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 8, 100, 512])
+def test_nccl_sums_up_two_trees_and_sends_all_else_as_gloo(ranks: int) -> None:
+    messages, share = factors("total", ranks, "nccl")
+    assert (messages, share) == (2 * math.ceil(math.log2(ranks)), factors("total", ranks, "gloo")[1])
+    for kind in set(KINDS) - {"total"}:
+        assert factors(kind, ranks, "nccl") == factors(kind, ranks, "gloo")
+
+
+@pytest.mark.parametrize(
+    ("device", "said", "library"),
+    [("cpu", {}, "gloo"), ("cuda", {}, "nccl"), ("cpu", {"backend": "nccl"}, "nccl")],
+)
+def test_the_library_is_as_said_or_the_devices_usual_one(
+    run: Run, device: str, said: dict[str, str], library: str
+) -> None:
+    info = {"collectives": [{**each, **said} for each in simulated.collectives()]}
+    moved = replace(run, info=info, rows=[replace(run.rows[0], device=device)])
+    assert {link.library for link in fit_links(collectives_of(moved)).values()} == {library}
 
 
 def test_a_link_is_found_again_in_the_times_it_makes(run: Run) -> None:
@@ -99,7 +129,7 @@ def test_a_link_that_fits_badly_says_so(run: Run) -> None:
 )  # fmt: skip
 def test_a_link_may_be_assumed(text: str, latency: float, rate: float) -> None:
     for kind, link in assumed_links(text).items():
-        assert (link.kind, link.is_assumed) == (kind, True)
+        assert (link.kind, link.is_assumed, link.library) == (kind, True, "nccl")
         assert (link.latency, 1 / link.seconds_per_byte) == pytest.approx((latency, rate))
 
 
@@ -112,7 +142,8 @@ def test_what_is_no_link_is_refused_with_the_rule(text: str) -> None:
 
 
 def test_collectives_that_cannot_be_read_are_an_error_of_the_run(run: Run) -> None:
-    for broken in ([{"kind": "total"}], [{"kind": "total", "ranks": 2, "bytes": 8, "seconds": 0}], {"a": 1}):
+    entry = {"kind": "total", "ranks": 2, "bytes": 8, "seconds": 1}
+    for broken in ([{"kind": "total"}], [{**entry, "seconds": 0}], [{**entry, "backend": "mpi"}], {"a": 1}):
         with pytest.raises(RunDirError, match="sweep again with --ranks"):
             collectives_of(replace(run, info={"collectives": broken}))
 
@@ -133,7 +164,8 @@ def test_what_is_received_follows_from_the_collectives(case: Case, ranks: int) -
     found = exchanges(replace(case, ranks=ranks))
     kinds = {each.kind for each in found}
     total = sum(each.bytes for each in found)
-    if kinds == {"gather"}:
+    if "gather" in kinds:
+        assert kinds == ({"gather", "scatter"} if case.mode == "train" else {"gather"})
         assert total * (ranks - 1) == pytest.approx(received(case, ranks), rel=1e-5)
     elif kinds == {"total"}:
         assert total == received(case, ranks)
@@ -222,7 +254,104 @@ def test_the_longest_left_out_tells_where_the_growth_is_another(tmp_path: Path) 
     assert length.worst == pytest.approx(1 / 3, rel=1e-6)
     (each,) = found.projections
     assert each.high is not None
-    assert each.high >= 3 * each.seconds
+    assert each.high >= 3 * (each.seconds - each.exchange) + each.exchange
+
+
+# Work that several ranks were measured with
+
+
+def test_work_over_ranks_is_what_ranks_did_and_of_one_rank_what_one_did(worked: Run) -> None:
+    found = project(worked, [M, G], [1, 8, 512])
+    assert len(found.projections) == 3 * 4 * 2 * 3
+    for each in found.projections:
+        case = each.line.at(each.tokens, each.ranks)
+        assert each.seconds == pytest.approx(simulated.seconds(case, simulated.PASSES), rel=1e-5)
+        assert (each.low, each.high) == pytest.approx((each.seconds, each.seconds), rel=1e-4)
+
+
+def test_without_it_the_extra_passes_are_missing(run: Run, worked: Run) -> None:
+    known, left_out = (of_line(project(each, [G], [8]), "linear", causal=True) for each in (worked, run))
+    assert known[0].seconds / left_out[0].seconds == pytest.approx(simulated.PASSES, rel=1e-3)
+
+
+def test_validation_covers_one_rank_and_several_and_finds_no_error(worked: Run) -> None:
+    found = project(worked, [M], [8]).found
+    assert [each.worst for each in found] == pytest.approx([1.0] * len(found), abs=1e-4)
+    # The longest row of one rank, and those of two and of four.
+    assert {(each.rows, each.ranks) for each in found if each.what == "length"} == {(3, 4)}
+
+
+@pytest.mark.parametrize("has_work", [True, False])
+def test_nothing_measured_at_a_length_predicts_the_rows_of_that_length(
+    run: Run, worked: Run, has_work: bool
+) -> None:
+    """Ten times the work and one rank's latency at 16k leave the predictions of 16k as they were, not the others."""
+    source = worked if has_work else run
+    rows = [
+        replace(
+            row, work_ms=10 * (row.work_ms or 0) or None, latency_ms_p50=1e4 * seconds_of(row) if row.ranks == 1 else 1
+        )
+        if row.seq_len == 16384
+        else row
+        for row in source.rows
+    ]  # fmt: skip
+    before, after = (
+        {(check.row.case_id): check.predicted for check in project(each, [M], [8]).checks if check.what == "ranks"}
+        for each in (source, replace(source, rows=rows))
+    )  # fmt: skip
+    own = {row.case_id for row in rows if row.seq_len == 16384}
+    assert len(own & set(before)) == 3 * 4 * 2
+    for case_id, predicted in before.items():
+        assert (after[case_id] == pytest.approx(predicted, rel=1e-12)) is (case_id in own)
+
+
+# The interval
+
+
+def test_work_and_exchange_are_each_as_far_off_as_they_were_themselves() -> None:
+    assert Errors([0.5, 0.8], [2.0]).interval(10, 4) == (10 + 2, 20 + 4)
+    assert Errors([], []).interval(10, 4) == (14, 14)
+
+
+@pytest.mark.parametrize("times", [1 / 3, 3])
+def test_with_links_that_say_too_little_or_too_much_the_interval_holds_the_truth(
+    tmp_path: Path, times: float
+) -> None:
+    """Also where nearly all is exchange, though most of the rows checked was work."""
+    timed = [{**each, "seconds": times * each["seconds"]} for each in simulated.collectives()]
+    run = simulated.write_run(tmp_path / "run", simulated.cases(), timed=timed, has_work=True)
+    found = project(run, [4096, M], [8, 512]).projections
+    assert max(each.exchange_share for each in found) > 0.9
+    for each in found:
+        truth = simulated.seconds(each.line.at(each.tokens, each.ranks), simulated.PASSES)
+        assert each.low is not None
+        assert each.high is not None
+        assert each.low * (1 - 1e-4) <= truth <= each.high * (1 + 1e-4)
+
+
+def test_links_that_fit_their_own_times_badly_widen_the_exchange_alone(worked: Run) -> None:
+    crooked = [
+        {**each, "seconds": each["seconds"] * (2 if each["ranks"] == 4 else 1)}
+        for each in simulated.collectives()
+    ]
+    found = project(replace(worked, info={**worked.info, "collectives": crooked}), [4096], [1, 512])
+    for each in of_line(found, "linear"):
+        assert each.low is not None
+        work = each.seconds - each.exchange
+        residual = max(found.links["total"].residuals)
+        assert each.low == pytest.approx(work + each.exchange / residual, rel=0.01)
+
+
+def test_mostly_exchange_over_more_ranks_than_were_timed_is_marked(worked: Run) -> None:
+    found = of_line(project(worked, [4096], [4, 512]), "linear")
+    assert [each.is_timed for each in found] == [True, False]
+    assert [each.is_mostly_untimed for each in found] == [False, True]
+    assert not any(each.is_mostly_untimed for each in of_line(project(worked, [G], [512]), "softmax"))
+    assumed = project(worked, [4096], [512], link="5us,50GB/s").projections
+    assert not any(each.is_mostly_untimed for each in assumed)
+
+
+# What it says of limits
 
 
 def test_one_rank_has_no_exchange_and_its_own_time(run: Run) -> None:
@@ -268,8 +397,8 @@ def test_the_machine_of_the_run_says_how_much_memory_a_rank_has(run: Run) -> Non
 
 
 def test_only_what_was_measured_as_long_over_as_many_ranks_is_no_extrapolation(run: Run) -> None:
-    found = of_line(project(run, [65536, G], [4, 8]), "linear")
-    assert [each.is_extrapolated for each in found] == [False, True, True, True]
+    found = of_line(project(run, [512, 65536, G], [4, 8]), "linear")
+    assert [each.is_extrapolated for each in found] == [True, True, False, True, True, True]
 
 
 def test_an_assumed_link_says_so_and_leaves_the_checks_to_the_measured_one(slower: Run) -> None:
@@ -303,9 +432,9 @@ def test_what_cannot_be_spread_is_named_and_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("cases", "timed", "message"),
     [
-        (simulated.cases(lengths=[4096]), None, "fewer than two lengths on one rank"),
+        (simulated.cases(lengths=[4096]), None, "rows of one rank at fewer than two lengths.*sweep -i"),
         (simulated.cases(ranks=[1]), [], "timed no collectives.*--ranks 1,2.*--link 5us,50GB/s"),
-        (simulated.cases(ranks=[2, 4]), None, "fewer than two lengths on one rank.*sweep -i"),
+        (simulated.cases(ranks=[2, 4]), None, "rows of one rank at fewer than two lengths.*sweep -i"),
     ],
 )
 def test_a_run_that_lacks_what_the_model_needs_is_told_what_to_sweep(
@@ -320,6 +449,23 @@ def test_without_collectives_an_assumed_link_still_projects_unchecked_over_ranks
     run = simulated.write_run(tmp_path / "run", simulated.cases(ranks=[1]), timed=[])
     found = project(run, [M], [8], link="5us,50GB/s")
     assert {each.what for each in found.found} == {"length"}
+
+
+def test_a_filter_that_leaves_one_rank_out_is_named_as_the_cause(run: Run) -> None:
+    kept = replace(run, rows=[row for row in run.rows if row.ranks == 2])
+    with pytest.raises(
+        UsageError, match="rows of one rank at fewer than two lengths.*--where keeps are not enough"
+    ):
+        project(kept, [M], [8], is_filtered=True)
+
+
+def test_training_softmax_needs_the_scattered_sum_timed(run: Run) -> None:
+    timed = [each for each in simulated.collectives() if each["kind"] != "scatter"]
+    found = project(replace(run, info={**run.info, "collectives": timed}), [M], [8])
+    assert len(found.refused) == 2
+    for name, reason in found.refused.items():
+        assert name.startswith("softmax/sdpa (op, train")
+        assert "did not time (scatter)" in reason
 
 
 def test_more_ranks_than_tokens_are_refused(run: Run) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -128,14 +129,25 @@ def test_the_points_are_the_models_and_the_rows(run: Run) -> None:
     assert set(received["_projected ea-series/fused t=6"]) == set(received["_measured ea-series/fused t=6"])
 
 
-def test_what_does_not_fit_is_hollow(run: Run) -> None:
-    times = figure_of(run).axes[0]
+def test_marks_are_filled_where_measured_and_hollow_where_projected(run: Run) -> None:
+    """Also of a single number of ranks, where no dashes tell."""
     look = find_look()
-    hollow = {str(line.get_label()): line for line in times.get_lines()}["_unfit linear/eager"]
-    assert hollow.get_markerfacecolor() == look.ground
-    assert list(np.asarray(hollow.get_xdata())) == [8, 64]
+    for ranks in ([2], [8, 64]):
+        times = dict(draw(run, project(run, [M], ranks)))["projection-op-forward-float32-full"].axes[0]
+        lines = {str(line.get_label()): line for line in times.get_lines()}
+        projected, measured = lines["linear/eager"], lines["_measured linear/eager"]
+        assert projected.get_markerfacecolor() == look.ground
+        assert measured.get_markerfacecolor() == measured.get_color() != look.ground
+        assert projected.get_marker() == measured.get_marker()
+
+
+def test_what_does_not_fit_is_crossed_out(run: Run) -> None:
+    times = figure_of(run).axes[0]
+    crosses = {str(line.get_label()): line for line in times.get_lines()}["_unfit linear/eager"]
+    assert crosses.get_marker() == "x"
+    assert list(np.asarray(crosses.get_xdata())) == [8, 64]
     assert "over 20.0 GiB a rank" in words_of(figure_of(run))
-    assert len(lines_of(times)["linear/eager"]) == 1
+    assert len(lines_of(times)["linear/eager"]) == 3
 
 
 def test_the_figure_says_which_lengths_are_measured_and_which_links_are_assumed(run: Run) -> None:
@@ -180,14 +192,46 @@ def test_the_notes_say_what_was_checked_and_what_is_extrapolated(run: Run) -> No
     )
 
 
+@pytest.mark.parametrize(("masks", "is_said"), [((False, True), True), ((True,), True), ((False,), False)])
+def test_without_the_work_of_ranks_the_second_pass_is_said_to_be_missing(
+    run: Run, masks: tuple[bool, ...], is_said: bool
+) -> None:
+    rows = [row for row in run.rows if row.causal in masks]
+    found = project(replace(run, rows=rows), [M], [8])
+    (note,) = projection.of_one_notes(found.lines)
+    assert note in projection.notes(found)
+    assert note.startswith("Work over ranks was not measured (no work_ms), so it is taken from one rank's: ")
+    assert ("second pass over keys and values" in note) is is_said
+
+
+def test_with_the_work_of_ranks_nothing_is_said_to_be_missing(tmp_path: Path) -> None:
+    run = simulated.write_run(tmp_path / "run", simulated.cases(masks=[True]), has_work=True)
+    assert projection.of_one_notes(project(run, [M], [8]).lines) == []
+
+
+def test_exchange_that_nobody_timed_is_marked_where_it_is_most_of_the_time(tmp_path: Path) -> None:
+    run = simulated.write_run(tmp_path / "run", simulated.cases(["linear/eager"]), has_work=True)
+    few, many = map(projection.share_text, project(run, [4096], [2, 512]).projections)
+    assert (few[-1], many[-2:]) == ("%", "%?")
+
+
+def test_the_algorithms_of_the_links_are_named(run: Run) -> None:
+    for link, algorithm in ((None, "ring"), ("5us,50GB/s", "two trees")):
+        report = projection.projection_report(project(run, [M], [8], link=link))
+        assert [row[1] for row in report.tables[1].rows] == [algorithm, "doubling", "direct", "direct"]
+
+
 def test_a_run_that_checks_nothing_over_ranks_says_so(tmp_path: Path) -> None:
     run = simulated.write_run(tmp_path / "run", simulated.cases(ranks=[None], lengths=[4096, 8192]), timed=[])
     notes = projection.notes(project(run, [M], [8], "5us,50GB/s"))
-    assert any("no interval" in note for note in notes)
+    assert any(note.startswith("No interval where nothing like it was checked") for note in notes)
     assert any(
         note.startswith("Without rows of --ranks 1, fitted to sequences in one piece: ") for note in notes
     )
-    assert projection.ASSUMED_LINK_NOTE in notes
+    assert any(
+        note.startswith("The links are assumed (--link)") and "NCCL's double binary tree" in note
+        for note in notes
+    )
 
 
 def test_an_assumed_link_is_in_every_title_and_record_and_no_measured_one(run: Run) -> None:
@@ -224,7 +268,7 @@ def test_every_format_is_one_document(run: Run, tmp_path: Path) -> None:
     document = json.loads(documents["json"].stdout)
     assert [record["time_s"] for record in document["records"]] == [float(each["time_s"]) for each in records]
     errors = [check["error"] for check in document["checks"] if check["of"] == "ranks"]
-    assert errors == pytest.approx([0.8] * 3 * 4 * 2, rel=1e-6)
+    assert errors == pytest.approx([0.8] * 3 * 4 * 2, rel=1e-5)
     assert documents["markdown"].stdout.startswith("**Checked")
     assert r"\caption{Projected to 1G tokens" in documents["latex"].stdout
 

@@ -37,7 +37,9 @@ def project(
     lengths, counts = Axis.parse("tokens", tokens).values, Axis.parse("ranks", ranks).values
     look, formats = find_look(style, size, title), screen.names(figure)
     run = conditions.filtered(screen.read(path), where)
-    found = projected(run, lengths, counts, link, memory_limit(memory, memory_of(run)))
+    found = projected(
+        run, lengths, counts, link, memory_limit(memory, memory_of(run)), is_filtered=bool(where)
+    )
     render.show(projection.projection_report(found), format, screen.stdout())
     for drawn in plot(run, found, formats, output or path / PLOTS, look, screen.say):
         screen.say(f"projected: {drawn}")

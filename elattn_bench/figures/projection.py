@@ -1,4 +1,5 @@
-"""The projection's figure: time and received bytes against ranks; what was measured solid, what is projected dashed."""
+"""The projection's figure: time and received bytes against ranks; what was measured is solid and filled, what is
+projected dashed and hollow."""
 
 from __future__ import annotations
 
@@ -37,6 +38,7 @@ MARK = 4.5  # points
 LARGER = 0.7  # points: of each line's marks over those of the next, so that equal ones are seen
 FORESEEN: Literal["--"] = "--"
 IDEAL_WIDTH = 0.6  # points
+CROSS = 1.6  # times a mark: of the cross over what does not fit, so that it shows around it
 TITLES = ("Time of a call", "Received by the busiest rank")
 
 
@@ -156,7 +158,8 @@ class Page:
         """On which ground it stands; which lengths are which, the legend says."""
         measured = "" if self._measured_lengths() else "Nothing was measured over ranks. "
         link = "Links are assumed." if self.found.is_assumed else "Links as this run measured them."
-        return f"{measured}Solid: measured, the longest of each over ranks. Dashed: projected. {link}"
+        solid = "Solid, filled: measured, the longest of each over ranks."
+        return f"{measured}{solid} Dashed, hollow: projected. {link}"
 
     def _measured_lengths(self) -> str:
         """``64k to 1M``; empty where nothing was measured over ranks."""
@@ -207,7 +210,7 @@ class Page:
         )
 
     def _handles(self) -> list[Artist]:
-        """The lines by name, then what dashes, thin lines and open marks mean."""
+        """The lines by name, then what dashes, thin lines, open marks and crosses mean."""
         from matplotlib.lines import Line2D
 
         look = self.look
@@ -218,24 +221,24 @@ class Page:
             )
             for line in self._lines()
         ]  # fmt: skip
+        mark: dict[str, Any] = {"color": look.muted, "marker": "o", "markersize": MARK * look.scale}
         lengths, length = self._measured_lengths(), format_length(self.projections[0].tokens)
         kinds = [
-            *([Line2D([], [], color=look.muted, label=f"measured, L = {lengths}")] if lengths else []),
-            Line2D([], [], color=look.muted, linestyle=FORESEEN, label=f"projected, L = {length}"),
+            *([Line2D([], [], **mark, label=f"measured, L = {lengths}")] if lengths else []),
+            Line2D(
+                [],
+                [],
+                **mark,
+                markerfacecolor=look.ground,
+                linestyle=FORESEEN,
+                label=f"projected, L = {length}",
+            ),
             Line2D([], [], color=look.muted, linewidth=IDEAL_WIDTH * look.scale, label="ideal: 1 / ranks"),
         ]
         if any(each.fits is False for each in self.projections):
             room = format_bytes(self.found.memory)
             kinds.append(
-                Line2D(
-                    [],
-                    [],
-                    color=look.muted,
-                    marker="o",
-                    fillstyle="none",
-                    linestyle="none",
-                    label=f"over {room} a rank",
-                )
+                Line2D([], [], **{**mark, "marker": "x"}, linestyle="none", label=f"over {room} a rank")
             )
         return [*names, *kinds]
 
@@ -243,7 +246,7 @@ class Page:
 def _shown(line: Line) -> list[Row]:
     """The measured rows of its longest length over ranks; none where there are no two."""
     longest = max((row.seq_len for row in line.spread), default=0)
-    of_one = line.compute.fitted if line.of_one_rank else ()
+    of_one = line.alone.fitted if line.of_one_rank else ()
     return [row for row in (*of_one, *line.spread) if row.seq_len == longest]
 
 
@@ -272,12 +275,12 @@ def _draw_track(
     axes.plot(
         *_xy(track.projected), color=style.color, linestyle=FORESEEN, label=f"_projected {label}", zorder=2
     )
-    for fits, fill in ((True, style.color), (False, look.ground)):
-        points = [point for point in track.projected if (point[0] not in track.unfit) is fits]
-        axes.plot(
-            *_xy(points), **how, markerfacecolor=fill, linestyle="none",
-            label=label if fits else f"_unfit {label}", zorder=2.5,
-        )  # fmt: skip
+    axes.plot(
+        *_xy(track.projected), **how, markerfacecolor=look.ground, linestyle="none", label=label, zorder=2.5
+    )
+    unfit = [point for point in track.projected if point[0] in track.unfit]
+    cross = {**how, "marker": "x", "markersize": CROSS * size}
+    axes.plot(*_xy(unfit), **cross, linestyle="none", label=f"_unfit {label}", zorder=2.6)
 
 
 def _xy(points: Sequence[tuple[int, float]]) -> tuple[list[int], list[float]]:

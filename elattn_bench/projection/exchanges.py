@@ -42,7 +42,7 @@ def exchanges(case: Case) -> list[Exchanged]:
     if case.ranks in (None, 1):
         return []
     if grows(case):
-        return [_gathers(case)]
+        return list(_gathers(case))
     return list(_scans(case)) if case.causal else [_totals(case)]
 
 
@@ -64,11 +64,13 @@ def received(case: Case, ranks: int) -> Bytes:
     return found
 
 
-def _gathers(case: Case) -> Exchanged:
+def _gathers(case: Case) -> Iterator[Exchanged]:
     """Shards of all other ranks; in training the gradients of a rank's own come back from each of them."""
     others = (case.ranks or 1) - 1
-    count = GATHERED * (2 if case.mode == "train" else 1)
-    return Exchanged("gather", count, round(received(case, others + 1) / others))
+    forward = received(replace(case, mode="forward"), others + 1)
+    yield Exchanged("gather", GATHERED, round(forward / others))
+    if case.mode == "train":
+        yield Exchanged("scatter", GATHERED, round((received(case, others + 1) - forward) / others))
 
 
 def _totals(case: Case) -> Exchanged:

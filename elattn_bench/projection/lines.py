@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import attention_impls as impls
 from elattn_bench.analysis import Facet, by_facet, by_label
 from elattn_bench.cases import Case
-from elattn_bench.projection.compute import Compute, fit_compute
+from elattn_bench.projection.compute import Compute, can_fit, fit_compute, has_work
 from elattn_bench.results import Row
 from elattn_bench.verdicts.theory import case_of
 
@@ -23,26 +23,35 @@ class Line:
     Args:
         facet: its setting and sizes, ranks left out.
         case: any of its cases.
-        compute: fitted to one rank.
+        alone: the work of one rank that has no others.
         of_one_rank: whether that was one rank of a sweep with ranks, rather than a sequence in one piece.
+        among: the work of a rank among others, extra passes and shared memory included; None where too little of
+            it was measured.
         spread: rows measured on two ranks or more.
     """
 
     facet: Facet
     label: str
     case: Case
-    compute: Compute
+    alone: Compute
     of_one_rank: bool
+    among: Compute | None
     spread: tuple[Row, ...]
 
     def at(self, tokens: int, ranks: int) -> Case:
         """Its case of that length over so many ranks."""
         return replace(self.case, seq_len=tokens, ranks=ranks)
 
+    def work(self, ranks: int) -> Compute:
+        """What the work over so many ranks is taken from."""
+        return self.among if ranks > 1 and self.among else self.alone
+
     @property
-    def reach(self) -> int:
-        """The longest shard that was measured, on however many ranks: what is beyond is extrapolated."""
-        return max([self.compute.longest, *(-(-row.seq_len // (row.ranks or 1)) for row in self.spread)])
+    def shards(self) -> tuple[int, int]:
+        """The shortest and the longest shard that was measured, on however many ranks."""
+        rows = (*self.alone.fitted, *self.spread)
+        found = [-(-row.seq_len // (row.ranks or 1)) for row in rows]
+        return min(found), max(found)
 
     @property
     def most_ranks(self) -> int:
@@ -62,10 +71,10 @@ def lines_of(rows: Iterable[Row]) -> tuple[list[Line], dict[str, str]]:
             else:
                 lines.append(_line(facet, label, of_line))
     projected = {line.label for line in lines}
-    return lines, {_name(facet, label, label in projected): reason for facet, label, reason in refused}
+    return lines, {name_of(facet, label, label in projected): reason for facet, label, reason in refused}
 
 
-def _name(facet: Facet, label: str, is_elsewhere: bool) -> str:
+def name_of(facet: Facet, label: str, is_elsewhere: bool) -> str:
     """A line that can be projected at another setting is named with its own."""
     return f"{label} ({facet.text})" if is_elsewhere else label
 
@@ -89,7 +98,7 @@ def _refusal(facet: Facet, rows: Sequence[Row]) -> str:
     if known is None or known.sharding is None:
         return "has no form for a sequence that is spread over ranks"
     lengths = len({row.seq_len for row in _basis(rows)})
-    return "" if lengths >= FEWEST_LENGTHS else "was measured at fewer than two lengths on one rank"
+    return "" if lengths >= FEWEST_LENGTHS else "has rows of one rank at fewer than two lengths"
 
 
 def _basis(rows: Sequence[Row]) -> list[Row]:
@@ -103,11 +112,8 @@ def _basis(rows: Sequence[Row]) -> list[Row]:
 def _line(facet: Facet, label: str, rows: Sequence[Row]) -> Line:
     basis = _basis(rows)
     growth = impls.get(rows[0].attention).growth_of(rows[0].backend)
-    return Line(
-        facet,
-        label,
-        case_of(basis[0]),
-        fit_compute(basis, growth, causal=facet.causal),
-        basis[0].ranks == 1,
-        tuple(row for row in rows if row.ranks is not None and row.ranks > 1),
-    )
+    spread = tuple(row for row in rows if row.ranks is not None and row.ranks > 1)
+    worked, causal = list(filter(has_work, spread)), facet.causal
+    among = fit_compute(worked, growth, causal=causal) if can_fit(worked, growth, causal=causal) else None
+    alone = fit_compute(basis, growth, causal=causal)
+    return Line(facet, label, case_of(basis[0]), alone, basis[0].ranks == 1, among, spread)

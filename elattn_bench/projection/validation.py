@@ -4,33 +4,42 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
-from elattn_bench.projection.compute import fit_compute, seconds_of
+from elattn_bench.projection.compute import Compute, can_fit, fit_compute, seconds_of
 from elattn_bench.projection.exchanges import exchange_seconds, exchanges
-from elattn_bench.projection.lines import FEWEST_LENGTHS, Line
+from elattn_bench.projection.lines import Line
 from elattn_bench.projection.links import Link
 from elattn_bench.results import Row
 from elattn_bench.units import Seconds
 
 What = Literal["ranks", "length"]
-"""Rows of several ranks, predicted from one rank and the links; the longest row of one rank, from lengths up to a
-quarter of it."""
+"""Rows of several ranks, their work predicted from other lengths and their exchange from the links; the longest rows,
+their work predicted from lengths up to a quarter of theirs."""
 
 SHORTER = 4  # times: how much further than its data the fit is asked to reach
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One measured row, and what was predicted of it without it."""
+    """One measured row, and what was predicted of it without any row of its length.
+
+    work, exchange: as predicted.
+    """
 
     line: Line
     what: What
     row: Row
-    predicted: Seconds
+    work: Seconds
+    exchange: Seconds
+
+    @property
+    def predicted(self) -> Seconds:
+        """The whole call: nothing of the two overlaps."""
+        return self.work + self.exchange
 
     @property
     def error(self) -> float:
@@ -62,35 +71,59 @@ def can_be_linked(line: Line, links: Mapping[str, Link]) -> bool:
     return all(each.kind in links for each in exchanges(line.at(1024, 2)))
 
 
-def predict(line: Line, tokens: int, ranks: int, links: Mapping[str, Link]) -> Seconds:
-    """The model's time of a call: one rank's work, then its exchanges; nothing of the two overlaps."""
-    return line.compute.seconds(tokens, ranks) + exchange_seconds(line.at(tokens, ranks), links)
-
-
 def checks(lines: Iterable[Line], links: Mapping[str, Link]) -> list[Check]:
     """Every check that the rows allow.
 
     Args:
         links: as measured: an assumed link is not that of the measured rows; empty: lengths alone are checked.
     """
-    return [check for line in lines for check in (*_of_ranks(line, links), *_of_length(line))]
+    return [check for line in lines for check in (*_of_ranks(line, links), *_of_lengths(line, links))]
 
 
-def _of_ranks(line: Line, links: Mapping[str, Link]) -> list[Check]:
+def _of_ranks(line: Line, links: Mapping[str, Link]) -> Iterator[Check]:
+    """Each row of several ranks, from the other lengths: neither its own work nor one rank's at that length is used."""
     if not can_be_linked(line, links):
-        return []
-    return [
-        Check(line, "ranks", row, predict(line, row.seq_len, row.ranks or 1, links)) for row in line.spread
-    ]
+        return
+    for length, rows in _by_length(line.spread).items():
+        others = [row for row in line.work(2).fitted if row.seq_len != length]
+        fitted = _refitted(line.work(2), others)
+        yield from _checked(line, "ranks", rows, fitted, links)
 
 
-def _of_length(line: Line) -> list[Check]:
-    rows = line.compute.fitted
-    shorter = [row for row in rows if SHORTER * row.seq_len <= line.compute.longest]
-    if len({row.seq_len for row in shorter}) < FEWEST_LENGTHS:
-        return []
-    fitted = fit_compute(shorter, line.compute.growth, causal=line.compute.causal)
-    return [Check(line, "length", rows[-1], fitted.seconds(rows[-1].seq_len, 1))]
+def _of_lengths(line: Line, links: Mapping[str, Link]) -> Iterator[Check]:
+    """The longest rows, of one rank and of several."""
+    yield from _of_length(line, line.alone, links)
+    if line.among and can_be_linked(line, links):
+        yield from _of_length(line, line.among, links)
+
+
+def _of_length(line: Line, compute: Compute, links: Mapping[str, Link]) -> Iterator[Check]:
+    rows = [row for row in compute.fitted if row.seq_len == compute.longest]
+    shorter = [row for row in compute.fitted if SHORTER * row.seq_len <= compute.longest]
+    fitted = _refitted(compute, shorter)
+    return _checked(line, "length", rows, fitted, links)
+
+
+def _by_length(rows: Iterable[Row]) -> dict[int, list[Row]]:
+    found: defaultdict[int, list[Row]] = defaultdict(list)
+    for row in rows:
+        found[row.seq_len].append(row)
+    return dict(found)
+
+
+def _refitted(compute: Compute, kept: Sequence[Row]) -> Compute | None:
+    """The model of those of its rows that are kept; None where these are too few."""
+    growth, causal = compute.growth, compute.causal
+    return fit_compute(kept, growth, causal=causal) if can_fit(kept, growth, causal=causal) else None
+
+
+def _checked(
+    line: Line, what: What, rows: Iterable[Row], fitted: Compute | None, links: Mapping[str, Link]
+) -> Iterator[Check]:
+    for row in rows if fitted else ():
+        assert fitted
+        exchange = exchange_seconds(line.at(row.seq_len, row.ranks or 1), links)
+        yield Check(line, what, row, fitted.of(row), exchange)
 
 
 def summed_up(found: Iterable[Check]) -> list[Found]:
