@@ -280,7 +280,8 @@ def _draw_track(
     )
     unfit = [point for point in track.projected if point[0] in track.unfit]
     cross = {**how, "marker": "x", "markersize": CROSS * size}
-    axes.plot(*_xy(unfit), **cross, linestyle="none", label=f"_unfit {label}", zorder=2.6)
+    # Below the mark, so that this stays hollow.
+    axes.plot(*_xy(unfit), **cross, linestyle="none", label=f"_unfit {label}", zorder=2.4)
 
 
 def _xy(points: Sequence[tuple[int, float]]) -> tuple[list[int], list[float]]:

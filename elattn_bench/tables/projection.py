@@ -139,7 +139,10 @@ def checked_range(found: Projected) -> str:
     """For which sizes the model was checked."""
     spread = [each for each in found.found if each.what == "ranks"]
     if not spread:
-        return "No row of 2 ranks or more was there to check it with: all that concerns ranks is unchecked."
+        return (
+            "No row of 2 ranks or more could be checked, which takes rows of other lengths: all that concerns "
+            "ranks is unchecked."
+        )
     shortest, longest = (pick(each.lengths[i] for each in spread) for i, pick in enumerate((min, max)))
     ends = " to ".join(dict.fromkeys(map(format_length, (shortest, longest))))
     rows = sum(each.rows for each in spread)
@@ -227,7 +230,7 @@ def _record(each: Projection, found: Projected) -> dict[str, Any]:
         "kind": "projected", "attention": each.line.label, **facet, "tokens": each.tokens, "ranks": each.ranks,
         "time_s": each.seconds, "time_s_low": each.low, "time_s_high": each.high, "exchange_s": each.exchange,
         "memory_bytes": each.memory, "received_bytes": each.received, "fits": each.fits,
-        "extrapolated": each.is_extrapolated, "exchange_timed": each.is_timed,
+        "extrapolated": each.is_extrapolated, "exchange_timed": None if found.is_assumed else each.is_timed,
         "link": "assumed" if found.is_assumed else "measured",
         "checked_rows": len(own), "worst_error": max(own, key=factor, default=None),
     }  # fmt: skip
