@@ -1,4 +1,4 @@
-"""One rank's share of a case: join, gate, first call, memory pass, warm-up, samples, in lockstep. In the worker."""
+"""One rank's share of a case: join, gate, first call, memory pass, warm-up, samples, its work alone, in lockstep."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from elattn_bench.neighbours import CpuTimes, others_share
 from elattn_bench.ranks import gate
 from elattn_bench.ranks.lockstep import Agreement, RankClock, joined
 from elattn_bench.ranks.nouns import Meeting
+from elattn_bench.ranks.work import silent, with_work
 from elattn_bench.results import Measurement, Outcome, Skipped
 from elattn_bench.sampling import Call, sample
 from elattn_bench.timers import clock_for
@@ -56,9 +57,10 @@ def _sampled(
     throttled = next(filter(None, agreement.every(seen.throttled)), None)
     if exchange.size > 1:
         seen = replace(seen, energy_j=None)  # the energy of one device is not that of all
-    return measurement(
+    found = measurement(
         case, error, samples, replace(seen, throttled=throttled), others, subject.memory_fields()
     )
+    return with_work(found, silent(case, exchange, load.inputs), agreement, clock, settings.budget)
 
 
 class RankSubject(Subject):
