@@ -23,7 +23,10 @@ STRONG_NOTE = (
     "ranks (strong scaling); memory of the rank that holds most; received: counted, by the rank that receives most in "
     "a call. Intervals pair both medians' 95 % intervals at their worst and best."
 )
-EXCHANGE_NOTE = "Exchange: share of the latency beyond the same call with nothing exchanged (work_ms), waiting for the others included."
+EXCHANGE_NOTE = (
+    "Exchange: share of the latency beyond the same call with nothing exchanged (work_ms), waiting for other ranks "
+    "included."
+)
 WEAK_NOTE = (
     "Weak scaling: time over that of the fewest ranks with the same length per rank. Efficiency: work per rank and "
     "second over theirs, by the cost formulas (Gustafson 1988); where the work per rank grows, as of quadratic "
