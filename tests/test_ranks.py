@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import made_up
 import pytest
 
 from attention_impls.sharding import shard_lengths
@@ -16,13 +17,12 @@ from elattn_bench.cases import Case
 from elattn_bench.errors import Interrupted, WorkerError
 from elattn_bench.gate import GateError
 from elattn_bench.prediction import Predictor
-from elattn_bench.ranks import collectives, exchanges, gate, verdict
+from elattn_bench.ranks import collectives, exchanges, gate, verdict, work
 from elattn_bench.ranks import group as group_module
 from elattn_bench.ranks.group import RankGroup, Share
-from elattn_bench.ranks.lockstep import RankClock
+from elattn_bench.ranks.lockstep import Agreement, RankClock
 from elattn_bench.ranks.measure import most_of
 from elattn_bench.ranks.member import LocalMember
-from elattn_bench.ranks.work import SAMPLES
 from elattn_bench.results import Measurement, Skipped
 from elattn_bench.rundir import RunDir
 from elattn_bench.sampling import sample
@@ -98,7 +98,7 @@ def test_ranks_know_what_they_do_with_nothing_exchanged(group: RankGroup) -> Non
     alone, spread = measured(group, replace(case, ranks=1)), measured(group, case)
     assert alone.work_ms is None
     assert (spread.work_ms or 0) > 0
-    assert (spread.timed_s or 0) > (spread.work_ms or 0) * 1e-3 * SAMPLES + sum(spread.latency_ms) * 1e-3
+    assert (spread.timed_s or 0) > (spread.work_ms or 0) * 1e-3 + sum(spread.latency_ms) * 1e-3
     assert spread.received_bytes == case.received_bytes_formula
     assert not any(sentence.startswith("work") for sentence in spread.warnings)
 
@@ -317,6 +317,23 @@ def test_a_collective_that_noise_hides_still_takes_time() -> None:
     clock = ScriptedClock({"both": 1e-3, "alone": 1.1e-3})
     found = collectives._samples(clock.call("both"), clock.call("alone"), clock)
     assert set(found) == {collectives.LEAST}
+
+
+def test_work_that_the_time_limit_could_end_is_not_begun() -> None:
+    class Alone(Agreement):
+        def __init__(self) -> None: ...
+
+        def highest(self, value: float) -> float:
+            return value
+
+    found = made_up.measured(8_000)
+    assert isinstance(found, Measurement)
+    budget = work.part_of(BUDGETS["quick"])
+    clock = ScriptedClock({})
+    kept = work.with_work(found, lambda: pytest.fail("begun"), Alone(), clock, budget, left=20.0)
+    assert replace(kept, warnings=found.warnings) == found
+    (told,) = set(kept.warnings) - set(found.warnings)
+    assert told.startswith("work: not measured: --timeout leaves it less than")
 
 
 class ScriptedClock(RankClock):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -16,9 +17,11 @@ from elattn_bench.results import Measurement
 from elattn_bench.sampling import Call, sample
 from elattn_bench.stats import Budget
 from elattn_bench.timers import Clock
+from elattn_bench.units import Seconds, format_duration
 
 SHARE = 0.25  # of the time that the case itself may take, warm-up too
 SAMPLES = 5  # at least, unless that takes longer than the share
+MOST_CALLS = 6  # beyond the budget's times: one to try, the first, one that ends the warm-up, three samples
 
 
 def silent(case: Case, exchange: Exchange, inputs: Sequence[Tensor]) -> Call | None:
@@ -28,40 +31,8 @@ def silent(case: Case, exchange: Exchange, inputs: Sequence[Tensor]) -> Call | N
     return workload.call_of_shard(case, Silent(exchange.rank, exchange.size), inputs)
 
 
-def with_work(
-    found: Measurement, call: Call | None, agreement: Agreement, clock: Clock, budget: Budget
-) -> Measurement:
-    """The measurement with the median of the silent call as its ``work_ms``; None of a form that exchanges by itself.
-
-    Args:
-        found: of the case; nothing else in it changes but ``timed_s``, and at most a warning is added.
-        call: see ``silent``.
-        clock: in lockstep.
-        budget: of the case, of which a share is used.
-    """
-    if call is None:
-        return found
-    reasons = agreement.every(_why_not(call))
-    if any(reason is not None for reason in reasons):  # on all ranks or on none: the others would wait
-        told = [f"work: not measured: {reason}" for reason in dict.fromkeys(reasons) if reason]
-        return replace(found, warnings=(*found.warnings, *told))
-    samples = sample(call, clock, _part_of(budget))
-    timed = (found.timed_s or 0.0) + samples.timed_s
-    return replace(found, work_ms=statistics.median(samples.latency_ms), timed_s=timed)
-
-
-def _why_not(call: Call) -> str | None:
-    """Why the call cannot be made in silence; empty where nobody need be told, None where it can be."""
-    try:
-        call()
-    except NotSilent:
-        return ""
-    except Exception as error:  # of a form that asks more of the others; its case has been measured
-        return f"{type(error).__name__}: {error}"
-    return None
-
-
-def _part_of(budget: Budget) -> Budget:
+def part_of(budget: Budget) -> Budget:
+    """What of a case's budget its work gets."""
     return replace(
         budget,
         min_samples=SAMPLES,
@@ -70,3 +41,51 @@ def _part_of(budget: Budget) -> Budget:
         warm_up_time=SHARE * budget.warm_up_time,
         visits=1,
     )
+
+
+def with_work(
+    found: Measurement, call: Call | None, agreement: Agreement, clock: Clock, budget: Budget, left: Seconds
+) -> Measurement:
+    """The measurement with the median of the silent call as its ``work_ms``; None of a form that exchanges by itself.
+
+    Args:
+        found: of the case; nothing else in it changes but ``timed_s``, and at most a warning is added.
+        call: see ``silent``.
+        clock: in lockstep.
+        budget: see ``part_of``.
+        left: until the harness gives the case up, which must not lose what was found.
+    """
+    if call is None:
+        return found
+    needed = budget.max_time + budget.warm_up_time + MOST_CALLS * max(found.latency_ms) * 1e-3
+    if agreement.highest(needed - left) > 0:
+        return _without(found, f"--timeout leaves it less than {format_duration(needed)}")
+    tried = agreement.every(_tried(call))
+    failures = [
+        reason for reason, _ in tried if reason is not None
+    ]  # on all ranks or on none: others would wait
+    if failures:
+        return _without(found, *filter(None, dict.fromkeys(failures)))
+    samples = sample(call, clock, budget)
+    timed = (found.timed_s or 0.0) + max(took for _, took in tried) + samples.timed_s
+    return replace(found, work_ms=statistics.median(samples.latency_ms), timed_s=timed)
+
+
+def _without(found: Measurement, *reasons: str) -> Measurement:
+    told = (f"work: not measured: {reason}" for reason in reasons)
+    return replace(found, warnings=(*found.warnings, *told))
+
+
+def _tried(call: Call) -> tuple[str | None, Seconds]:
+    """Why the call cannot be made in silence, None if it can, and how long it took.
+
+    The reason is empty where nobody need be told: a form that exchanges by itself.
+    """
+    start = time.perf_counter()
+    try:
+        call()
+    except NotSilent:
+        return "", 0.0
+    except Exception as error:  # of a form that asks more of the others; its case has been measured
+        return f"{type(error).__name__}: {error}", 0.0
+    return None, time.perf_counter() - start
