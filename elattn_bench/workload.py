@@ -121,16 +121,26 @@ def build_shard(case: Case, exchange: Exchange, seed: int = 0, std: float = 1.0)
     Raises:
         Unsupported: the backend has no form for ranks.
     """
-    form = case.sharding
-    if form is None:
+    if case.sharding is None:
         raise Unsupported("; ".join(case.unsupported_reasons()))
-    op, rows = form.op, shard_lengths(case.seq_len, exchange.size)[exchange.rank]
+    rows = shard_lengths(case.seq_len, exchange.size)[exchange.rank]
     generator = torch.Generator(device=case.device).manual_seed((seed + exchange.rank * RANK_SEEDS) % SEEDS)
-    query, key, value = draw_qkv(case, generator, std, rows)
-    keywords = {"causal": case.causal, **case.problem.hyperparameters}
-    return _called(
-        case, lambda: op(query, key, value, exchange, **keywords), [query, key, value], value, generator
+    inputs = draw_qkv(case, generator, std, rows)
+    like = [inputs[2]] if case.mode == "forward" else list(inputs)
+    if case.mode == "train":
+        inputs = [*inputs, _draw(case, tuple(inputs[2].shape), generator, 1.0)]
+    return Workload(call_of_shard(case, exchange, inputs), inputs, like)
+
+
+def call_of_shard(case: Case, exchange: Exchange, inputs: Sequence[Tensor]) -> Callable[[], object]:
+    """The call of ``build_shard``'s workload on its inputs, over this exchange."""
+    form = case.sharding
+    assert form is not None
+    query, key, value, *upstream = inputs
+    forward = functools.partial(
+        form.op, query, key, value, exchange, causal=case.causal, **case.problem.hyperparameters
     )
+    return _with_gradients(forward, inputs[:3], upstream[0]) if upstream else _without_autograd(forward)
 
 
 def _called(

@@ -73,6 +73,23 @@ class Ops:
         return Ops.sound(query, key, value, exchange, causal=causal)
 
     @staticmethod
+    def exchanges_itself(
+        query: Tensor, key: Tensor, value: Tensor, exchange: Exchange, *, causal: bool
+    ) -> Tensor:
+        assert exchange.group is not None
+        return Ops.sound(query, key, value, exchange, causal=causal)
+
+    @staticmethod
+    def trusts_nobody(
+        query: Tensor, key: Tensor, value: Tensor, exchange: Exchange, *, causal: bool
+    ) -> Tensor:
+        import torch
+
+        if float(exchange.total(torch.ones(1))) != exchange.size:
+            raise ValueError("the others are not as they should be")
+        return query + key + value
+
+    @staticmethod
     def is_wrong(query: Tensor, key: Tensor, value: Tensor, exchange: Exchange, *, causal: bool) -> Tensor:
         output = Ops.sound(query, key, value, exchange, causal=causal)
         return output * 1.01 if exchange.rank == FAULTY_RANK else output

@@ -22,11 +22,16 @@ STATE: Mapping[str, int] = {"linear": 33_280, "efficient": 33_024, "ea-series": 
 """Bytes that a rank receives of the others' sums, whatever the length."""
 
 
+def work_ms(case: Case) -> float:
+    """The whole, shared by the ranks."""
+    whole = 1e-9 * case.seq_len**2 if case.attention == "softmax" else _PACE[case.attention] * case.seq_len
+    return whole / (case.ranks or 1)
+
+
 def latency_ms(case: Case) -> float:
     """Work over ranks, and 5 % of the shortest call more per doubling of them."""
     ranks = case.ranks or 1
-    whole = 1e-9 * case.seq_len**2 if case.attention == "softmax" else _PACE[case.attention] * case.seq_len
-    return whole / ranks + OVERHEAD * _PACE["linear"] * LENGTHS[0] * (ranks.bit_length() - 1)
+    return work_ms(case) + OVERHEAD * _PACE["linear"] * LENGTHS[0] * (ranks.bit_length() - 1)
 
 
 _PACE = {"linear": 4e-5, "efficient": 5e-5, "ea-series": 1e-4}
@@ -49,7 +54,8 @@ def law(case: Case) -> Outcome:
     memory = 4 * case.dim * (case.seq_len if case.attention == "softmax" else shard)
     measured = made_up.measured(latency_ms(case), memory)
     assert isinstance(measured, Measurement)
-    return replace(measured, received_bytes=received_bytes(case))
+    work = work_ms(case) if (case.ranks or 1) > 1 else None
+    return replace(measured, received_bytes=received_bytes(case), work_ms=work)
 
 
 def cases(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import made_up
 import pytest
 
 from attention_impls.sharding import shard_lengths
@@ -16,10 +17,10 @@ from elattn_bench.cases import Case
 from elattn_bench.errors import Interrupted, WorkerError
 from elattn_bench.gate import GateError
 from elattn_bench.prediction import Predictor
-from elattn_bench.ranks import exchanges, gate, verdict
+from elattn_bench.ranks import collectives, exchanges, gate, verdict, work
 from elattn_bench.ranks import group as group_module
 from elattn_bench.ranks.group import RankGroup, Share
-from elattn_bench.ranks.lockstep import RankClock
+from elattn_bench.ranks.lockstep import Agreement, RankClock
 from elattn_bench.ranks.measure import most_of
 from elattn_bench.ranks.member import LocalMember
 from elattn_bench.results import Measurement, Skipped
@@ -92,6 +93,32 @@ def test_one_rank_is_a_world_in_which_nothing_is_exchanged(group: RankGroup) -> 
     assert measured(group, replace(EA, ranks=1)).received_bytes == 0
 
 
+def test_ranks_know_what_they_do_with_nothing_exchanged(group: RankGroup) -> None:
+    case = replace(EA, mode="train", causal=True)
+    alone, spread = measured(group, replace(case, ranks=1)), measured(group, case)
+    assert alone.work_ms is None
+    assert (spread.work_ms or 0) > 0
+    assert (spread.timed_s or 0) > (spread.work_ms or 0) * 1e-3 + sum(spread.latency_ms) * 1e-3
+    assert spread.received_bytes == case.received_bytes_formula
+    assert not any(sentence.startswith("work") for sentence in spread.warnings)
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("exchanges_itself", []),
+        ("trusts_nobody", ["work: not measured: ValueError: the others are not as they should be"]),
+    ],
+)
+def test_a_form_that_cannot_be_silenced_is_measured_all_the_same(
+    group: RankGroup, fault: str, told: list[str]
+) -> None:
+    found = measured(group, replace(FAULTY, attention=f"faulty_ranks:{fault}"))
+    assert min(found.latency_ms) > 0
+    assert found.work_ms is None
+    assert [sentence for sentence in found.warnings if sentence.startswith("work")] == told
+
+
 def test_ranks_that_share_a_cpu_say_so(group: RankGroup) -> None:
     crowded, alone = (measured(group, replace(EA, ranks=ranks)).warnings for ranks in (2, 1))
     assert "ranks: 2 ranks share 1 CPU, so they wait for each other as devices would not" in crowded
@@ -154,8 +181,9 @@ def test_collectives_are_measured_at_every_size(group: RankGroup, tmp_path: Path
         found = run_dir.info["collectives"]
         exchanges.measure([EA], run_dir, group, lambda what: pytest.fail("measured again"))
     assert {(entry["ranks"], entry["kind"]) for entry in found} == {
-        (2, kind) for kind in ("total", "before", "gather")
+        (2, kind) for kind in ("total", "before", "gather", "scatter")
     }
+    assert {entry["backend"] for entry in found} == {"gloo"}
     assert {entry["bytes"] for entry in found} == {2**8, 2**12, 2**16, 2**20, 2**24}
     assert all(0 < entry["seconds_low"] <= entry["seconds"] <= entry["seconds_high"] for entry in found)
 
@@ -276,6 +304,50 @@ def test_the_row_names_the_rank_at_fault(results: dict[int, Skipped], reason: st
 
 def test_ranks_that_all_have_a_result_have_no_failure() -> None:
     assert verdict.failure({0: 1, 1: 2}, 2) is None
+
+
+def test_a_collectives_time_is_what_it_takes_beyond_the_work_before_it() -> None:
+    clock = ScriptedClock({"both": 1.5e-3, "alone": 1e-3})
+    found = collectives._samples(clock.call("both"), clock.call("alone"), clock)
+    assert found == pytest.approx([5e-4] * int(collectives.ENOUGH / 2.5e-3))
+    assert clock.timed[:4] == ["both", "alone", "both", "alone"]  # in turn: a machine that drifts slows both
+
+
+def test_a_collective_that_noise_hides_still_takes_time() -> None:
+    clock = ScriptedClock({"both": 1e-3, "alone": 1.1e-3})
+    found = collectives._samples(clock.call("both"), clock.call("alone"), clock)
+    assert set(found) == {collectives.LEAST}
+
+
+def test_work_that_the_time_limit_could_end_is_not_begun() -> None:
+    class Alone(Agreement):
+        def __init__(self) -> None: ...
+
+        def highest(self, value: float) -> float:
+            return value
+
+    found = made_up.measured(8_000)
+    assert isinstance(found, Measurement)
+    budget = work.part_of(BUDGETS["quick"])
+    clock = ScriptedClock({})
+    kept = work.with_work(found, lambda: pytest.fail("begun"), Alone(), clock, budget, left=20.0)
+    assert replace(kept, warnings=found.warnings) == found
+    (told,) = set(kept.warnings) - set(found.warnings)
+    assert told.startswith("work: not measured: --timeout leaves it less than")
+
+
+class ScriptedClock(RankClock):
+    """Calls take what they are said to take."""
+
+    def __init__(self, seconds: dict[str, Seconds]) -> None:
+        self.seconds, self.timed = seconds, list[str]()
+
+    def call(self, name: str) -> Callable[[], str]:
+        return lambda: name
+
+    def time(self, call: Callable[[], object], calls: int) -> Seconds:
+        self.timed.append(str(call()))
+        return calls * self.seconds[self.timed[-1]]
 
 
 class TwoClocks:

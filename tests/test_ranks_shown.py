@@ -14,6 +14,7 @@ import spread_runs
 from reading_html import Page
 from test_render import text_of
 
+from elattn_bench.analysis import Ratio
 from elattn_bench.commands import compare as commands
 from elattn_bench.hosts import hosts_text
 from elattn_bench.html import charts, data, page, sections, table
@@ -23,6 +24,7 @@ from elattn_bench.rundir import Run
 from elattn_bench.tables import comparison, ranks
 from elattn_bench.tables.render import FORMATS, Report
 from elattn_bench.verdicts import predicted
+from elattn_bench.verdicts import ranks as verdicts
 from elattn_bench.verdicts.reference import METRICS, compare_to_reference
 
 REFERENCE = "softmax/sdpa"
@@ -58,12 +60,53 @@ class TestTables:
         first = reported(spread).tables[0]
         assert first.title == "Scaling over ranks: op, forward, float32, non-causal, batch 1, heads 8, dim 64"
         assert len(first.rows) == len(spread.rows) == 36
-        last = ["linear/eager", "1M", "4", "11.53 ms", "3.64x", "91 % [89, 93]", "64.0 MiB", "32.5 KiB"]
+        last = [
+            "linear/eager",
+            "1M",
+            "4",
+            "11.53 ms",
+            "3.64x",
+            "91 % [89, 93]",
+            "9 %",
+            "64.0 MiB",
+            "32.5 KiB",
+        ]
         assert list(first.rows[-1]) == last
+
+    def test_the_exchange_is_what_is_not_work_where_the_work_is_known(self, spread: Run) -> None:
+        none, some = (
+            reported(replace(spread, rows=rows))
+            for rows in ([replace(row, work_ms=None) for row in spread.rows], spread.rows)
+        )
+        titles = [[column.title for column in report.tables[0].columns] for report in (none, some)]
+        assert "exchange" not in titles[0]
+        assert ranks.EXCHANGE_NOTE not in none.notes
+        shown = {tuple(row[:3]): row[titles[1].index("exchange")] for row in some.tables[0].rows}
+        assert shown["linear/eager", "256k", "1"] == "-"
+        assert shown["linear/eager", "256k", "2"] == "9 %"
+        assert {record["exchange_share"] for record in none.records} == {None}
+        (share,) = (record["exchange_share"] for record in some.records if record["case_id"] == WIDEST)
+        assert share == pytest.approx(1 - 10.486 / 11.534, abs=1e-3)
+
+    def test_work_that_took_longer_than_the_call_leaves_no_exchange(self, spread: Run) -> None:
+        row = replace(spread.rows[-1], latency_ms_p50=2.0, work_ms=3.0)
+        assert verdicts.exchange_share(row) == 0
+
+    @pytest.mark.parametrize(
+        ("ratio", "text"),
+        [
+            (Ratio(1.40, 0.68, 5.1), "1.4x"),  # whose efficiency on two ranks is "70 % [34, 254]"
+            (Ratio(3.637, 3.60, 3.68), "3.64x"),
+            (Ratio(12.3, 9.0, 16.0), "12x"),
+            (Ratio(0.97, 0.1, 9.0), "0.97x"),
+        ],
+    )
+    def test_a_speed_up_has_at_least_the_two_digits_of_its_efficiency(self, ratio: Ratio, text: str) -> None:
+        assert ranks.times_text(ratio) == text
 
     def test_a_case_without_a_measurement_says_how_it_ended(self, spread: Run) -> None:
         (row,) = (row for row in reported(spread).tables[0].rows if row[:3] == ["softmax/sdpa", "1M", "1"])
-        assert row[3:] == ["oom", "-", "-", "-", "-"]
+        assert row[3:] == ["oom", "-", "-", "-", "-", "-"]
 
     def test_weak_scaling_shows_the_work_that_grows_beside_the_time(self, spread: Run) -> None:
         rows = {tuple(row[:3]): row[5:] for row in reported(spread).tables[1].rows}

@@ -87,16 +87,19 @@ class Exchange:
     def scatter_total(self, parts: Sequence[Tensor]) -> Tensor:
         """The sum over all ranks of their parts for this one: the transpose of ``gather``.
 
+        In size - 1 rounds of messages, at further distances: no other rank's part is kept.
+
         Args:
             parts: one for every rank, of the shape of that rank's shard.
         """
         if self.size == 1:
             return parts[0]
-        summed = [part.clone(memory_format=torch.contiguous_format) for part in parts]
-        for rank, part in enumerate(summed):
-            dist.reduce(part, self._global(rank), group=self._group)
-        own = summed[self.rank]
-        self._count((self.size - 1) * own.nbytes)
+        own = parts[self.rank].clone(memory_format=torch.contiguous_format)
+        received = torch.empty_like(own)
+        for distance in range(1, self.size):
+            ahead, behind = (self.rank + distance) % self.size, (self.rank - distance) % self.size
+            self._pass(parts[ahead].contiguous(), ahead, received, behind)
+            own += received
         return own
 
     def _reduced(self, tensor: Tensor, how: dist.ReduceOp.RedOpType) -> Tensor:
@@ -123,14 +126,18 @@ class Exchange:
         """Send to the rank so far ahead, and return what the one so far behind sent, where there are such ranks."""
         ahead, behind = self.rank + distance, self.rank - distance
         received = torch.empty_like(tensor) if 0 <= behind < self.size else None
+        self._pass(tensor if 0 <= ahead < self.size else None, ahead, received, behind)
+        return received
+
+    def _pass(self, sent: Tensor | None, ahead: int, received: Tensor | None, behind: int) -> None:
+        """One message to one rank and one from another, which is written into ``received``; or only one of both."""
         messages = []
-        if 0 <= ahead < self.size:
-            messages.append(self._message(dist.isend, tensor, ahead))
+        if sent is not None:
+            messages.append(self._message(dist.isend, sent, ahead))
         if received is not None:
             messages.append(self._message(dist.irecv, received, behind))
             self._count(received.nbytes)
         self._exchange(messages)
-        return received
 
     def _message(self, how: Callable[..., Any], tensor: Tensor, rank: int) -> dist.P2POp:
         return dist.P2POp(how, tensor, self._global(rank), self._group)
@@ -158,3 +165,48 @@ class Exchange:
     def _count(self, received: int) -> None:
         self.traffic.received_bytes += received
         self.traffic.exchanges += 1
+
+
+class NotSilent(RuntimeError):
+    """The caller exchanges by itself, so nobody can see to it that nothing is exchanged."""
+
+
+class Silent(Exchange):
+    """In the place of an exchange, without the others: one rank's work, as large as with them, and no messages.
+
+    Makes the copies, merges and sums that the exchange makes, and returns tensors of its shapes; in place of another
+    rank's state or shard there is this one's own, of this one's length. Values mean nothing.
+
+    Args:
+        rank, size: of the exchange whose place it takes.
+    """
+
+    def __init__(self, rank: int, size: int) -> None:
+        self._group = None
+        self.rank, self.size = rank, size
+        self.traffic = Traffic()
+
+    @property
+    def group(self) -> dist.ProcessGroup | None:
+        """None in a world of one.
+
+        Raises:
+            NotSilent: there are others, whom the caller would reach by the group.
+        """
+        if self.size > 1:
+            raise NotSilent(f"rank {self.rank} of {self.size} would exchange by itself, over the group")
+        return None
+
+    def gather(self, shard: Tensor, dim: int = 2) -> list[Tensor]:
+        """The own shard in every rank's place."""
+        return [shard if self.size == 1 else shard.contiguous()] * self.size
+
+    def _reduced(self, tensor: Tensor, how: dist.ReduceOp.RedOpType) -> Tensor:
+        return tensor if self.size == 1 else tensor.clone(memory_format=torch.contiguous_format)
+
+    def _shift(self, tensor: Tensor, distance: int) -> Tensor | None:
+        return tensor.clone() if 0 <= self.rank - distance < self.size else None
+
+    def _pass(self, sent: Tensor | None, ahead: int, received: Tensor | None, behind: int) -> None:
+        if received is not None:
+            received.zero_()

@@ -11,14 +11,13 @@ from typing import Any
 
 from elattn_bench.cases import Case
 from elattn_bench.ranks import verdict
-from elattn_bench.ranks.nouns import Meeting, Member
+from elattn_bench.ranks.nouns import MARGIN, Meeting, Member
 from elattn_bench.results import Outcome, Skipped
 from elattn_bench.units import Bytes, Seconds, counted
 
 MEASURE = "elattn_bench.ranks.measure:measure"
 COLLECTIVES = "elattn_bench.ranks.collectives:measure"
 COLLECTIVES_TIMEOUT: Seconds = 60.0  # they take some seconds
-MARGIN: Seconds = 60.0  # that an exchange waits longer than the harness, which has the better reason
 GRACE: Seconds = 2.0  # for the others' own reasons once a rank has failed: its death shows in all of them
 LOOK: Seconds = 0.2  # how soon an interruption reaches the one who waits
 

@@ -1,11 +1,14 @@
-"""One rank's share of a case: join, gate, first call, memory pass, warm-up, samples, in lockstep. In the worker."""
+"""One rank's share of a case: join, gate, first call, memory pass, warm-up, samples, its work alone, in lockstep."""
 
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
+
+from torch import Tensor
 
 from attention_impls.sharded.exchange import Exchange, Traffic
 from elattn_bench import workload
@@ -17,6 +20,7 @@ from elattn_bench.neighbours import CpuTimes, others_share
 from elattn_bench.ranks import gate
 from elattn_bench.ranks.lockstep import Agreement, RankClock, joined
 from elattn_bench.ranks.nouns import Meeting
+from elattn_bench.ranks.work import part_of, silent, with_work
 from elattn_bench.results import Measurement, Outcome, Skipped
 from elattn_bench.sampling import Call, sample
 from elattn_bench.timers import clock_for
@@ -32,19 +36,23 @@ def measure(context: Context, case: Case, meeting: Meeting) -> Outcome:
     form = case.sharding
     if form is None:
         return Skipped("unsupported", "; ".join(case.unsupported_reasons()))
+    start = time.monotonic()
     with joined(case.device, meeting) as (exchange, agreement):
         error = gate.check(case, form, exchange, agreement, context.settings.input_std)
         if failure := error.failure(case.dtype):
             return Skipped("error", failure)
         try:
-            return _sampled(case, context.settings, exchange, agreement, error)
+            found, inputs, clock = _sampled(case, context.settings, exchange, agreement, error)
         except BrokenContract as broken:
             return Skipped("error", str(broken))
+        call, left = silent(case, exchange, inputs), meeting.limit - (time.monotonic() - start)
+        return with_work(found, call, agreement, clock, part_of(context.settings.budget), left)
 
 
 def _sampled(
     case: Case, settings: Settings, exchange: Exchange, agreement: Agreement, error: GateError
-) -> Measurement:
+) -> tuple[Measurement, Sequence[Tensor], RankClock]:
+    """What was measured, and of what and with what, for the work to be measured too."""
     load = workload.build_shard(case, exchange, settings.seed, settings.input_std)
     subject = RankSubject(case, load, exchange, agreement)
     clock = RankClock(clock_for(case.device), agreement.highest)
@@ -56,9 +64,10 @@ def _sampled(
     throttled = next(filter(None, agreement.every(seen.throttled)), None)
     if exchange.size > 1:
         seen = replace(seen, energy_j=None)  # the energy of one device is not that of all
-    return measurement(
+    found = measurement(
         case, error, samples, replace(seen, throttled=throttled), others, subject.memory_fields()
     )
+    return found, load.inputs, clock
 
 
 class RankSubject(Subject):

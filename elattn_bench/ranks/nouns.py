@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 from elattn_bench.units import Seconds
 
+MARGIN: Seconds = 60.0  # that an exchange waits longer than the harness, which has the better reason
+
 
 @dataclass(frozen=True, slots=True)
 class Meeting:
@@ -21,6 +23,11 @@ class Meeting:
     size: int
     address: str
     timeout: Seconds
+
+    @property
+    def limit(self) -> Seconds:
+        """How long the harness waits for the task."""
+        return self.timeout - MARGIN
 
 
 class Member(Protocol):

@@ -14,7 +14,7 @@ from elattn_bench.tables.by_length import latency_cell
 from elattn_bench.tables.listings import NO_NUMBER, format_estimate, format_ratio, interval_record
 from elattn_bench.tables.overview import MOST_FACETS
 from elattn_bench.tables.render import Column, Report, Table
-from elattn_bench.units import counted, format_bytes, format_length
+from elattn_bench.units import counted, format_bytes, format_length, significant
 from elattn_bench.verdicts import ranks as verdicts
 from elattn_bench.verdicts.ranks import Received, Strong, Weak
 
@@ -22,6 +22,10 @@ STRONG_NOTE = (
     "Scaling over ranks: speed-up over the fewest ranks at the same length, efficiency that over the ratio of the "
     "ranks (strong scaling); memory of the rank that holds most; received: counted, by the rank that receives most in "
     "a call. Intervals pair both medians' 95 % intervals at their worst and best."
+)
+EXCHANGE_NOTE = (
+    "Exchange: share of the latency beyond the same call with nothing exchanged (work_ms), waiting for other ranks "
+    "included."
 )
 WEAK_NOTE = (
     "Weak scaling: time over that of the fewest ranks with the same length per rank. Efficiency: work per rank and "
@@ -69,7 +73,9 @@ def with_hosts(report: Report, rows: Sequence[Row]) -> Report:
 
 
 def _notes(rows: Sequence[Row], tables: Sequence[Table], weak: Sequence[Table]) -> list[str]:
-    said = [note for note, shown in ((STRONG_NOTE, tables), (WEAK_NOTE, weak)) if shown]
+    exchange = tables and _knows_work(rows)
+    notes = ((STRONG_NOTE, tables), (EXCHANGE_NOTE, exchange), (WEAK_NOTE, weak))
+    said = [note for note, shown in notes if shown]
     lengths = {row.seq_len for row in verdicts.spread(rows)}
     return [*said, SOME_NOTE] if tables and len(lengths) > MOST_LENGTHS else said
 
@@ -77,12 +83,16 @@ def _notes(rows: Sequence[Row], tables: Sequence[Table], weak: Sequence[Table]) 
 def ranks_tables(rows: Sequence[Row], found: Sequence[Strong], *, memory: bool = True) -> list[Table]:
     """Per facet some lengths and every number of ranks of each line; none of more facets than people look through."""
     scaled, lengths = {each.row.case_id: each for each in found}, _lengths(rows)
+    shares = _knows_work(rows)
     facets: defaultdict[Facet, list[list[str]]] = defaultdict(list)
     for (facet, label), line in verdicts.by_facet_and_label(rows).items():
         shown = [row for row in line if row.seq_len in lengths]
-        facets[facet] += [[label, *_cells(row, scaled.get(row.case_id), memory=memory)] for row in shown]
+        facets[facet] += [
+            [label, *_cells(row, scaled.get(row.case_id), shares=shares, memory=memory)] for row in shown
+        ]
     columns = [
         Column("impl"), *(Column(title, "right") for title in ("L", "ranks", "latency", "speed-up", "efficiency")),
+        *([Column("exchange", "right")] if shares else []),
         *([Column("memory/rank", "right")] if memory else []), Column("received", "right"),
     ]  # fmt: skip
     tables = [
@@ -96,16 +106,32 @@ def _lengths(rows: Sequence[Row]) -> list[int]:
     return evenly({row.seq_len for row in verdicts.spread(rows)}, MOST_LENGTHS)
 
 
-def _cells(row: Row, found: Strong | None, *, memory: bool) -> list[str]:
+def _knows_work(rows: Sequence[Row]) -> bool:
+    """Whether any row has its work apart; runs of earlier versions have none."""
+    return any(row.work_ms is not None for row in rows)
+
+
+def _cells(row: Row, found: Strong | None, *, shares: bool, memory: bool) -> list[str]:
     return [
         format_length(row.seq_len),
         str(row.ranks),
         latency_cell(row) if row.ok else short_status(row.status),
-        NO_NUMBER if found is None else "1x" if row is found.first else format_estimate(found.speed_up),
+        NO_NUMBER if found is None else "1x" if row is found.first else times_text(found.speed_up),
         NO_NUMBER if found is None else efficiency_text(found.efficiency),
+        *([share_text(verdicts.exchange_share(row))] if shares else []),
         *([format_bytes(row.peak_memory_bytes)] if memory else []),
         format_bytes(row.received_bytes),
     ]
+
+
+def times_text(ratio: Ratio) -> str:
+    """``3.64x``: the digits that the interval supports but two at least, for the efficiency beside it has as many."""
+    return max(format_estimate(ratio), f"{significant(ratio.value, 2)}x", key=len)
+
+
+def share_text(share: float | None) -> str:
+    """``12 %``; ``-`` for none."""
+    return NO_NUMBER if share is None else f"{100 * share:.0f} %"
 
 
 def efficiency_text(efficiency: Ratio | None) -> str:
@@ -146,7 +172,7 @@ def _weak_cells(each: Weak) -> list[str]:
         format_length(each.row.seq_len),
         latency_cell(each.row),
         str(each.first.ranks),
-        format_estimate(each.time),
+        times_text(each.time),
         format_ratio(each.work),
         efficiency_text(each.efficiency),
     ]
@@ -178,7 +204,7 @@ def gain_clause(gain: Strong) -> str:
     """``at L = 1024k 4 ranks are 3.7x as fast as 1, efficiency 92 % [90, 94]``."""
     return (
         f"at L = {format_length(gain.row.seq_len)} {counted(gain.row.ranks or 1, 'rank')} are "
-        f"{format_estimate(gain.speed_up)} as fast as {gain.first.ranks}, "
+        f"{times_text(gain.speed_up)} as fast as {gain.first.ranks}, "
         f"efficiency {efficiency_text(gain.efficiency)}"
     )
 
@@ -252,6 +278,8 @@ def _columns(row: Row, strong: Any, weak: Any) -> dict[str, Any]:
     return {
         "received_bytes": row.received_bytes,
         "received_bytes_formula": row.received_bytes_formula,
+        "work_ms": row.work_ms,
+        "exchange_share": verdicts.exchange_share(row),
         "strong_first_ranks": strong and strong.first.ranks,
         **interval_record("strong_speed_up", strong and strong.speed_up),
         **interval_record("strong_efficiency", strong and strong.efficiency),

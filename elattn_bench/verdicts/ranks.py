@@ -171,6 +171,16 @@ def _several(line: Iterable[Row], key: Callable[[Row], int]) -> list[list[Row]]:
     return [group for group in ordered if len({row.ranks for row in group}) > 1]
 
 
+def exchange_share(row: Row) -> float | None:
+    """Share of the latency beyond ``work_ms``: the exchange, and waiting for it; None where the work is unknown.
+
+    0 where the work, which is measured after the call, took longer than it.
+    """
+    if row.work_ms is None or not row.latency_ms_p50:
+        return None
+    return max(0.0, 1 - row.work_ms / row.latency_ms_p50)
+
+
 def received(rows: Iterable[Row]) -> list[Received]:
     """What each line receives, for every number of ranks on which it received anything; sorted as the lines are."""
     found: defaultdict[tuple[Facet, str], list[Row]] = defaultdict(list)

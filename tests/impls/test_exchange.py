@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from attention_impls.sharded import Exchange
+from attention_impls.sharded import Exchange, attend
+from attention_impls.sharded.exchange import NotSilent, Silent
 from attention_impls.sharding import scan_rounds, scans_received
 
 from . import ranks
@@ -113,3 +114,61 @@ def test_scattering_totals_is_the_transpose_of_gathering(world: int, even: bool)
     for rank, (found, received) in enumerate(ranks.run(world, scatter_total, even)):
         assert torch.equal(found, weight * shard(rank, even))
         assert received == (world - 1) * found.nbytes
+
+
+def everything(exchange: Exchange) -> list[list[tuple[int, ...]]]:
+    """The shapes of what each method returns, of a shard of one length on all ranks."""
+    state, parts = torch.ones(2, 3), [shard(rank, even=True) for rank in range(exchange.size)]
+    found: list[Any] = [
+        exchange.total(state), exchange.highest(state), exchange.before(state, torch.add),
+        exchange.after(state, torch.add), exchange.gather(parts[exchange.rank]), exchange.scatter_total(parts),
+    ]  # fmt: skip
+    listed = [each if isinstance(each, list) else [each] for each in found]
+    return [[tuple(x.shape) for x in each if x is not None] for each in listed]
+
+
+@each_world
+def test_in_silence_a_rank_gets_the_same_shapes_and_nothing_of_the_others(world: int) -> None:
+    for rank, shapes in enumerate(ranks.run(world, everything)):
+        silent = Silent(rank, world)
+        assert everything(silent) == shapes
+        assert (silent.traffic.received_bytes, silent.traffic.exchanges) == (0, 0)
+
+
+def test_in_silence_a_rank_merges_as_often_as_among_the_others() -> None:
+    def merges(exchange: Exchange) -> int:
+        done: list[None] = []
+
+        def merge(one: Tensor, other: Tensor) -> Tensor:
+            done.append(None)
+            return one + other
+
+        exchange.before(torch.ones(1), merge)
+        return len(done)
+
+    # Rank 5 of 8 gets a state in each of 3 rounds: three merges into its own, two into what lies before it.
+    assert [merges(Silent(rank, 8)) for rank in (0, 1, 2, 5)] == [0, 1, 3, 5]
+
+
+def test_silence_leaves_what_it_is_given_and_shares_no_memory_with_it() -> None:
+    state, parts, silent = torch.ones(3), [torch.ones(3), torch.ones(3)], Silent(1, 2)
+    for found in (silent.total(state), silent.before(state, torch.add), silent.scatter_total(parts)):
+        assert found is not None
+        found.zero_()
+    assert all(x.tolist() == [1.0] * 3 for x in (state, *parts))
+
+
+@pytest.mark.parametrize("causal", [False, True], ids=["full", "causal"])
+@pytest.mark.parametrize("attention", ["ea-series", "linear", "efficient", "softmax"])
+def test_every_attention_works_in_silence(attention: str, causal: bool) -> None:
+    for rank in range(3):
+        query, key, value = (torch.randn(1, 2, 5, 4, requires_grad=True) for _ in range(3))
+        output = attend(attention, query, key, value, Silent(rank, 3), causal=causal)
+        gradients = torch.autograd.grad(output.sum(), (query, key, value))
+        assert [x.shape for x in (output, *gradients)] == [(1, 2, 5, 4)] * 4
+
+
+def test_who_exchanges_by_the_group_itself_cannot_be_silenced() -> None:
+    with pytest.raises(NotSilent, match="rank 0 of 2"):
+        _ = Silent(0, 2).group
+    assert Silent(0, 1).group is None
