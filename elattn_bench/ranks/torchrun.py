@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import secrets
+import signal
 import socket
 import threading
 import time
@@ -177,6 +178,8 @@ def serve(world: World) -> None:
     Raises:
         WorkerError: the sweep does not begin.
     """
+    # Ctrl-C ends it at once: it has nothing to save, and may wait within torch, where Python hears no signal.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     connection = _connected(world)
     with contextlib.suppress(*HUNG_UP, OSError):
         connection.send((world.rank, socket.gethostname(), world.local_rank))
