@@ -33,13 +33,14 @@ from elattn_bench.worker import Settings
 EA = Case("ea-series", "eager", "op", "forward", "float32", "cpu", False, 1, 2, 256, 16, 2, ranks=2)
 FAULTY = Case("", "eager", "op", "forward", "float32", "cpu", False, 1, 1, 512, 16, ranks=2)
 GIBIBYTE = 2**30
+SHORT = Budget(min_samples=5, min_time=0.02, max_time=0.1, precision=0.5, warm_up_time=0.02)
 
 
 @pytest.fixture(scope="module")
 def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RankGroup]:
     """Two real ranks for all tests: whatever one case does to them must not reach the next."""
     directory = tmp_path_factory.mktemp("meetings")
-    members = [LocalMember(Settings("cpu", BUDGETS["quick"], 1, 4 * GIBIBYTE)) for _ in range(2)]
+    members = [LocalMember(Settings("cpu", SHORT, 1, 4 * GIBIBYTE)) for _ in range(2)]
     share = Share(threads=1, memory=4 * GIBIBYTE, cpus=1)
     with RankGroup(members, lambda task: f"file://{directory}/{task}", share) as group:
         yield group

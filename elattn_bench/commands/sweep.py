@@ -30,12 +30,16 @@ def sweep(
 ) -> None:
     """Plan, measure, sum up."""
     from elattn_bench import config, runner
-    from elattn_bench.ranks import torchrun
+    from elattn_bench.ranks import torchrun, world
 
     may_spread = bool(given.get("ranks") or config_file or resume)
-    if may_spread and (world := torchrun.serving()):
+    if may_spread and (served := world.serving()):
         if not dry_run:
-            torchrun.serve(world)
+            where = f"{served.address}:{served.port}"
+            screen.say(
+                f"rank {served.rank} of {served.size} serves the sweep of rank 0, found through {where}"
+            )
+            torchrun.serve(served)
         return
     check_names("launcher", [launcher], LAUNCHERS)
     if address and launcher != "ray":
@@ -100,8 +104,10 @@ def _resumed_run(config_file: Path | None, output: Path | None, *, force: bool) 
 
 
 def _how_to_go_on(path: Path, cases: int, visits: int, flags: str = "") -> Interrupted:
-    from elattn_bench.rundir import read_run, resume_command
+    from elattn_bench.rundir import RUN_INFO, read_run, resume_command
 
+    if not (path / RUN_INFO).is_file():
+        return Interrupted(f"no run was begun in {path}; start again")
     try:
         rows = read_run(path).rows
     except RunDirError:
@@ -136,8 +142,9 @@ def _show_plan(plan: Any) -> None:
 
 def _sum_up(path: Path, *, strict: bool) -> None:
     from elattn_bench import analysis
-    from elattn_bench.rundir import read_run
+    from elattn_bench.rundir import ERRORS, read_run
     from elattn_bench.tables import listings, render
+    from elattn_bench.units import counted
 
     run = read_run(path)
     render.show(listings.summary_report(analysis.summary(run)), "table", screen.stdout())
@@ -147,8 +154,9 @@ def _sum_up(path: Path, *, strict: bool) -> None:
     )
     errors = [row for row in run.rows if row.status == "error"]
     if errors:
-        screen.say(
-            f"{len(errors)} cases failed with an error: see the reasons in results.csv, tracebacks in errors.log"
-        )
+        # A process that was killed leaves no last words, so there may be no such file.
+        tracebacks = f", tracebacks in {ERRORS}" if (path / ERRORS).is_file() else ""
+        failed = counted(len(errors), "case")
+        screen.say(f"{failed} failed with an error: see the reasons in results.csv{tracebacks}")
     if errors and strict:
         raise typer.Exit(screen.CASES_FAILED)

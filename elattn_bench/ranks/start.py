@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import psutil
 
@@ -16,7 +13,9 @@ from elattn_bench.device import gpu_names
 from elattn_bench.errors import UsageError
 from elattn_bench.ranks import torchrun
 from elattn_bench.ranks.group import RankGroup, Share
+from elattn_bench.ranks.meeting_place import meeting_place
 from elattn_bench.ranks.member import LocalMember
+from elattn_bench.ranks.world import World, started_by_torchrun
 from elattn_bench.worker import Settings
 
 
@@ -28,7 +27,7 @@ def group_for(plan: Plan) -> Iterator[RankGroup | None]:
         UsageError: torchrun has started fewer processes than there are ranks, or several for none.
     """
     most = most_ranks(plan)
-    world = torchrun.World.of_this_process()
+    world = World.of_this_process() if most or started_by_torchrun() else None
     if world is not None:
         _check(world, most)
     if not most:
@@ -72,27 +71,21 @@ def _spawned(plan: Plan, most: int) -> Iterator[RankGroup]:
     gpus = len(gpu_names()) if plan.device == "cuda" else None
     count = most if gpus is None else min(most, gpus)
     members = [LocalMember(settings_for(plan, most, rank)) for rank in range(count)]
-    directory = Path(tempfile.mkdtemp(prefix="elattn-ranks-"))
-    try:
-        with RankGroup(
-            members, lambda task: f"file://{directory}/{task}", share_of(plan, most), gpus
-        ) as group:
-            yield group
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
+    with (
+        meeting_place() as directory,
+        RankGroup(members, lambda task: f"file://{directory}/{task}", share_of(plan, most), gpus) as group,
+    ):
+        yield group
 
 
-def _check(world: torchrun.World, most: int) -> None:
+def _check(world: World, most: int) -> None:
     if most > world.size:
         raise UsageError(
-            f"--ranks {most}: torchrun started {world.size} processes, and every rank is one; start as many with "
-            "--nnodes and --nproc-per-node, or sweep over fewer"
+            f"--ranks {most}: {world}, and every rank is one; start as many, with torchrun's --nnodes and "
+            "--nproc-per-node, or sweep over fewer"
         )
     if not most and world.is_torchruns and world.size > 1:
-        raise UsageError(
-            f"torchrun started {world.size} processes, but no case is spread over them; add --ranks, or sweep "
-            "without torchrun"
-        )
+        raise UsageError(f"{world}, but no case is spread over them; add --ranks, or sweep without torchrun")
 
 
 def _cpus() -> int:

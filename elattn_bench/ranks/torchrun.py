@@ -7,97 +7,31 @@ leaves its address in torchrun's store, and the others connect to it; the groups
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
 import secrets
+import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from multiprocessing.connection import Client, Connection, Listener
+from dataclasses import replace
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Client, Connection, answer_challenge, deliver_challenge
 from typing import Any
 
 from elattn_bench.errors import WorkerError
 from elattn_bench.ranks.member import LocalMember
 from elattn_bench.ranks.nouns import Member
-from elattn_bench.results import Skipped
+from elattn_bench.ranks.world import JOINING, World
 from elattn_bench.units import Seconds, format_duration
 from elattn_bench.worker import Settings
 from elattn_bench.worker_process import HUNG_UP
 
-JOINING: Seconds = 300.0  # for all processes to be there: nodes of a cluster do not start at once
 ANSWERING: Seconds = 60.0  # that an answer may take beyond its time limit: a worker's start and end included
-PREFIX = "elattn-bench"
+LOOK: Seconds = 0.1  # how soon whoever has come is seen
 CONTROL = "control"  # key of the sweep's address and secret
 SECRET_BYTES = 32
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """What torchrun says of this process (torch.distributed.run, "Environment Variables").
-
-    rank, size: its number, and how many processes there are; local_rank, on_this_host: the same of its host.
-    address, port: of the store.
-    is_torchruns: whether torchrun has set this, and not something else that sets RANK and WORLD_SIZE.
-    has_store: whether somebody runs the store already.
-    attempt: which restart of torchrun's this is.
-    """
-
-    rank: int
-    size: int
-    local_rank: int
-    on_this_host: int
-    address: str
-    port: int
-    is_torchruns: bool = True
-    has_store: bool = True
-    attempt: str = "0"
-
-    @classmethod
-    def of_this_process(cls) -> World | None:
-        """The world that this process was started in; None where nobody says that it is one of many."""
-        known = os.environ
-        if not {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= known.keys():
-            return None
-        rank, size = int(known["RANK"]), int(known["WORLD_SIZE"])
-        return cls(
-            rank,
-            size,
-            int(known.get("LOCAL_RANK", rank)),
-            int(known.get("LOCAL_WORLD_SIZE", size)),
-            known["MASTER_ADDR"],
-            int(known["MASTER_PORT"]),
-            "TORCHELASTIC_RUN_ID" in known,
-            known.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
-            known.get("TORCHELASTIC_RESTART_COUNT", "0"),
-        )
-
-    def address_of(self, task: int) -> str:
-        """Where the ranks of the task with that number meet."""
-        return f"tcp://{self.address}:{self.port}/{PREFIX}/{self.attempt}/{task}"
-
-    def store(self) -> Any:
-        """The store that all processes share."""
-        from datetime import timedelta
-
-        import torch.distributed as dist
-
-        store = dist.TCPStore(  # type: ignore[attr-defined]
-            self.address,
-            self.port,
-            is_master=self.rank == 0 and not self.has_store,
-            timeout=timedelta(seconds=JOINING),
-            wait_for_workers=False,
-        )
-        return dist.PrefixStore(f"{PREFIX}/{self.attempt}", store)  # type: ignore[attr-defined]
-
-
-def serving() -> World | None:
-    """The world of a process that serves another one's sweep; None in the sweep itself."""
-    world = World.of_this_process()
-    return world if world is not None and world.rank > 0 else None
 
 
 @contextmanager
@@ -112,10 +46,10 @@ def gathered(world: World, settings: Settings) -> Iterator[tuple[Sequence[Member
     """
     store, secret = world.store(), secrets.token_bytes(SECRET_BYTES)
     is_alone = world.on_this_host == world.size
-    with Listener(("127.0.0.1" if is_alone else "", 0), authkey=secret) as listener:
+    with socket.create_server(("127.0.0.1" if is_alone else "", 0)) as server:
         host = "127.0.0.1" if is_alone else world.address
-        store.set(CONTROL, f"{host}:{listener.address[1]}:{secret.hex()}")
-        remote = _accepted(listener, world.size - 1)
+        store.set(CONTROL, f"{host}:{server.getsockname()[1]}:{secret.hex()}")
+        remote = _accepted(server, secret, world.size - 1)
     try:
         first = LocalMember(replace(settings, gpu=world.local_rank), socket.gethostname())
         for rank, member in remote.items():
@@ -126,29 +60,45 @@ def gathered(world: World, settings: Settings) -> Iterator[tuple[Sequence[Member
             member.close()
 
 
-def _accepted(listener: Listener, count: int) -> dict[int, RemoteMember]:
-    """Those that connect, by rank."""
-    arrived: queue.SimpleQueue[Connection] = queue.SimpleQueue()
+def _accepted(server: socket.socket, secret: bytes, count: int) -> dict[int, RemoteMember]:
+    """Those that connect and know the secret, by rank, until so many ranks have come.
 
-    def accept() -> None:
-        for _ in range(count):
-            with contextlib.suppress(OSError):
-                arrived.put(listener.accept())
-
-    threading.Thread(target=accept, daemon=True).start()
+    Raises:
+        WorkerError: some do not come.
+    """
+    arrived: queue.SimpleQueue[tuple[int, RemoteMember]] = queue.SimpleQueue()
     members: dict[int, RemoteMember] = {}
     deadline = time.monotonic() + JOINING
+    server.settimeout(LOOK)
     while len(members) < count:
-        try:
-            connection = arrived.get(timeout=max(0.0, deadline - time.monotonic()))
-        except queue.Empty:
-            missing = sorted(set(range(1, count + 1)) - members.keys())
-            raise WorkerError(
-                f"the ranks {', '.join(map(str, missing))} have not come in {format_duration(JOINING)}"
-            ) from None
-        rank, host, local_rank = connection.recv()
-        members[rank] = RemoteMember(connection, host, local_rank)
+        if time.monotonic() > deadline:
+            raise _missing(set(range(1, count + 1)) - members.keys())
+        with contextlib.suppress(OSError):  # nobody came, or left at once
+            came, _ = server.accept()
+            threading.Thread(target=_greet, args=(came, secret, arrived), daemon=True).start()
+        while not arrived.empty():
+            rank, member = arrived.get()
+            members[rank] = member
     return members
+
+
+def _greet(came: socket.socket, secret: bytes, arrived: queue.SimpleQueue[tuple[int, RemoteMember]]) -> None:
+    # In a thread for each: whoever else finds this port, a scanner say, may hang up, lie, or say nothing for ever.
+    connection: Connection = Connection(came.detach())
+    try:
+        deliver_challenge(connection, secret)
+        answer_challenge(connection, secret)
+        rank, host, local_rank = connection.recv()
+    except (*HUNG_UP, OSError, AuthenticationError):
+        connection.close()
+    else:
+        arrived.put((rank, RemoteMember(connection, host, local_rank)))
+
+
+def _missing(ranks: set[int]) -> WorkerError:
+    return WorkerError(
+        f"the ranks {', '.join(map(str, sorted(ranks)))} have not come in {format_duration(JOINING)}"
+    )
 
 
 class RemoteMember:
@@ -172,13 +122,12 @@ class RemoteMember:
         return described
 
     def call(self, target: str, *arguments: Any, timeout: Seconds) -> Any:
-        """As ``Worker.call``. Where the process has gone, the case has its reason; the next call raises."""
-        try:
-            return self._ask("call", (target, *arguments), {"timeout": timeout}, timeout + ANSWERING)
-        except WorkerError as error:
-            if not self._connection.closed:
-                raise
-            return Skipped("error", str(error))
+        """As ``Worker.call``.
+
+        Raises:
+            WorkerError: the process has gone. No row is written of the case, so ``--resume`` measures it.
+        """
+        return self._ask("call", (target, *arguments), {"timeout": timeout}, timeout + ANSWERING)
 
     def end(self) -> None:
         """End what its worker does at this moment."""
@@ -229,6 +178,8 @@ def serve(world: World) -> None:
     Raises:
         WorkerError: the sweep does not begin.
     """
+    # Ctrl-C ends it at once: it has nothing to save, and may wait within torch, where Python hears no signal.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     connection = _connected(world)
     with contextlib.suppress(*HUNG_UP, OSError):
         connection.send((world.rank, socket.gethostname(), world.local_rank))
@@ -236,13 +187,11 @@ def serve(world: World) -> None:
 
 
 def _connected(world: World) -> Connection:
-    import torch.distributed as dist
-
     try:
         host, port, secret = world.store().get(CONTROL).decode().rsplit(":", 2)
-    except (dist.DistError, RuntimeError) as error:
+        return Client((host, int(port)), authkey=bytes.fromhex(secret))
+    except (RuntimeError, *HUNG_UP, OSError, AuthenticationError) as error:
         raise WorkerError(f"rank {world.rank}: the sweep, which is rank 0, does not begin: {error}") from None
-    return Client((host, int(port)), authkey=bytes.fromhex(secret))
 
 
 class _Server:
