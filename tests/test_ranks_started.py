@@ -150,7 +150,7 @@ def check_complete(path: Path, kept: list[dict[str, str]]) -> None:
     info = info_of(path)
     assert info["environment"]["threads_per_rank"] == 1
     assert {entry["ranks"] for entry in info["collectives"]} == {2}
-    assert len(info["collectives"]) == 15  # once, though there were two sessions
+    assert len(info["collectives"]) == 20  # once, though there were two sessions
 
 
 @pytest.mark.parametrize("rank", ["0", "1"])
