@@ -20,6 +20,7 @@ WORLDS = (2, 4)
 CALLS = 20  # averaged over
 SETTLE = 0.3  # s, until the kernel has counted what was sent
 SHAPE = (1, 8, 1024, 64)  # batch, heads, positions of all ranks, channels of a head
+HEAD = "| ranks | attention | mask | mode | counted, all ranks | loopback | ratio |\n|---:|---|---|---|---:|---:|---:|"
 
 
 class Case(NamedTuple):
@@ -54,8 +55,10 @@ def rank_of(rank: int, world: int, meeting: str) -> None:
     for case in CASES:
         carried, counted = measured(case)
         if rank == 0:
-            shown = f"{counted:,.0f} | {carried:,.0f} | {carried / counted:.2f}"
-            print(f"| {world} | {case} | {shown} |", flush=True)
+            print(
+                f"| {world} | {case} | {counted:,.0f} | {carried:,.0f} | {carried / counted:.2f} |",
+                flush=True,
+            )
     dist.destroy_process_group()
 
 
@@ -103,8 +106,7 @@ def main() -> None:
     before = sent_over_loopback()
     time.sleep(1.0)
     print(f"idle: {sent_over_loopback() - before:,} bytes in a second\n")
-    print("| ranks | attention | mask | mode | counted, all ranks | loopback | ratio |")
-    print("|---:|---|---|---|---:|---:|---:|")
+    print(HEAD)
     context = multiprocessing.get_context("spawn")
     for world in WORLDS:
         with tempfile.TemporaryDirectory() as folder:
