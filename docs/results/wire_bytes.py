@@ -8,7 +8,6 @@ the machine's own loopback is read: what it carries while idle stands in the fir
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import tempfile
 import time
@@ -103,19 +102,15 @@ def settle() -> None:
 
 def main() -> None:
     """Print the table as Markdown."""
+    from torch.multiprocessing import spawn
+
     before = sent_over_loopback()
     time.sleep(1.0)
     print(f"idle: {sent_over_loopback() - before:,} bytes in a second\n")
     print(HEAD)
-    context = multiprocessing.get_context("spawn")
     for world in WORLDS:
         with tempfile.TemporaryDirectory() as folder:
-            meeting = (Path(folder) / "store").as_uri()
-            started = [context.Process(target=rank_of, args=(rank, world, meeting)) for rank in range(world)]
-            for process in started:
-                process.start()
-            for process in started:
-                process.join()
+            spawn(rank_of, (world, (Path(folder) / "store").as_uri()), nprocs=world)  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":
