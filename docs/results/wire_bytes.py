@@ -102,7 +102,7 @@ def settle() -> None:
 
 def main() -> None:
     """Print the table as Markdown."""
-    from torch.multiprocessing import spawn
+    from torch.multiprocessing.spawn import spawn
 
     before = sent_over_loopback()
     time.sleep(1.0)
