@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
+from attention_impls.autocast import under_autocast
 from attention_impls.chunks import accumulator_dtype, empty_sums
 from attention_impls.ea_series import validate
 from attention_impls.hyperparameters import ORDER
@@ -281,14 +282,6 @@ def _slots(query: Tensor, keep: bool) -> Any:
     if query.device.type != "cpu" and not all(isinstance(size, int) for size in query.shape):
         return torch.library.get_ctx().new_dynamic_size()
     return kernels(query).blocks(query)
-
-
-def under_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """The tensors in the dtype of autocast, where that is enabled and they are not in float64."""
-    device = tensors[0].device.type
-    if not torch.is_autocast_enabled(device) or tensors[0].dtype == torch.float64:
-        return tensors
-    return tuple(tensor.to(torch.get_autocast_dtype(device)) for tensor in tensors)
 
 
 def kernels(tensor: Tensor) -> Any:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from attention_impls.autocast import as_written, under_autocast
 from attention_impls.blocks import blocks, grouped, no_sums, read, ungrouped, write
 from attention_impls.chunks import accumulator_dtype, empty_sums
 from attention_impls.efficient_causal import Gradients, Sums, causal_forward, centred, plan_pieces
@@ -56,6 +57,7 @@ def eager(
 
     Returns:
         [batch, heads, seq_len, head_dim], in the dtype of the query. Half precision is computed in float32.
+        Under autocast the inputs are rounded to its dtype first, as those of matrix products are.
 
     Complexity: O(L D^2 / H) time, O(L D + D^2 / H) memory: beside the output, and the gradients, the
     temporaries of a block of at most ``blocks.BLOCK_ELEMENTS``. Gradients can be taken once, not twice.
@@ -66,6 +68,7 @@ def eager(
     Paper: Shen et al. 2021, arXiv 1812.01243. Several heads are the authors' code, not the paper; their
     residual connection is left out.
     """
+    query, key, value = under_autocast(query, key, value)
     checked(query, key, value, normalisation)
     output: Tensor
     if causal:
@@ -199,6 +202,7 @@ def key_top(key: Tensor) -> Tensor:
     return key.amax(-2, keepdim=True).to(accumulator_dtype(key.dtype)).flatten(0, 1)
 
 
+@as_written
 def key_sums(key: Tensor, value: Tensor, top: Tensor) -> Sums:
     """The sums of exp(k - top) v^T and of exp(k - top) over all keys."""
     context, normaliser = no_sums(key)
@@ -209,6 +213,7 @@ def key_sums(key: Tensor, value: Tensor, top: Tensor) -> Sums:
     return context, normaliser
 
 
+@as_written
 def outputs(query: Tensor, context: Tensor) -> Tensor:
     """Every query's softmax times a context that all of them see."""
     output = torch.empty_like(query)
@@ -217,6 +222,7 @@ def outputs(query: Tensor, context: Tensor) -> Tensor:
     return output
 
 
+@as_written
 def query_gradients(query: Tensor, upstream: Tensor, context: Tensor, grad_query: Tensor) -> Tensor:
     """Writes the query's gradient; returns that of the context.
 
@@ -237,6 +243,7 @@ def of_sums(context: Tensor, normaliser: Tensor, grad_context: Tensor) -> Sums:
     return grad_context / normaliser.mT, mean.neg_()
 
 
+@as_written
 def key_gradients(
     key: Tensor, value: Tensor, top: Tensor, behind: Sums, gradients: Gradients, store: Store
 ) -> None:
@@ -254,12 +261,14 @@ def key_gradients(
         store(grad_key, rows, grad_weights.mul_(weights))
 
 
+@as_written
 def products(key: Tensor, value: Tensor) -> Tensor:
     """The sums of k v^T over all keys, [batch, heads, head_dim, head_dim], wide: those of scaling normalisation."""
     wide = accumulator_dtype(key.dtype)
     return key.to(wide).mT @ value.to(wide)
 
 
+@as_written
 def scaled_outputs(query: Tensor, mean: Tensor) -> Tensor:
     """Every query times the mean, in the query's dtype."""
     return (query.to(mean.dtype) @ mean).to(query.dtype)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from attention_impls.autocast import as_written
 from attention_impls.blocks import (
     block_rows,
     causal_blocks,
@@ -59,6 +60,7 @@ def causal(query: Tensor, key: Tensor, value: Tensor, softmax: bool) -> Tensor:
     return output
 
 
+@as_written
 @torch.no_grad()
 def causal_forward(
     query: Tensor, key: Tensor, value: Tensor, plan: list[Piece], carried: Sums, *, keep: bool
@@ -77,6 +79,7 @@ def causal_forward(
     return output, (context, normaliser), kept
 
 
+@as_written
 def causal_backward(
     upstream: Tensor, plan: list[Piece], query: Tensor, key: Tensor, value: Tensor, *kept: Tensor
 ) -> tuple[Gradients, Sums]:

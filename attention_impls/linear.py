@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from attention_impls.autocast import as_written, under_autocast
 from attention_impls.blocks import (
     blocks,
     causal_blocks,
@@ -50,7 +51,8 @@ def eager(query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False) ->
 
     Formula: y_i = phi(q_i)^T sum_j phi(k_j) v_j^T / (phi(q_i)^T sum_j phi(k_j) + 1e-6), phi = elu + 1,
     over j <= i when causal. The causal form works in chunks: a masked product within each chunk, and
-    the sums of all chunks before it. Half precision is computed in float32.
+    the sums of all chunks before it. Half precision is computed in float32. Under autocast the inputs are
+    rounded to its dtype first, as those of matrix products are.
 
     Args:
         query, key, value: [batch, heads, seq_len, head_dim].
@@ -67,6 +69,7 @@ def eager(query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False) ->
 
     Paper: Katharopoulos et al. 2020, arXiv 2006.16236.
     """
+    query, key, value = under_autocast(query, key, value)
     validate_qkv(query, key, value)
     form = _Causal if causal else _Full
     output: Tensor = form.apply(query, key, value)  # type: ignore[no-untyped-call]
@@ -156,6 +159,7 @@ class _Full(torch.autograd.Function):
         return gradients
 
 
+@as_written
 def key_sums(key: Tensor, value: Tensor) -> Sums:
     """The sums over all keys."""
     context, normaliser = no_sums(key)
@@ -166,6 +170,7 @@ def key_sums(key: Tensor, value: Tensor) -> Sums:
     return context, normaliser
 
 
+@as_written
 def outputs(query: Tensor, sums: Sequence[Tensor]) -> Tensor:
     """The ratio at every query, of sums that all of them see."""
     context, normaliser = sums
@@ -177,6 +182,7 @@ def outputs(query: Tensor, sums: Sequence[Tensor]) -> Tensor:
     return output
 
 
+@as_written
 def query_gradients(query: Tensor, upstream: Tensor, sums: Sequence[Tensor], grad_query: Tensor) -> Sums:
     """Writes the query's gradient; returns those of the sums.
 
@@ -198,6 +204,7 @@ def query_gradients(query: Tensor, upstream: Tensor, sums: Sequence[Tensor], gra
     return grad_context, grad_normaliser
 
 
+@as_written
 def key_gradients(key: Tensor, value: Tensor, behind: Sums, gradients: Gradients, store: Store) -> None:
     """Stores what the gradients of sums over all keys pass on: dphi(k_j) = dC v_j + dz, dv_j = dC^T phi(k_j).
 
@@ -230,6 +237,7 @@ class _Causal(torch.autograd.Function):
         return gradients
 
 
+@as_written
 @torch.no_grad()
 def causal_forward(
     query: Tensor, key: Tensor, value: Tensor, carried: Sums, *, keep: bool
@@ -244,6 +252,7 @@ def causal_forward(
     return output, carried, kept
 
 
+@as_written
 def causal_backward(
     upstream: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, *kept: Tensor
 ) -> tuple[Gradients, Sums]:

@@ -1,8 +1,9 @@
 """An attention over a sequence that is spread over ranks: how it is cut, and what is exchanged by formula. No torch.
 
 A rank is one process with one device. Rank r of P holds a shard: contiguous positions, shards in the order of the
-ranks, lengths as they come. What a rank *receives* is counted, rather than what it sends: that is what has to cross
-the network into it whatever algorithm a collective takes.
+ranks, lengths as they come. Counted is what a rank *gets* out of its collectives: a property of the attention, whatever
+the network and the library. What crosses the network is as much in scans and gathers, and in a sum over P ranks up to
+2 (P - 1) / P times as much, the way of a ring; ``docs/ranks.md`` has it measured.
 """
 
 from __future__ import annotations

@@ -263,9 +263,12 @@ class TestSummaryAndLists:
 
     def test_the_list_says_which_attentions_decode_and_which_can_be_spread(self) -> None:
         report = attentions_report(attentions())
-        named, spread = (note.removesuffix(".").partition(": ")[2].split(", ") for note in report.notes[-2:])
+        named = report.notes[-1].removesuffix(".").partition(": ")[2].split(", ")
         assert named == list(dict.fromkeys(e["attention"] for e in attentions() if e["recurrent"]))
-        assert spread == list(dict.fromkeys(e["attention"] for e in attentions() if e["over_ranks"]))
+        (spread,) = (table for table in report.tables if table.title.startswith("Over ranks"))
+        assert list(map(list, spread.rows)) == [
+            [f"{e['attention']}/{e['backend']}", e["over_ranks"]] for e in attentions() if e["over_ranks"]
+        ]
         decoding = {
             f"{entry['attention']}/{entry['backend']}" for entry in attentions() if entry["recurrent"]
         }
@@ -289,7 +292,9 @@ class TestSummaryAndLists:
     def test_the_list_groups_attentions_by_their_growth(self) -> None:
         entries = attentions()
         groups = {table.title: table for table in attentions_report(entries).tables}
-        assert list(groups) == ["Quadratic in length", "Linear in length", "Backends", "Optional packages"]
+        assert list(groups) == [
+            "Quadratic in length", "Linear in length", "Backends", "Over ranks, for --ranks", "Optional packages"
+        ]  # fmt: skip
         for name in attention_impls.names():
             title = f"{attention_impls.get(name).growth.capitalize()} in length"
             (row,) = (row for row in groups[title].rows if row[0] == name)

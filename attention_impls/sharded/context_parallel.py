@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from attention_impls.autocast import under_autocast
+from attention_impls.sharded.anchor import anchor
 from attention_impls.sharded.exchange import Exchange
 from attention_impls.softmax import checked_scale
 from attention_impls.softmax import flash as plain_flash
@@ -36,7 +38,7 @@ def flash(
     Keys and values come from one rank after another, backward their gradients go round all ranks; each step's
     outputs are joined by their log-sum-exps (Liu et al. 2023, arXiv 2310.01889). Shards are contiguous, so
     PyTorch's balancing of causal work, which deals the positions out otherwise, is off. PyTorch exchanges by
-    itself: the traffic is noted as its code says, not counted.
+    itself: the traffic is noted as its code says, not counted. Every rank takes part in backward.
 
     Args:
         query, key, value: this rank's shard, of one length on all ranks.
@@ -47,8 +49,9 @@ def flash(
     """
     if exchange.size == 1:
         return plain_flash(query, key, value, causal=causal, scale=scale)
+    query, key, value = under_autocast(query, key, value)
     checked_scale(query, key, value, scale)
-    output: Tensor = _Ring.apply(query, key, value, exchange, causal, scale)  # type: ignore[no-untyped-call]
+    output: Tensor = _Ring.apply(query, key, value, anchor(query), exchange, causal, scale)  # type: ignore[no-untyped-call]
     return output
 
 
@@ -61,11 +64,12 @@ class _Ring(torch.autograd.Function):
         query: Tensor,
         key: Tensor,
         value: Tensor,
+        anchored: Tensor,
         exchange: Exchange,
         causal: bool,
         scale: float | None,
     ) -> Tensor:
-        record = any(ctx.needs_input_grad)
+        record = anchored.requires_grad
         leaves = [x.detach().contiguous().requires_grad_(record) for x in (query, key, value)]
         with (
             torch.set_grad_enabled(record),
@@ -86,7 +90,7 @@ class _Ring(torch.autograd.Function):
             gradients = torch.autograd.grad(ctx.output, ctx.leaves, upstream.contiguous())
         key, size = ctx.leaves[1], ctx.exchange.size
         _note(ctx.exchange, 2 * (size - 1) * key.nbytes + 2 * size * key.numel() * FLOAT32)
-        return *gradients, None, None, None
+        return *gradients, None, None, None, None
 
 
 @contextmanager

@@ -15,7 +15,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from attention_impls import ea_fused, ea_series
+from attention_impls.autocast import under_autocast
 from attention_impls.sharded import ea_eager
+from attention_impls.sharded.anchor import anchor
 from attention_impls.sharded.ea_sums import SumsOverRanks
 from attention_impls.sharded.exchange import Exchange
 
@@ -47,10 +49,10 @@ def fused(
     knobs: dict[str, Any] = {"causal": causal, "order": order, "scale": scale, "stabiliser": stabiliser}
     if exchange.size == 1:
         return ea_fused.fused(query, key, value, **knobs)
-    query, key, value = ea_fused.under_autocast(query, key, value)
+    query, key, value = under_autocast(query, key, value)
     ea_series.validate(query, key, value, order, scale, stabiliser)
     knobs["ranks"] = SumsOverRanks(exchange, stabiliser, math.log(ea_fused.kernels(query).TOP_BASE))
-    output: Tensor = _Fused.apply(query, key, value, _anchor(query), knobs)  # type: ignore[no-untyped-call]
+    output: Tensor = _Fused.apply(query, key, value, anchor(query), knobs)  # type: ignore[no-untyped-call]
     return output
 
 
@@ -76,13 +78,8 @@ def eager(
     ranks = SumsOverRanks(exchange, stabiliser, log_base=1.0)
     form = ea_eager.Causal if causal else ea_eager.Full
     plain = form(order, float(scale), stabiliser, ranks)
-    output: Tensor = _Eager.apply(query, key, value, _anchor(query), plain)  # type: ignore[no-untyped-call]
+    output: Tensor = _Eager.apply(query, key, value, anchor(query), plain)  # type: ignore[no-untyped-call]
     return output
-
-
-def _anchor(query: Tensor) -> Tensor:
-    """What makes the output require gradients on every rank, so that none waits for another in backward."""
-    return query.new_zeros((), requires_grad=torch.is_grad_enabled())
 
 
 class _Fused(torch.autograd.Function):
@@ -90,10 +87,10 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, anchor: Tensor, knobs: dict[str, Any]
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, anchored: Tensor, knobs: dict[str, Any]
     ) -> Tensor:
         kernels = ea_fused.kernels(query)
-        output, moments = kernels.forward(query, key, value, **knobs, keep=anchor.requires_grad)
+        output, moments = kernels.forward(query, key, value, **knobs, keep=anchored.requires_grad)
         ctx.save_for_backward(query, key, value, moments)
         ctx.knobs = knobs
         return output  # type: ignore[no-any-return]
@@ -111,10 +108,10 @@ class _Eager(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, anchor: Tensor, form: ea_eager.Form
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, anchored: Tensor, form: ea_eager.Form
     ) -> Tensor:
-        with torch.set_grad_enabled(anchor.requires_grad):
-            leaves = [x.detach().requires_grad_(anchor.requires_grad) for x in (query, key, value)]
+        with torch.set_grad_enabled(anchored.requires_grad):
+            leaves = [x.detach().requires_grad_(anchored.requires_grad) for x in (query, key, value)]
             output, ctx.graph = form.forward(*leaves)
         ctx.form = form
         return output.detach()

@@ -10,8 +10,10 @@ from torch.autograd.function import once_differentiable
 
 from attention_impls import efficient as plain
 from attention_impls import efficient_causal
+from attention_impls.autocast import under_autocast
 from attention_impls.blocks import add, no_sums, write
 from attention_impls.sharded import efficient_scaling
+from attention_impls.sharded.anchor import anchor
 from attention_impls.sharded.exchange import Exchange
 
 
@@ -38,16 +40,19 @@ def efficient(
     Complexity: as ``efficient.eager`` on the shard; causal reads keys and values once more, backward too. In
     half precision the causal gradients of key and value are rounded twice.
 
+    Every rank takes part in backward, as in ``sharded.ea_series``.
+
     Raises:
         InvalidArgument: the tensors or the normalisation break their rules.
     """
     if exchange.size == 1:
         return plain.eager(query, key, value, causal=causal, normalisation=normalisation)
+    query, key, value = under_autocast(query, key, value)
     plain.checked(query, key, value, normalisation)
     if normalisation == "scaling":
         return efficient_scaling.efficient(query, key, value, exchange, causal=causal)
     form = _Causal if causal else _Full
-    output: Tensor = form.apply(query, key, value, exchange)  # type: ignore[no-untyped-call]
+    output: Tensor = form.apply(query, key, value, anchor(query), exchange)  # type: ignore[no-untyped-call]
     return output
 
 
@@ -55,7 +60,9 @@ class _Full(torch.autograd.Function):
     """The phases of the full form, the ranks meeting between them."""
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, exchange: Exchange) -> Tensor:
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, anchored: Tensor, exchange: Exchange
+    ) -> Tensor:
         top = exchange.highest(plain.key_top(key))
         sums = exchange.total(torch.cat(plain.key_sums(key, value, top), 1))
         context, normaliser = sums[:, :-1], sums[:, -1:]
@@ -76,20 +83,23 @@ class _Full(torch.autograd.Function):
         grad_context = ctx.exchange.total(plain.query_gradients(query, upstream, context, gradients[0]))
         behind = plain.of_sums(context, normaliser, grad_context)
         plain.key_gradients(key, value, top, behind, gradients, write)
-        return *gradients, None
+        return *gradients, None, None
 
 
 class _Causal(torch.autograd.Function):
     """The causal form from the sums of earlier ranks; later ranks' gradients of the sums are added at the end."""
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, exchange: Exchange) -> Tensor:
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, anchored: Tensor, exchange: Exchange
+    ) -> Tensor:
         top = plain.key_top(key)
         earlier = exchange.before(_packed(plain.key_sums(key, value, top), top), _merged_sums)
         carried, before = (no_sums(query), None) if earlier is None else _unpacked(earlier)
         plan = efficient_causal.plan_pieces(key, True, before)
-        keep = any(ctx.needs_input_grad)
-        output, _, kept = efficient_causal.causal_forward(query, key, value, plan, carried, keep=keep)
+        output, _, kept = efficient_causal.causal_forward(
+            query, key, value, plan, carried, keep=anchored.requires_grad
+        )
         ctx.exchange, ctx.plan = exchange, plan
         ctx.save_for_backward(query, key, value, top if before is None else before, *kept)
         return output
@@ -103,7 +113,7 @@ class _Causal(torch.autograd.Function):
         if later is not None:
             behind, top = _unpacked(later)  # the lowest top of later ranks is that of this rank's end
             plain.key_gradients(key, value, top, behind, gradients, add)
-        return *gradients, None
+        return *gradients, None, None
 
 
 def _packed(sums: efficient_causal.Sums, top: Tensor) -> Tensor:

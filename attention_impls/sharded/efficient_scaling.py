@@ -10,41 +10,49 @@ from torch.autograd.function import once_differentiable
 
 from attention_impls import efficient as plain
 from attention_impls import efficient_causal
+from attention_impls.autocast import as_written
 from attention_impls.blocks import add, blocks, grouped, no_sums, read
+from attention_impls.sharded.anchor import anchor
 from attention_impls.sharded.exchange import Exchange
 
 
 def efficient(query: Tensor, key: Tensor, value: Tensor, exchange: Exchange, *, causal: bool) -> Tensor:
     """The output at this rank's own positions, of tensors that have been checked."""
     if causal:
-        output: Tensor = _Causal.apply(query, key, value, exchange)  # type: ignore[no-untyped-call]
+        output: Tensor = _Causal.apply(query, key, value, anchor(query), exchange)  # type: ignore[no-untyped-call]
         return output
     sums = plain.products(key, value)
-    mean: Tensor = _Mean.apply(sums, key.shape[-2], exchange)  # type: ignore[no-untyped-call]
+    query, mean = _Mean.apply(query, sums, anchor(query), key.shape[-2], exchange)  # type: ignore[no-untyped-call]
     return plain.scaled_outputs(query, mean)
 
 
 class _Mean(torch.autograd.Function):
-    """All ranks' sums over all ranks' tokens; every rank's output depends on them, so their gradients are summed."""
+    """All ranks' sums over all ranks' tokens; every rank's output depends on them, so their gradients are summed.
+
+    The query passes unchanged, so that a rank which asks for its gradient alone exchanges those of the sums.
+    """
 
     @staticmethod
-    def forward(ctx: Any, sums: Tensor, tokens: int, exchange: Exchange) -> Tensor:
+    def forward(
+        ctx: Any, query: Tensor, sums: Tensor, anchored: Tensor, tokens: int, exchange: Exchange
+    ) -> tuple[Tensor, Tensor]:
         total, ctx.tokens = _unpacked(exchange.total(_packed(sums, tokens)), sums)
         ctx.exchange = exchange
-        mean: Tensor = total / ctx.tokens
-        return mean
+        return query.view_as(query), total / ctx.tokens
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        return ctx.exchange.total(upstream) / ctx.tokens, None, None
+    def backward(ctx: Any, of_query: Tensor, of_mean: Tensor) -> tuple[Tensor | None, ...]:
+        return of_query, ctx.exchange.total(of_mean) / ctx.tokens, None, None, None
 
 
 class _Causal(torch.autograd.Function):
     """The causal form from the sums of earlier ranks; later ranks' gradients of the sums are added at the end."""
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, exchange: Exchange) -> Tensor:
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, anchored: Tensor, exchange: Exchange
+    ) -> Tensor:
         context, normaliser = no_sums(query)
         sums = grouped(plain.products(key, value))
         earlier, tokens = exchange.before(_packed(sums, key.shape[-2]), torch.add), 0
@@ -52,7 +60,7 @@ class _Causal(torch.autograd.Function):
             context, tokens = _unpacked(earlier, sums)
         plan = efficient_causal.plan_pieces(key, False, tokens=tokens)
         output, _, kept = efficient_causal.causal_forward(
-            query, key, value, plan, (context, normaliser), keep=any(ctx.needs_input_grad)
+            query, key, value, plan, (context, normaliser), keep=anchored.requires_grad
         )
         ctx.exchange, ctx.plan = exchange, plan
         ctx.save_for_backward(query, key, value, *kept)
@@ -66,9 +74,10 @@ class _Causal(torch.autograd.Function):
         if later is not None:
             _, key, value, *_ = ctx.saved_tensors
             _add_key_gradients(key, value, later, gradients)
-        return *gradients, None
+        return *gradients, None, None
 
 
+@as_written
 def _add_key_gradients(
     key: Tensor, value: Tensor, later: Tensor, gradients: efficient_causal.Gradients
 ) -> None:

@@ -9,7 +9,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from attention_impls import linear as plain
+from attention_impls.autocast import under_autocast
 from attention_impls.blocks import add, no_sums, write
+from attention_impls.sharded.anchor import anchor
 from attention_impls.sharded.exchange import Exchange
 from attention_impls.validate import validate_qkv
 
@@ -27,14 +29,17 @@ def linear(query: Tensor, key: Tensor, value: Tensor, exchange: Exchange, *, cau
     Complexity: as ``linear.eager`` on the shard; causal reads keys and values once more, backward too. In half
     precision the causal gradients of key and value are rounded twice.
 
+    Every rank takes part in backward, as in ``sharded.ea_series``.
+
     Raises:
         InvalidArgument: the tensors break their rules.
     """
     if exchange.size == 1:
         return plain.eager(query, key, value, causal=causal)
+    query, key, value = under_autocast(query, key, value)
     validate_qkv(query, key, value)
     form = _Causal if causal else _Full
-    output: Tensor = form.apply(query, key, value, exchange)  # type: ignore[no-untyped-call]
+    output: Tensor = form.apply(query, key, value, anchor(query), exchange)  # type: ignore[no-untyped-call]
     return output
 
 
@@ -42,7 +47,9 @@ class _Full(torch.autograd.Function):
     """The phases of the full form, the ranks meeting between them."""
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, exchange: Exchange) -> Tensor:
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, anchored: Tensor, exchange: Exchange
+    ) -> Tensor:
         sums = _unpacked(exchange.total(_packed(plain.key_sums(key, value))))
         ctx.exchange = exchange
         ctx.save_for_backward(query, key, value, *sums)
@@ -55,17 +62,19 @@ class _Full(torch.autograd.Function):
         gradients: plain.Gradients = (torch.empty_like(query), torch.empty_like(key), torch.empty_like(value))
         own = plain.query_gradients(query, upstream, sums, gradients[0])
         plain.key_gradients(key, value, _unpacked(ctx.exchange.total(_packed(own))), gradients, write)
-        return *gradients, None
+        return *gradients, None, None
 
 
 class _Causal(torch.autograd.Function):
     """The causal form from the sums of earlier ranks; later ranks' gradients of the sums are added at the end."""
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, exchange: Exchange) -> Tensor:
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, anchored: Tensor, exchange: Exchange
+    ) -> Tensor:
         earlier = exchange.before(_packed(plain.key_sums(key, value)), torch.add)
         carried = no_sums(query) if earlier is None else _unpacked(earlier)
-        output, _, kept = plain.causal_forward(query, key, value, carried, keep=any(ctx.needs_input_grad))
+        output, _, kept = plain.causal_forward(query, key, value, carried, keep=anchored.requires_grad)
         ctx.exchange = exchange
         ctx.save_for_backward(query, key, value, output, *kept)
         return output
@@ -78,7 +87,7 @@ class _Causal(torch.autograd.Function):
         if later is not None:
             _, key, value, *_ = ctx.saved_tensors
             plain.key_gradients(key, value, _unpacked(later), gradients, add)
-        return *gradients, None
+        return *gradients, None, None
 
 
 def _packed(sums: plain.Sums) -> Tensor:

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from attention_impls.autocast import under_autocast
+from attention_impls.sharded.anchor import anchor
 from attention_impls.sharded.exchange import Exchange
 from attention_impls.softmax import checked_scale, sdpa
 
@@ -30,7 +32,7 @@ def softmax(
     An all-gather of keys and values, whose gradients are summed over the ranks and scattered. Causal: the
     shard's queries see all keys up to its end; on a CPU PyTorch's flash kernel takes earlier keys in full and
     the shard's own under a mask, and both are joined by their log-sum-exps (Dao 2023, arXiv 2307.08691). No
-    matrix of all pairs is held.
+    matrix of all pairs is held. Every rank takes part in backward, as in ``sharded.ea_series``.
 
     Args:
         query, key, value: this rank's shard, [batch, heads, its seq_len, head_dim].
@@ -44,17 +46,18 @@ def softmax(
     """
     if exchange.size == 1:
         return sdpa(query, key, value, causal=causal, scale=scale)
+    query, key, value = under_autocast(query, key, value)
     checked_scale(query, key, value, scale)
     # The fused kernels refuse rows that are not contiguous, such as broadcast ones.
     query, key, value = (x if x.stride(-1) == 1 else x.contiguous() for x in (query, key, value))
     if not causal:
-        keys, values = _gathered(key, value, exchange, exchange.size)
+        query, keys, values = _gathered(query, key, value, exchange, exchange.size)
         return F.scaled_dot_product_attention(query, keys, values, scale=scale)
     if query.device.type == "cpu":
-        earlier = _gathered(key, value, exchange, exchange.rank)
+        query, *earlier = _gathered(query, key, value, exchange, exchange.rank)
         output: Tensor = _CausalOnCpu.apply(query, *earlier, key, value, scale)  # type: ignore[no-untyped-call]
         return output
-    return _lower_right(query, *_gathered(key, value, exchange, exchange.rank + 1), scale)
+    return _lower_right(*_gathered(query, key, value, exchange, exchange.rank + 1), scale)
 
 
 def _lower_right(query: Tensor, keys: Tensor, values: Tensor, scale: float | None) -> Tensor:
@@ -66,31 +69,36 @@ def _lower_right(query: Tensor, keys: Tensor, values: Tensor, scale: float | Non
     return output
 
 
-def _gathered(key: Tensor, value: Tensor, exchange: Exchange, ranks: int) -> tuple[Tensor, Tensor]:
-    """Keys and values of the first so many ranks, [batch, heads, their positions, head_dim], differentiable."""
-    keys, values = _Gathered.apply(key, value, exchange, ranks)  # type: ignore[no-untyped-call]
-    return keys, values
+def _gathered(
+    query: Tensor, key: Tensor, value: Tensor, exchange: Exchange, ranks: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The query, and keys and values of the first so many ranks, [batch, heads, their positions, head_dim]."""
+    query, keys, values = _Gathered.apply(query, key, value, anchor(query), exchange, ranks)  # type: ignore[no-untyped-call]
+    return query, keys, values
 
 
 class _Gathered(torch.autograd.Function):
-    """Both at once, so that all ranks exchange their gradients in one order."""
+    """Both at once, so that all ranks exchange their gradients in one order.
+
+    The query passes unchanged, so that a rank which asks for its gradient alone exchanges those of the others.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, key: Tensor, value: Tensor, exchange: Exchange, ranks: int
-    ) -> tuple[Tensor, Tensor]:
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, anchored: Tensor, exchange: Exchange, ranks: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
         ctx.exchange = exchange
         keys = exchange.gather(key)
         ctx.lengths = [part.shape[-2] for part in keys]
         joined = _joined(keys, ranks)
         del keys  # before the values come
-        return joined, _joined(exchange.gather(value), ranks)
+        return query.view_as(query), joined, _joined(exchange.gather(value), ranks)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, of_query: Tensor, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         summed = [ctx.exchange.scatter_total(_parts(each, ctx.lengths)) for each in upstream]
-        return *summed, None, None
+        return of_query, *summed, None, None, None
 
 
 def _joint(one: Tensor, of_one: Tensor, other: Tensor, of_other: Tensor) -> tuple[Tensor, Tensor]:

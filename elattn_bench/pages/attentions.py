@@ -28,7 +28,8 @@ This page is generated; write in `attention_impls/rows` and run `make docs`, whi
 
 L is seq_len, D is dim (heads * head_dim), H is heads; other letters are hyperparameters. Parameters, shapes and states
 are counted at D = {SIZES.dim}, H = {SIZES.heads}, L = {SIZES.seq_len}, {SIZES.dtype}, one sequence, hyperparameters at
-their defaults."""
+their defaults. *What ranks exchange*, where a backend can spread one sequence over several processes, is told in
+[A sequence over many ranks](ranks.md)."""
 
 _FORMS = {"defined": "defined by the paper", "extension": "our extension"}
 
@@ -121,10 +122,11 @@ def _backends(spec: AttentionSpec) -> str:
             escape_markdown(backend.summary),
             spec.growth_of(name),
             "yes" if backend.recurrence else "-",
+            escape_markdown(backend.sharding.summary) if backend.sharding else "-",
         ]
         for name, backend in spec.backends.items()
     ]
-    return plain_table(["backend", "what it is", "time grows", "decodes"], rows)
+    return plain_table(["backend", "what it is", "time grows", "decodes", "what ranks exchange"], rows)
 
 
 def _projections(spec: AttentionSpec) -> str:

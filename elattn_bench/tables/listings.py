@@ -118,14 +118,12 @@ def attentions_report(entries: Sequence[Mapping[str, Any]]) -> Report:
     entries = [entry for entry in entries if not entry["origin"]]
     backends = [[f"{entry['attention']}/{entry['backend']}", *_runs_here(entry)] for entry in entries]
     headings = ("runs here", "what it is, or why it does not run")
-    decoding, spread = (
-        ", ".join(dict.fromkeys(entry["attention"] for entry in entries if entry[form]))
-        for form in ("recurrent", "over_ranks")
-    )
+    decoding = ", ".join(dict.fromkeys(entry["attention"] for entry in entries if entry["recurrent"]))
     return Report(
         [
             *_growth_tables(entries),
             Table("Backends", [Column("impl"), *(Column(key, wraps=True) for key in headings)], backends),
+            _spread(entries),
             *_peers(entries),
             *_installed_tables(installed),
         ],
@@ -133,9 +131,18 @@ def attentions_report(entries: Sequence[Mapping[str, Any]]) -> Report:
             "L: seq_len, D: dim, H: heads, t: order. A bare attention name means its default backend.",
             *(_sizes_note(entry["sizes"]) for entry in entries[:1]),
             f"With a recurrent form, for --mode decode: {decoding}.",
-            f"With a form for a sequence that is spread, for --ranks: {spread}.",
         ],
     )
+
+
+def _spread(entries: Sequence[Mapping[str, Any]]) -> Table:
+    """The backends that a sequence can be spread with, and what goes between ranks."""
+    rows = [
+        [f"{entry['attention']}/{entry['backend']}", entry["over_ranks"]]
+        for entry in entries
+        if entry["over_ranks"]
+    ]
+    return Table("Over ranks, for --ranks", [Column("impl"), Column("what ranks exchange", wraps=True)], rows)
 
 
 def _growth_tables(entries: Sequence[Mapping[str, Any]]) -> list[Table]:

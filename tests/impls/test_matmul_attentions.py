@@ -15,6 +15,7 @@ SOFTMAX = Form("softmax", "eager", {})
 EFFICIENT = Form("efficient", "eager", {})
 SCALING = Form("efficient", "eager", {"normalisation": "scaling"})
 LINEAR = Form("linear", "eager", {})
+ROUNDED = [LINEAR, EFFICIENT, SCALING]  # by autocast
 
 
 def test_softmax_scales_by_the_root_of_head_dim() -> None:
@@ -134,3 +135,35 @@ def test_what_came_before_the_first_row_counts_as_seen() -> None:
     assert chunks.plan_chunks(weights, 4, lambda chunk: chunk, low).sizes == [4, 4]  # a rise by 26 only
     assert flat.sizes == [4, 4]
     assert [float(top) for top in flat.tops] == [40.0, 40.0]
+
+
+@pytest.mark.parametrize("causal", [False, True], ids=["full", "causal"])
+@pytest.mark.parametrize("form", ROUNDED, ids=str)
+def test_autocast_rounds_the_inputs_as_those_of_a_product_and_nothing_within(
+    form: Form, causal: bool
+) -> None:
+    inputs = draw(1, 2, 150, 8, dtype=torch.float32)
+    halves = tracked(*(x.bfloat16() for x in inputs))
+    expected = form(*halves, causal=causal)
+    leaves = tracked(*inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = form(*leaves, causal=causal)
+        assert torch.equal(output, expected)
+        assert output.dtype == torch.bfloat16
+        if causal:  # what is called for in the same context
+            torch.autograd.backward(output, halves[0].detach())
+    if not causal:  # or after it, as PyTorch advises
+        torch.autograd.backward(output, halves[0].detach())
+    gradients = torch.autograd.grad(expected, halves, halves[0].detach())
+    for leaf, gradient in zip(leaves, gradients, strict=True):
+        assert leaf.grad is not None
+        assert torch.equal(leaf.grad, gradient.float())
+
+
+@pytest.mark.parametrize("form", ROUNDED, ids=str)
+def test_autocast_leaves_float64_as_it_is(form: Form) -> None:
+    inputs = draw(1, 2, 150, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = [form(*inputs, causal=causal) for causal in (False, True)]
+    for output, causal in zip(found, (False, True), strict=True):
+        assert torch.equal(output, form(*inputs, causal=causal))

@@ -170,6 +170,96 @@ def test_in_a_world_of_one_the_bits_are_those_of_the_ordinary_form(causal: bool,
     assert all(torch.equal(one, other) for one, other in zip(found, alone, strict=True))
 
 
+def on_the_first_rank_alone(
+    exchange: Exchange, form: Form, causal: bool, inputs: Sequence[Tensor], asked: int
+) -> list[Tensor] | None:
+    """The first rank's gradient of query, key or value, the only tensor of all ranks that requires any."""
+    query, key, value, upstream = (x.chunk(exchange.size, 2)[exchange.rank].clone() for x in inputs)
+    tensors = query, key, value
+    tensors[asked].requires_grad_(exchange.rank == 0)
+    output = attend(form.attention, query, key, value, exchange, causal=causal, **form.hyperparameters)
+    if exchange.rank == 0:
+        return list(torch.autograd.grad(output, tensors[asked], upstream))
+    torch.autograd.backward(output, upstream)
+    assert all(x.grad is None for x in tensors)
+    return None
+
+
+@every_form
+@both_masks
+@pytest.mark.parametrize("asked", [0, 1, 2], ids=["query", "key", "value"])
+def test_a_rank_without_gradients_of_its_own_takes_part_in_those_of_others(
+    asked: int, causal: bool, form: Form
+) -> None:
+    inputs = inputs_of(*SHAPE)
+    found = ranks.run(2, on_the_first_rank_alone, form, causal, inputs, asked)
+    expected = with_gradients(form, causal, inputs)[1 + asked]
+    assert_close(found[0], [expected.chunk(2, 2)[0]])
+
+
+def some_asked_for(exchange: Exchange, form: Form, causal: bool, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """The gradient of the query on the first rank, of key and value on the second; all tensors require any."""
+    query, key, value, upstream = (x.chunk(exchange.size, 2)[exchange.rank].clone() for x in inputs)
+    leaves = [x.requires_grad_() for x in (query, key, value)]
+    output = attend(form.attention, query, key, value, exchange, causal=causal, **form.hyperparameters)
+    asked = leaves[:1] if exchange.rank == 0 else leaves[1:]
+    return list(torch.autograd.grad(output, asked, upstream))
+
+
+@every_form
+@both_masks
+def test_ranks_may_ask_for_the_gradients_of_different_tensors(causal: bool, form: Form) -> None:
+    inputs = inputs_of(*SHAPE)
+    first, second = ranks.run(2, some_asked_for, form, causal, inputs)
+    expected = with_gradients(form, causal, inputs)[1:]
+    assert_close(first, [expected[0].chunk(2, 2)[0]])
+    assert_close(second, [x.chunk(2, 2)[1] for x in expected[1:]])
+
+
+def under_autocast(exchange: Exchange, *given: Any) -> list[Tensor]:
+    """As ``shard``, both passes under autocast to bfloat16."""
+    with torch.autocast("cpu", torch.bfloat16):
+        return shard(exchange, *given)[0]
+
+
+@every_form
+@both_masks
+def test_under_autocast_ranks_compute_what_they_do_of_rounded_inputs(causal: bool, form: Form) -> None:
+    inputs = [x.bfloat16().float() for x in inputs_of(1, 2, 150, 8)]  # so that gradients know of no rounding
+    cut = [70, 80]
+    found = ranks.run(2, under_autocast, form, causal, [*inputs[:3], inputs[3].bfloat16()], cut, False)
+    halves = over_ranks(form, causal, [x.bfloat16() for x in inputs], cut)
+    joined = [torch.cat(parts, 2).bfloat16() for parts in zip(*found, strict=True)]
+    # The full form with scaling leaves its backward pass to autograd, whose products autocast rounds.
+    by_autograd = form is FORMS[2] and not causal
+    assert_close(joined, halves, tolerance=torch.finfo(torch.bfloat16).eps if by_autograd else 0.0)
+    assert found[0][0].dtype == torch.bfloat16
+
+
+def compiled(exchange: Exchange, attention: str, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """Output and gradients of this rank's shard by a function that torch.compile has traced around ``attend``."""
+    query, key, value, upstream = (x.chunk(exchange.size, 2)[exchange.rank].clone() for x in inputs)
+    leaves = [x.requires_grad_() for x in (query, key, value)]
+
+    @torch.compile(backend="eager")  # the tracing is what may fail; generating code takes long
+    def doubled(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return 2 * attend(attention, query, key, value, exchange)
+
+    doubled(*leaves)
+    first = exchange.traffic.exchanges
+    output = doubled(*leaves)
+    assert exchange.traffic.exchanges == 2 * first > 0  # counted each time, not once as it is traced
+    return [output.detach() / 2, *torch.autograd.grad(output, leaves, upstream / 2)]
+
+
+@pytest.mark.parametrize("attention", ["ea-series", "linear"])
+def test_what_torch_compile_traces_around_a_call_goes_over_ranks_as_before(attention: str) -> None:
+    inputs = inputs_of(*SHAPE)
+    found = ranks.run(2, compiled, attention, inputs)
+    expected = with_gradients(Form(attention, "eager", {}), False, inputs)
+    assert_close([torch.cat(parts, 2) for parts in zip(*found, strict=True)], expected)
+
+
 def received(exchange: Exchange, problems: Sequence[tuple[str, Problem]]) -> list[int]:
     """What this rank receives in a call of each."""
     return [_received(Exchange(), attention, problem) for attention, problem in problems]
@@ -264,7 +354,10 @@ def _peak(exchange: Exchange, attention: str, problem: Problem) -> int:
     leaves = [x.requires_grad_(problem.backward) for x in (query, key, value)]
 
     def call() -> None:
-        output = attend(attention, query, key, value, exchange, causal=problem.causal)
+        with torch.set_grad_enabled(
+            problem.backward
+        ):  # else what backward needs is kept, for the sake of others
+            output = attend(attention, query, key, value, exchange, causal=problem.causal)
         if problem.backward:
             torch.autograd.grad(output, leaves, upstream)
 
