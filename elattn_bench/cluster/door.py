@@ -6,8 +6,6 @@ import atexit
 import contextlib
 import io
 import logging
-import os
-import secrets
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from elattn_bench import __version__
+from elattn_bench.cluster import quiet
 from elattn_bench.cluster.aside import Aside
 from elattn_bench.cluster.crew import Lost, Refused, Report
 from elattn_bench.cluster.node import Node, Orders
@@ -27,21 +26,10 @@ PLANNING: Seconds = 180.0  # for a node to start a process and plan there: secon
 HEAD_PATIENCE: Seconds = 30.0  # for its head's answer; after 60 s without it Ray ends our process, wordless
 LEAVING: Seconds = 5.0  # for a process of ours to be ended; where that fails, Ray ends it when it misses us
 OWN_STORE: Bytes = 100 * 2**20  # of a cluster of this machine alone: cases and outcomes are kilobytes
-_QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # its future way, so that it does not warn of it
-    "RAY_DISABLE_IMPORT_WARNING": "1",
-    "RAY_BACKEND_LOG_LEVEL": "fatal",  # or its C++ side writes to our stderr what we say ourselves
-}
-_TOKEN_VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 _TOKEN_ADVICE = (
     "; if the cluster wants a token (ray start --head does once ~/.ray/auth_token exists), have the same file here and "
     "type: export RAY_AUTH_MODE=token"
 )
-_AS_BY_HAND = {
-    "RAY_worker_niceness": "0",  # Ray's 15 would give every other program the CPU first
-    "RAY_memory_monitor_refresh_ms": "0",  # our own limit is met first, and makes a row
-}
 
 
 @contextmanager
@@ -55,17 +43,12 @@ def joined(address: str | None) -> Iterator[None]:
     """
     # A thread of Ray prints what happens to nodes to sys.stdout, and no setting keeps it from that.
     with (
-        _variables(_QUIET | ({} if address else _of_own_cluster())),
+        quiet.variables(quiet.QUIET | ({} if address else quiet.of_own_cluster())),
         contextlib.redirect_stdout(io.StringIO()),
     ):
         ray = _ray()
         _check(address)
-        try:
-            _join(ray, address)
-        except (ConnectionError, ValueError, RuntimeError, OSError, ray.exceptions.RayError) as error:
-            raise UsageError(
-                f"--address {address or '(none)'}: {_first_line(error)}{_TOKEN_ADVICE if address else ''}"
-            ) from None
+        _join(ray, address)
         try:
             yield
         finally:
@@ -73,12 +56,24 @@ def joined(address: str | None) -> Iterator[None]:
 
 
 def _join(ray: Any, address: str | None) -> None:
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    try:
+        with quiet.unheard():
+            _init(ray, address)
+    except (ConnectionError, ValueError, RuntimeError, OSError, ray.exceptions.RayError) as error:
+        # Ray does not say why a head that is there lets nobody in.
+        advice = (
+            _TOKEN_ADVICE if isinstance(error, (ConnectionError, ray.exceptions.AuthenticationError)) else ""
+        )
+        raise UsageError(f"--address {address or '(none)'}: {_first_line(error)}{advice}") from None
+
+
+def _init(ray: Any, address: str | None) -> None:
+    silent: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if address:
-        ray.init(address=address, **quiet)
+        ray.init(address=address, **silent)
         return
     own = {"num_cpus": 1, "resources": {HOST_RESOURCE: 1}, "object_store_memory": OWN_STORE}
-    ray.init(address="local", include_dashboard=False, **own, **quiet)
+    ray.init(address="local", include_dashboard=False, **own, **silent)
 
 
 def _leave(ray: Any) -> None:
@@ -87,26 +82,6 @@ def _leave(ray: Any) -> None:
         ray.shutdown()
     else:  # it would ask the head, and wait
         atexit.unregister(ray.shutdown)
-
-
-def _of_own_cluster() -> dict[str, str]:
-    """What Ray must be told of a cluster of this machine alone; a token, unless somebody has seen to that."""
-    if any(name in os.environ for name in _TOKEN_VARIABLES):
-        return _AS_BY_HAND
-    # Ray would make one by itself and leave it in the home directory, where it changes every later ray start.
-    return {**_AS_BY_HAND, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-
-
-@contextmanager
-def _variables(values: Mapping[str, str]) -> Iterator[None]:
-    """Within, the environment has these; what it had before stays."""
-    new = {name: value for name, value in values.items() if name not in os.environ}
-    os.environ.update(new)
-    try:
-        yield
-    finally:
-        for name in new:
-            os.environ.pop(name, None)
 
 
 def _ray() -> Any:
@@ -290,7 +265,10 @@ def _why_lost(error: Exception) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
+    said = getattr(error, "message", "") or str(
+        error
+    )  # an AuthenticationError adds a paragraph to its message
+    return next(iter(str(said).strip().splitlines()), type(error).__name__).rstrip(".")
 
 
 def _has(nodes: Iterable[Mapping[str, Any]], node_id: str) -> bool:
