@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import io
 import logging
@@ -24,7 +23,7 @@ from elattn_bench.units import Bytes, Seconds, format_duration
 HEARING: Seconds = 5.0  # for a cluster's head to take up a connection; more, and nobody listens there
 PLANNING: Seconds = 180.0  # for a node to start a process and plan there: seconds, unless its device is taken
 HEAD_PATIENCE: Seconds = 30.0  # for its head's answer; after 60 s without it Ray ends our process, wordless
-LEAVING: Seconds = 5.0  # for a process of ours to be ended; where that fails, Ray ends it when it misses us
+LEAVING: Seconds = 3.0  # for a process of ours to be ended; where that fails, Ray ends it when it misses us
 OWN_STORE: Bytes = 100 * 2**20  # of a cluster of this machine alone: cases and outcomes are kilobytes
 _TOKEN_ADVICE = (
     "; if the cluster wants a token (ray start --head does once ~/.ray/auth_token exists), have the same file here and "
@@ -52,7 +51,7 @@ def joined(address: str | None) -> Iterator[None]:
         try:
             yield
         finally:
-            _leave(ray)
+            ray.shutdown()  # of a head that is dead too: without it the process ends with a segmentation fault
 
 
 def _join(ray: Any, address: str | None) -> None:
@@ -74,14 +73,6 @@ def _init(ray: Any, address: str | None) -> None:
         return
     own = {"num_cpus": 1, "resources": {HOST_RESOURCE: 1}, "object_store_memory": OWN_STORE}
     ray.init(address="local", include_dashboard=False, **own, **silent)
-
-
-def _leave(ray: Any) -> None:
-    head = ray.get_runtime_context().gcs_address if ray.is_initialized() else ""
-    if not head or _unreachable(head) is None:
-        ray.shutdown()
-    else:  # it would ask the head, and wait
-        atexit.unregister(ray.shutdown)
 
 
 def _ray() -> Any:
@@ -107,20 +98,12 @@ def _check(address: str | None) -> None:
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
         raise UsageError(f"--address {address}: is no address of a Ray cluster; write host:port, or auto")
-    if error := _unreachable(address):
-        raise UsageError(
-            f"--address {address}: no Ray cluster answers there ({error}); start one with: ray start --head"
-        )
-
-
-def _unreachable(address: str) -> Exception | None:
-    """Why nobody can be reached there; None where somebody listens."""
-    host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), HEARING).close()
     except (OSError, OverflowError) as error:
-        return error
-    return None
+        raise UsageError(
+            f"--address {address}: no Ray cluster answers there ({error}); start one with: ray start --head"
+        ) from None
 
 
 def living_nodes() -> list[dict[str, Any]]:
