@@ -82,7 +82,7 @@ class Foreman:
             RunDirError: no node can take a case for a while; the message says how to go on.
         """
         half = sum(map(estimate, queue.pending)) / 2
-        session = records.begin_session(run_dir.info, run_dir.done.values())
+        session = records.begin_session(run_dir.info, (row.host for row in run_dir.done.values()))
         work = Work(queue, run_dir, progress, estimate, half, session)
         for slot in self._met:
             self._enlist(work, self.hands[slot])

@@ -8,7 +8,7 @@ from typing import Any
 
 from elattn_bench import control, environment, stats
 from elattn_bench.cluster.slots import Slot
-from elattn_bench.results import Place, Row
+from elattn_bench.results import Place
 from elattn_bench.roofline import Ceilings
 
 NODES = "nodes"
@@ -42,13 +42,13 @@ def of_session(nodes: Sequence[dict[str, Any]], session: int) -> list[dict[str, 
     return [node for node in nodes if node.get("session", 1) == session]
 
 
-def begin_session(info: Mapping[str, Any], rows: Iterable[Row]) -> int:
+def begin_session(info: Mapping[str, Any], hosts: Iterable[str]) -> int:
     """The number of a new session; the nodes of earlier ones get the cases that a killed sweep could not note.
 
     Args:
-        rows: all of the run's.
+        hosts: of all rows of the run.
     """
-    nodes, measured = info.get(NODES, ()), Counter(row.host for row in rows)
+    nodes, measured = info.get(NODES, ()), Counter(hosts)
     # Of a host with several devices the last one: a row does not name the device's number.
     last = {node["host"]: node for node in nodes}
     for host, node in last.items():
