@@ -231,7 +231,7 @@ class TestForeman:
         office.measure(CASES)
         assert set(office.hosts.values()) == {"one"}
         (warning,) = office.warnings
-        assert warning.startswith("waiting for two: another job holds")
+        assert warning.startswith("waiting for two: most likely another job holds")
 
     def test_a_process_that_died_goes_on_with_its_devices_entry(self, tmp_path: Path) -> None:
         office = Office.over(FakeCrew([slot("one")], dies("one", 1, Lost("killed"))), tmp_path / "run")

@@ -118,7 +118,7 @@ class Foreman:
         if busy:
             names = ", ".join(slot.name for slot in busy)
             self.warn(
-                f"waiting for {names}: another job holds what it measures on (ray status); it is used once that ends"
+                f"waiting for {names}: most likely another job holds the device (ray status); it is used once that ends"
             )
 
     def _is_overdue(self, hand: Hand) -> bool:
