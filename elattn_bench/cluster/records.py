@@ -79,10 +79,11 @@ def unlike(first: Mapping[str, Any], other: Mapping[str, Any], where: tuple[str,
     return f"its rows would not compare with those of the first node that came ({told}); {mending(differing)}"
 
 
-def mending(differing: Sequence[str]) -> str:
+def mending(differing: Sequence[str], *, resumes: bool = False) -> str:
     """What makes machines alike that differ so."""
     if all(each.startswith("threads:") for each in differing):
-        return "--threads N sets the same on all, or start all nodes with the same OMP_NUM_THREADS"
+        by_flag = "" if resumes else "--threads N sets the same on all, or "  # a resumed run keeps its flags
+        return f"{by_flag}start all nodes with the same OMP_NUM_THREADS"
     return "install the same there and allow it the same CPUs, or sweep such nodes in a run of their own"
 
 

@@ -136,7 +136,9 @@ def _objections(info: Mapping[str, Any], here: Mapping[str, Any]) -> Sequence[st
     if not differing:
         return []
     told = "; ".join(differing)
-    return [f"the run was measured on another machine or set-up ({told}); {records.mending(differing)}"]
+    return [
+        f"the run was measured on another machine or set-up ({told}); {records.mending(differing, resumes=True)}"
+    ]
 
 
 def _lead(plan: Plan, foreman: Foreman, run_dir: RunDir, console: Console) -> None:
