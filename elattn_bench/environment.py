@@ -68,10 +68,15 @@ def of_run(device: str, worker: Mapping[str, Any]) -> dict[str, Any]:
     return described
 
 
-def differences(one: Mapping[str, Any], other: Mapping[str, Any], keys: tuple[str, ...]) -> list[str]:
+def differences(
+    one: Mapping[str, Any],
+    other: Mapping[str, Any],
+    keys: tuple[str, ...],
+    where: tuple[str, str] = ("there", "here"),
+) -> list[str]:
     """What differs between two environments, for people."""
     return [
-        f"{key}: {one.get(key)} there, {other.get(key)} here"
+        f"{key}: {one.get(key)} {where[0]}, {other.get(key)} {where[1]}"
         for key in keys
         if one.get(key) is not None and one.get(key) != other.get(key)
     ]

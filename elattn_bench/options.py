@@ -189,7 +189,7 @@ Address = Annotated[
     Option(
         "--address",
         metavar="ADDRESS",
-        help="Of the Ray cluster: host:port, auto, or ray://...",
+        help="Of the Ray cluster: host:port of its head, or auto on a node of it.",
         show_default="a cluster of this machine alone",
         rich_help_panel=_RUN,
     ),

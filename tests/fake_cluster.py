@@ -50,12 +50,14 @@ class FakeCrew:
     """Nodes that answer in the order asked.
 
     answer: an outcome, or ``Lost``; ``GONE`` takes the node out of the cluster as well.
+    busy: devices that another job holds.
     said: what nodes say of themselves, by their hosts.
     """
 
     present: list[Slot]
     answer: Answer = quick
     said: Mapping[str, Any] = field(default_factory=dict)
+    busy: set[Slot] = field(default_factory=set)
     sent: list[tuple[Slot, Case]] = field(default_factory=list)
     hired: list[Slot] = field(default_factory=list)
     _reports: list[Report] = field(default_factory=list)
@@ -65,7 +67,11 @@ class FakeCrew:
 
     def hire(self, slot: Slot) -> None:
         self.hired.append(slot)
-        self._reports.append(Report(slot, self.said.get(slot.host, introduction())))
+        if slot not in self.busy:
+            self._reports.append(Report(slot, self.said.get(slot.host, introduction())))
+
+    def has_device(self, slot: Slot) -> bool:
+        return slot not in self.busy
 
     def send(self, slot: Slot, task: str, *arguments: Any) -> None:
         (case,) = arguments

@@ -126,6 +126,12 @@ def dies(host: str, times: int, what: Lost = GONE) -> Any:
     return answer
 
 
+def with_threads(threads: int, device_name: str = "Made-up CPU 9000") -> dict[str, Any]:
+    """What a node says of itself that would measure with so many threads."""
+    said = introduction(device_name)
+    return {**said, "environment": {**said["environment"], "threads": threads}}
+
+
 class TestForeman:
     def test_all_nodes_work_and_every_case_is_there_once(self, tmp_path: Path) -> None:
         office = Office.over(FakeCrew([slot("one"), slot("two")]), tmp_path / "run")
@@ -177,6 +183,7 @@ class TestForeman:
         where = {(case.case_id, at.host) for at, case in office.crew.sent if case != CONTROL}
         assert len(where) == len(CASES)
         assert {row.visits for row in office.run_dir.done.values()} == {3}
+        assert sum(each["cases"] for each in office.run_dir.info[records.NODES]) == len(CASES)
 
     def test_what_ran_out_of_memory_is_not_tried_on_another_node_of_the_kind(self, tmp_path: Path) -> None:
         def answer(at: Slot, case: Case) -> Any:
@@ -195,6 +202,43 @@ class TestForeman:
         assert any(
             warning.startswith("old is not used: elattn-bench 0.0.1 is") for warning in office.warnings
         )
+
+    def test_nodes_set_up_unlike_the_first_with_such_a_device_are_not_used(self, tmp_path: Path) -> None:
+        crew = FakeCrew([slot("one"), slot("two"), slot("three")], said={"two": with_threads(1)})
+        office = Office.over(crew, tmp_path / "run")
+        office.measure(CASES)
+        assert set(office.hosts.values()) == {"one", "three"}
+        (warning,) = office.warnings
+        assert warning.startswith("two is not used: ")
+        assert "threads: 2 on one, 1 on two" in warning
+        assert "--threads N" in warning
+        assert "OMP_NUM_THREADS" in warning
+
+    def test_nodes_of_another_device_may_be_set_up_otherwise(self, tmp_path: Path) -> None:
+        said = {"two": with_threads(1, "Another CPU")}
+        office = Office.over(FakeCrew([slot("one"), slot("two")], said=said), tmp_path / "run")
+        office.measure(CASES)
+        assert set(office.hosts.values()) == {"one", "two"}
+        assert not office.warnings
+
+    def test_a_device_that_another_job_holds_is_waited_for_aloud_and_once(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("elattn_bench.cluster.foreman.LOOK", 0.0)
+        monkeypatch.setattr("elattn_bench.cluster.foreman.STARTED", 0.0)
+        crew = FakeCrew([slot("one"), slot("two")], busy={slot("two")})
+        office = Office.over(crew, tmp_path / "run")
+        office.measure(CASES)
+        assert set(office.hosts.values()) == {"one"}
+        (warning,) = office.warnings
+        assert warning.startswith("waiting for two: most likely another job holds")
+
+    def test_a_process_that_died_goes_on_with_its_devices_entry(self, tmp_path: Path) -> None:
+        office = Office.over(FakeCrew([slot("one")], dies("one", 1, Lost("killed"))), tmp_path / "run")
+        office.measure(CASES)
+        (entry,) = office.run_dir.info[records.NODES]
+        assert entry["cases"] == len(CASES)
+        assert len(office.run_dir.info["control"]["sessions"]) == 1
 
     def test_a_resumed_run_uses_machines_like_its_own_alone(self, tmp_path: Path) -> None:
         crew = FakeCrew([slot("one"), slot("two")], said={"two": introduction("Another CPU")})
@@ -232,10 +276,13 @@ class TestForeman:
 
 
 class TestNodes:
-    def record(self, host: str, control_ms: float, device_name: str = "CPU") -> dict[str, Any]:
+    def record(
+        self, host: str, control_ms: float, device_name: str = "CPU", session: int = 1
+    ) -> dict[str, Any]:
         visit = {"at": "start", "status": "ok", "latency_ms_p50": control_ms}
         return {
             "host": host, "node_id": host, "device_number": 0, "device_name": device_name, "cases": 1,
+            "session": session,
             "control": {"visits": [visit], "drift": None},
         }  # fmt: skip
 
@@ -250,6 +297,18 @@ class TestNodes:
         nodes = [self.record("one", 10.0), self.record("two", 20.0, "another CPU")]
         assert records.relative(nodes) == [1.0, 1.0]
         assert records.warning(nodes) is None
+
+    def test_a_host_is_not_compared_with_itself_in_another_session(self) -> None:
+        nodes = [self.record("one", 10.0), self.record("one", 14.0, session=2)]
+        assert records.relative(nodes) == [1.0, 1.0]
+        (table,) = nodes_report(nodes).tables
+        assert [column.title for column in table.columns][:2] == ["session", "host"]
+        assert [row[:2] for row in table.rows] == [["1", "one"], ["2", "one"]]
+
+    def test_a_new_session_gives_the_nodes_the_cases_that_a_killed_one_did_not_note(self) -> None:
+        info = {records.NODES: [self.record("one", 10.0), self.record("two", 10.0)]}
+        assert records.begin_session(info, ["one", "one", "two", ""]) == 2
+        assert [node["cases"] for node in info[records.NODES]] == [2, 1]
 
     def test_the_table_has_a_line_per_device(self) -> None:
         nodes = [self.record("one", 10.0), self.record("two", 12.0)]

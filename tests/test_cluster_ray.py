@@ -53,6 +53,11 @@ class Cluster:
         """End a node at once, with all its processes."""
         self._nodes.remove_node(node, allow_graceful=False)
 
+    def kill_head(self) -> None:
+        """End the process that knows the cluster; the nodes stay, for a while."""
+        for process in self._nodes.head_node.all_processes["gcs_server"]:
+            process.process.kill()
+
     def close(self) -> None:
         self._nodes.shutdown()
 
@@ -207,3 +212,20 @@ def without_the_clusters_rows(run: Path) -> list[dict[str, str]]:
     del known["nodes"]
     (run / RUN_INFO).write_text(json.dumps(known), encoding="utf-8")
     return rows(run)
+
+
+def test_when_the_head_dies_a_signal_is_heard_and_says_how_to_go_on(
+    cluster: Cluster, nodes: list[Any], tmp_path: Path
+) -> None:
+    """The last test of the cluster: nothing can be measured on it any more."""
+    run = tmp_path / "run"
+    with begun(*MANY, *over(cluster), "-o", run) as sweep:
+        await_rows(run, 1)
+        cluster.kill_head()
+        time.sleep(2.0)  # until a call of the sweep's has got stuck
+        sweep.send_signal(signal.SIGINT)
+        _, said = sweep.communicate(timeout=PATIENCE)
+    assert sweep.returncode == 130, said
+    assert f"{len(rows(run))} of {4 * CASES} cases are on disk" in said
+    assert f"elattn-bench sweep --resume -o {run} --launcher ray --address {cluster.address}" in said
+    assert "rpc_client" not in said

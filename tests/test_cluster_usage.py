@@ -135,6 +135,11 @@ class TestAgreement:
         other = {"device_name": "three", "torch": "2.9"}
         assert records.differing(self.info(), other) == ["device_name: one there, three here"]
 
+    def test_a_resumed_run_keeps_its_flags_so_threads_are_set_where_nodes_start(self) -> None:
+        differing = ["threads: 2 there, 1 here"]
+        assert "--threads N" in records.mending(differing)
+        assert records.mending(differing, resumes=True) == "start all nodes with the same OMP_NUM_THREADS"
+
     def test_its_rows_name_its_device_and_follow_its_ceilings(self) -> None:
         assert records.place_of(self.info(), self.one) is None
         place = records.place_of(self.info(), self.two)

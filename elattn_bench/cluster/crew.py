@@ -43,6 +43,10 @@ class Crew(Protocol):
         """Start the slot's process; what it says of itself comes back as a report."""
         ...
 
+    def has_device(self, slot: Slot) -> bool:
+        """Whether the slot's process has its device; as long as another job holds that, it waits."""
+        ...
+
     def send(self, slot: Slot, task: str, *arguments: Any) -> None:
         """Have the slot's process do the task, a method of ``Node``."""
         ...

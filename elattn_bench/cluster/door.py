@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import os
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,6 +12,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from elattn_bench import __version__
+from elattn_bench.cluster import quiet
+from elattn_bench.cluster.aside import Aside
 from elattn_bench.cluster.crew import Lost, Refused, Report
 from elattn_bench.cluster.node import Node, Orders
 from elattn_bench.cluster.slots import HOST_RESOURCE, Slot, names_of, slots_of
@@ -21,16 +22,13 @@ from elattn_bench.units import Bytes, Seconds, format_duration
 
 HEARING: Seconds = 5.0  # for a cluster's head to take up a connection; more, and nobody listens there
 PLANNING: Seconds = 180.0  # for a node to start a process and plan there: seconds, unless its device is taken
+HEAD_PATIENCE: Seconds = 30.0  # for its head's answer; after 60 s without it Ray ends our process, wordless
+LEAVING: Seconds = 3.0  # for a process of ours to be ended; where that fails, Ray ends it when it misses us
 OWN_STORE: Bytes = 100 * 2**20  # of a cluster of this machine alone: cases and outcomes are kilobytes
-_QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # its future way, so that it does not warn of it
-    "RAY_DISABLE_IMPORT_WARNING": "1",
-}
-_AS_BY_HAND = {
-    "RAY_worker_niceness": "0",  # Ray's 15 would give every other program the CPU first
-    "RAY_memory_monitor_refresh_ms": "0",  # our own limit is met first, and makes a row
-}
+_TOKEN_ADVICE = (
+    "; if the cluster wants a token (ray start --head does once ~/.ray/auth_token exists), have the same file here and "
+    "type: export RAY_AUTH_MODE=token"
+)
 
 
 @contextmanager
@@ -42,29 +40,39 @@ def joined(address: str | None) -> Iterator[None]:
     Raises:
         UsageError: Ray is not installed, nobody answers there, or the versions do not match.
     """
-    os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET.items()})
-    ray = _ray()
-    _check(address)
     # A thread of Ray prints what happens to nodes to sys.stdout, and no setting keeps it from that.
-    with contextlib.redirect_stdout(io.StringIO()):
-        try:
-            _join(ray, address)
-        except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError) as error:
-            raise UsageError(f"--address {address or '(none)'}: {_first_line(error)}") from None
+    with (
+        quiet.variables(quiet.QUIET | ({} if address else quiet.of_own_cluster())),
+        contextlib.redirect_stdout(io.StringIO()),
+    ):
+        ray = _ray()
+        _check(address)
+        _join(ray, address)
         try:
             yield
         finally:
-            ray.shutdown()
+            ray.shutdown()  # of a head that is dead too: without it the process ends with a segmentation fault
 
 
 def _join(ray: Any, address: str | None) -> None:
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    try:
+        with quiet.unheard():
+            _init(ray, address)
+    except (ConnectionError, ValueError, RuntimeError, OSError, ray.exceptions.RayError) as error:
+        # Ray does not say why a head that is there lets nobody in.
+        advice = (
+            _TOKEN_ADVICE if isinstance(error, (ConnectionError, ray.exceptions.AuthenticationError)) else ""
+        )
+        raise UsageError(f"--address {address or '(none)'}: {_first_line(error)}{advice}") from None
+
+
+def _init(ray: Any, address: str | None) -> None:
+    silent: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if address:
-        ray.init(address=address, **quiet)
+        ray.init(address=address, **silent)
         return
-    os.environ.update({name: os.environ.get(name, value) for name, value in _AS_BY_HAND.items()})
     own = {"num_cpus": 1, "resources": {HOST_RESOURCE: 1}, "object_store_memory": OWN_STORE}
-    ray.init(address="local", include_dashboard=False, **own, **quiet)
+    ray.init(address="local", include_dashboard=False, **own, **silent)
 
 
 def _ray() -> Any:
@@ -141,23 +149,27 @@ class RayCrew:
     def __init__(
         self, devices: Iterable[str], orders: Mapping[str, Orders], check: Callable[[], None] = lambda: None
     ) -> None:
-        self._check = check
+        self._aside = Aside(HEAD_PATIENCE, check)
         self._devices = set(devices)
         self._orders = orders
         self._names: dict[str, str] = {}
         self._actors: dict[Slot, Any] = {}
         self._calls: dict[Any, Slot] = {}
+        self._ready: dict[Slot, Any] = {}
 
     def __enter__(self) -> RayCrew:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        if self._aside.is_silent:
+            return
+        self._aside = Aside(LEAVING)
         for slot in list(self._actors):
             self.dismiss(slot)
 
     def slots(self) -> Sequence[Slot]:
         """The devices that the cluster has now."""
-        nodes = living_nodes()
+        nodes = self._aside(living_nodes)
         self._names |= names_of(
             nodes, {node_id: name for node_id, name in self._names.items() if _has(nodes, node_id)}
         )
@@ -165,29 +177,28 @@ class RayCrew:
 
     def hire(self, slot: Slot) -> None:
         """Start the slot's actor and ask who it is."""
-        self._actors[slot] = _actor(slot, self._orders[slot.device])
+        self._actors[slot] = actor = self._aside(_actor, slot, self._orders[slot.device])
+        self._ready[slot] = self._aside(actor.__ray_ready__.remote)
         self.send(slot, "introduce")
+
+    def has_device(self, slot: Slot) -> bool:
+        """Whether the slot's actor runs: Ray starts it once nobody else holds the device."""
+        return bool(self._aside(lambda: _ray().wait([self._ready[slot]], timeout=0))[0])
 
     def send(self, slot: Slot, task: str, *arguments: Any) -> None:
         """Call a method of the slot's actor."""
-        self._calls[getattr(self._actors[slot], task).remote(*arguments)] = slot
+        self._calls[self._aside(getattr(self._actors[slot], task).remote, *arguments)] = slot
 
     def dismiss(self, slot: Slot) -> None:
         """End the slot's actor; its call, if there is one, is forgotten."""
         self._calls = {call: of for call, of in self._calls.items() if of != slot}
         with contextlib.suppress(Exception):  # it may be dead, and so may Ray
-            _ray().kill(self._actors.pop(slot))
+            self._aside(_ray().kill, self._actors.pop(slot))
 
     def wait(self, timeout: Seconds) -> Sequence[Report]:
         """What has come back within so many seconds."""
-        self._check()
-        if not self._calls:
-            time.sleep(timeout)
-            return []
-        calls = list(self._calls)
-        ready, _ = _ray().wait(calls, num_returns=1, timeout=timeout)
-        self._check()
-        return [Report(self._calls.pop(call), _result(call)) for call in ready]
+        found = self._aside(_results, list(self._calls), timeout)
+        return [Report(self._calls.pop(call), result) for call, result in found]
 
 
 def _actor(slot: Slot, orders: Orders | None) -> Any:
@@ -203,6 +214,15 @@ def _actor(slot: Slot, orders: Orders | None) -> Any:
     return remote.remote(__version__, orders)
 
 
+def _results(calls: Sequence[Any], timeout: Seconds) -> list[tuple[Any, Any]]:
+    """A call that has ended, with its result; none after so many seconds without."""
+    if not calls:
+        time.sleep(timeout)
+        return []
+    ready, _ = _ray().wait(list(calls), num_returns=1, timeout=timeout)
+    return [(call, _result(call)) for call in ready]
+
+
 def _result(call: Any) -> Any:
     ray = _ray()
     try:
@@ -210,13 +230,28 @@ def _result(call: Any) -> Any:
     except ray.exceptions.RayTaskError as error:
         return Refused(_first_line(error.cause))
     except ray.exceptions.RayError as error:
-        reason = _first_line(error)
         # Ray has no error of its own for a class that the node cannot import.
-        return Refused(reason) if "ModuleNotFoundError" in str(error) else Lost(reason)
+        if "ModuleNotFoundError" in str(error):
+            return Refused(_first_line(error))
+        return Lost(_why_lost(error))
+
+
+def _why_lost(error: Exception) -> str:
+    """Ray's error in words: its own begin with the ids of actors and the text of connections."""
+    known = {
+        "ActorUnavailableError": "the connection to it broke",
+        "ActorDiedError": "its process died",
+        "NodeDiedError": "its node died",
+        "OutOfMemoryError": "Ray ended its process for want of memory; its node wants RAY_memory_monitor_refresh_ms=0",
+    }
+    return known.get(type(error).__name__) or _first_line(error)
 
 
 def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
+    said = getattr(error, "message", "") or str(
+        error
+    )  # an AuthenticationError adds a paragraph to its message
+    return next(iter(str(said).strip().splitlines()), type(error).__name__).rstrip(".")
 
 
 def _has(nodes: Iterable[Mapping[str, Any]], node_id: str) -> bool:

@@ -23,6 +23,7 @@ from elattn_bench.worker import START_TIMEOUT
 
 LOOK: Seconds = 1.0  # at the cluster: who came and who left
 PATIENCE: Seconds = 60.0  # without a node that could take a case; a node that restarts is back by then
+STARTED: Seconds = 10.0  # by then a node's process runs, of which Ray needs a few, if its device is free
 TO_START: Seconds = 3 * START_TIMEOUT  # for a node to introduce itself: Ray's process, torch, ceilings
 
 
@@ -49,6 +50,8 @@ class Foreman:
     hands: dict[Slot, Hand] = field(default_factory=dict)
     _unusable: set[Slot] = field(default_factory=set)
     _met: dict[Slot, Mapping[str, Any]] = field(default_factory=dict)
+    _first: dict[str, tuple[Slot, Mapping[str, Any]]] = field(default_factory=dict)
+    _waits: set[Slot] = field(default_factory=set)
     _looked: Seconds = float("-inf")
     _idle_since: Seconds | None = None
 
@@ -78,7 +81,9 @@ class Foreman:
         Raises:
             RunDirError: no node can take a case for a while; the message says how to go on.
         """
-        work = Work(queue, run_dir, progress, estimate, sum(map(estimate, queue.pending)) / 2)
+        half = sum(map(estimate, queue.pending)) / 2
+        session = records.begin_session(run_dir.info, (row.host for row in run_dir.done.values()))
+        work = Work(queue, run_dir, progress, estimate, half, session)
         for slot in self._met:
             self._enlist(work, self.hands[slot])
         while self._assign(work):
@@ -103,6 +108,18 @@ class Foreman:
             hand for hand in self.hands.values() if hand.works and hand.task and self._is_overdue(hand)
         ]:
             self._lose(work, hand.slot, "it does not answer")
+        self._tell_of_busy_devices()
+
+    def _tell_of_busy_devices(self) -> None:
+        """Say once of each device that it is not ours yet: Ray waits for it without a word."""
+        starting = [hand.slot for hand in self.hands.values() if hand.was_hired_for(STARTED)]
+        busy = [slot for slot in starting if slot not in self._waits and not self.crew.has_device(slot)]
+        self._waits.update(busy)
+        if busy:
+            names = ", ".join(slot.name for slot in busy)
+            self.warn(
+                f"waiting for {names}: most likely another job holds the device (ray status); it is used once that ends"
+            )
 
     def _is_overdue(self, hand: Hand) -> bool:
         # The node's own time-out comes first, and a fresh worker may have to start before and after.
@@ -114,7 +131,7 @@ class Foreman:
         if isinstance(report.result, Lost):
             self._lose(work, report.slot, report.result.reason)
             return
-        if reasons := self._objections(report.result):
+        if reasons := self._objections(report.slot, report.result):
             self._dismiss(report.slot, "; ".join(reasons))
             return
         self._met[report.slot] = report.result
@@ -122,14 +139,21 @@ class Foreman:
         if work is not None:
             self._enlist(work, hand)
 
-    def _objections(self, said: Any) -> Sequence[str]:
+    def _objections(self, slot: Slot, said: Any) -> Sequence[str]:
         if isinstance(said, Refused):
             return [said.reason]
         if said["elattn_bench"] != __version__:
             return [
                 f"elattn-bench {said['elattn_bench']} is installed there, {__version__} here; install one version"
             ]
-        return self.allowed(said["environment"])
+        here = said["environment"]
+        return self.allowed(here) or self._unlike_the_first(slot, here)
+
+    def _unlike_the_first(self, slot: Slot, here: Mapping[str, Any]) -> Sequence[str]:
+        """Rows of one model of device lie on one line, wherever they were measured: the set-up must be the same."""
+        first, there = self._first.setdefault(here["device_name"], (slot, here))
+        reason = records.unlike(there, here, (f"on {first.name}", f"on {slot.name}"))
+        return [reason] if reason else []
 
     def _dismiss(self, slot: Slot, reason: str) -> None:
         self.crew.dismiss(slot)

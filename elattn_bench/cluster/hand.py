@@ -50,6 +50,10 @@ class Hand:
         """Whether it has introduced itself."""
         return bool(self.record)
 
+    def was_hired_for(self, duration: Seconds) -> bool:
+        """Whether it has not introduced itself, so long after it was hired."""
+        return not self.works and time.monotonic() - self.since > duration
+
     @property
     def rests(self) -> bool:
         """Whether it could be given something."""

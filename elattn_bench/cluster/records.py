@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from elattn_bench import control, environment, stats
@@ -14,8 +15,12 @@ NODES = "nodes"
 
 
 def record_of(slot: Slot, introduction: Mapping[str, Any]) -> dict[str, Any]:
-    """A node's device without cases yet, as run.json holds it."""
+    """A node's device without cases yet, as run.json holds it.
+
+    session: which of the run's sweeps over a cluster, from 1; ``begin_session`` knows.
+    """
     return {
+        "session": 1,
         "host": slot.host,
         "node_id": slot.node_id,
         "device_number": slot.number,
@@ -25,6 +30,61 @@ def record_of(slot: Slot, introduction: Mapping[str, Any]) -> dict[str, Any]:
         "control": {"visits": [], "drift": None},
         "cases": 0,
     }
+
+
+def sessions(nodes: Sequence[Mapping[str, Any]]) -> list[int]:
+    """The run's sweeps over a cluster that have nodes, in order; runs of old had one."""
+    return sorted({node.get("session", 1) for node in nodes})
+
+
+def of_session(nodes: Sequence[dict[str, Any]], session: int) -> list[dict[str, Any]]:
+    """The devices that measured in it."""
+    return [node for node in nodes if node.get("session", 1) == session]
+
+
+def begin_session(info: Mapping[str, Any], hosts: Iterable[str]) -> int:
+    """The number of a new session; the nodes of earlier ones get the cases that a killed sweep could not note.
+
+    Args:
+        hosts: of all rows of the run.
+    """
+    nodes, measured = info.get(NODES, ()), Counter(hosts)
+    # Of a host with several devices the last one: a row does not name the device's number.
+    last = {node["host"]: node for node in nodes}
+    for host, node in last.items():
+        node["cases"] += measured[host] - sum(each["cases"] for each in nodes if each["host"] == host)
+    return max(sessions(nodes), default=0) + 1
+
+
+def entered(info: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
+    """The device's entry in run.json: a new one, or its own of this session, whose process has died since."""
+    same = ("session", "host", "device_number", "device_name")
+    nodes: list[dict[str, Any]] = info.setdefault(NODES, [])
+    for node in nodes:
+        if all(node.get(key) == record[key] for key in same):
+            return node
+    nodes.append(record)
+    return record
+
+
+def unlike(first: Mapping[str, Any], other: Mapping[str, Any], where: tuple[str, str]) -> str | None:
+    """How a node's set-up differs from that of the first with such a device, and how to mend it; None if it does not.
+
+    Args:
+        where: what to call the two: ``on node-a``.
+    """
+    if not (differing := environment.differences(first, other, environment.SAME_MACHINE, where)):
+        return None
+    told = "; ".join(differing)
+    return f"its rows would not compare with those of the first node that came ({told}); {mending(differing)}"
+
+
+def mending(differing: Sequence[str], *, resumes: bool = False) -> str:
+    """What makes machines alike that differ so."""
+    if all(each.startswith("threads:") for each in differing):
+        by_flag = "" if resumes else "--threads N sets the same on all, or "  # a resumed run keeps its flags
+        return f"{by_flag}start all nodes with the same OMP_NUM_THREADS"
+    return "install the same there and allow it the same CPUs, or sweep such nodes in a run of their own"
 
 
 def environments(info: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -66,16 +126,20 @@ def control_ms(node: Mapping[str, Any]) -> float | None:
 
 
 def relative(nodes: Sequence[Mapping[str, Any]]) -> list[float | None]:
-    """The control case's time on each node over that on the fastest with the same model of device."""
+    """The control case's time on each node over that on the fastest with the same model of device in its session."""
     times = [control_ms(node) for node in nodes]
-    fastest: dict[str, float] = {}
+    fastest: dict[tuple[int, str], float] = {}
     for node, time in zip(nodes, times, strict=True):
         if time is not None:
-            fastest[node["device_name"]] = min(time, fastest.get(node["device_name"], time))
+            fastest[_peers(node)] = min(time, fastest.get(_peers(node), time))
     return [
-        None if time is None else time / fastest[node["device_name"]]
+        None if time is None else time / fastest[_peers(node)]
         for node, time in zip(nodes, times, strict=True)
     ]
+
+
+def _peers(node: Mapping[str, Any]) -> tuple[int, str]:
+    return node.get("session", 1), node["device_name"]
 
 
 def warning(nodes: Sequence[Mapping[str, Any]]) -> str | None:

@@ -17,19 +17,20 @@ from rich.console import Console
 from elattn_bench import control, estimate, sweep
 from elattn_bench.cases import Case
 from elattn_bench.cluster import door, records
+from elattn_bench.cluster.aside import Silence
 from elattn_bench.cluster.foreman import Foreman
 from elattn_bench.cluster.node import Orders
 from elattn_bench.cluster.planning import plan_where_the_devices_are
 from elattn_bench.cluster.progress import ClusterProgress
 from elattn_bench.cluster.queue import Home, Queue
 from elattn_bench.config import GRID_TABLE, Plan
-from elattn_bench.errors import Interrupted, UsageError
+from elattn_bench.errors import Interrupted, RunDirError, UsageError
 from elattn_bench.results import SCHEMA_VERSION
 from elattn_bench.rundir import RunDir, check_vacant, resume_command
 from elattn_bench.runner import interruptible, now, warn
 from elattn_bench.tables.nodes import nodes_report
 from elattn_bench.tables.render import show
-from elattn_bench.units import Seconds
+from elattn_bench.units import Seconds, format_duration
 
 
 def launcher_flags(address: str | None) -> str:
@@ -75,14 +76,21 @@ def run_sweep(
         foreman = Foreman(
             crew,
             warn=lambda sentence: warn(sentence, console),
-            advice=resume_command(path) + launcher_flags(address),
+            advice="the same command",
             timeout=plan.timeout,
             now=now,
         )
-        with _open(plan, path, foreman, resume=resume, force=force) as run_dir:
-            _lead(plan, foreman, run_dir, console)
-            run_dir.info["finished"] = now()
-            run_dir.write_info()
+        try:
+            with _open(plan, path, foreman, resume=resume, force=force) as run_dir:
+                foreman.advice = resume_command(path) + launcher_flags(address)
+                _lead(plan, foreman, run_dir, console)
+                run_dir.info["finished"] = now()
+                run_dir.write_info()
+        except Silence:
+            raise RunDirError(
+                f"the cluster's head has not answered for {format_duration(door.HEAD_PATIENCE)}; what is measured is "
+                f"on disk: see to the cluster (ray status), then go on with: {foreman.advice}"
+            ) from None
 
 
 class _Signals:
@@ -125,9 +133,12 @@ def _open(plan: Plan, path: Path, foreman: Foreman, *, resume: bool, force: bool
 
 def _objections(info: Mapping[str, Any], here: Mapping[str, Any]) -> Sequence[str]:
     differing = records.differing(info, here)
-    return (
-        [f"the run was measured on another machine or set-up ({'; '.join(differing)})"] if differing else []
-    )
+    if not differing:
+        return []
+    told = "; ".join(differing)
+    return [
+        f"the run was measured on another machine or set-up ({told}); {records.mending(differing, resumes=True)}"
+    ]
 
 
 def _lead(plan: Plan, foreman: Foreman, run_dir: RunDir, console: Console) -> None:
@@ -143,8 +154,8 @@ def _lead(plan: Plan, foreman: Foreman, run_dir: RunDir, console: Console) -> No
         assert isinstance(progress, ClusterProgress)
         foreman.lead(queue, run_dir, progress, lambda case: _seconds(plan, case))
     _record_session(run_dir, before, time.monotonic() - start)
-    nodes = run_dir.info[records.NODES]
-    show(nodes_report(nodes), "table", console)
+    show(nodes_report(run_dir.info[records.NODES]), "table", console)
+    nodes = records.of_session(run_dir.info[records.NODES], records.sessions(run_dir.info[records.NODES])[-1])
     for node in nodes:
         if warning := control.warning(node["control"]["visits"]):
             warn(f"{node['host']}: {warning}", console)

@@ -26,6 +26,7 @@ class Work:
     Args:
         estimate: the time of a case, guessed.
         half: of the estimated time of all cases; past it the control case has its middle visit.
+        session: which of the run's sweeps over a cluster this is.
     """
 
     queue: Queue
@@ -33,6 +34,7 @@ class Work:
     progress: ClusterProgress
     estimate: Callable[[Case], Seconds]
     half: Seconds
+    session: int = 1
     _past: Seconds = 0.0
     _foresights: dict[tuple[str, int], Foresight] = field(default_factory=dict)
 
@@ -44,11 +46,12 @@ class Work:
     def enlist(self, hand: Hand, introduction: Mapping[str, Any]) -> None:
         """An entry in run.json for the device, and one foresight for all of its kind."""
         info = self.run_dir.info
-        info.setdefault(records.NODES, []).append(hand.record)
-        case_id = control.CASES[hand.slot.device].case_id
-        info.setdefault("control", {"case_id": case_id, "sessions": []})["sessions"].append(
-            hand.record["control"]
-        )
+        hand.record["session"] = self.session
+        new, hand.record = hand.record, records.entered(info, hand.record)
+        if hand.record is new:
+            case_id = control.CASES[hand.slot.device].case_id
+            watched = info.setdefault("control", {"case_id": case_id, "sessions": []})
+            watched["sessions"].append(new["control"])
         self.run_dir.write_info()
         kind = kind_of(introduction)
         if kind not in self._foresights:
@@ -61,11 +64,11 @@ class Work:
         """The outcome of the case in hand goes to disk; then the device is free."""
         assert isinstance(hand.task, Case)
         case, took = hand.task, time.monotonic() - hand.since
+        hand.record["cases"] += case.case_id not in self.run_dir.done  # else it is a further visit to a case
         row = self.run_dir.append(case, outcome, case_s=took, place=hand.place)
         self.queue.finish(hand.slot)
         self._past += self.estimate(case)
         hand.foresight.note(case, row)
-        hand.record["cases"] += 1
         hand.unseen += 1
         hand.task = None
         self.progress.finished(case, row)

@@ -12,7 +12,7 @@ from elattn_bench.units import format_ms
 
 NOTE = (
     "Control: torch's own softmax at fixed sizes, the median over a node's visits; beside it the time over that of the "
-    "fastest node with the same device."
+    "fastest node with the same device in that session."
 )
 
 
@@ -26,8 +26,12 @@ def nodes_report(nodes: Sequence[Mapping[str, Any]]) -> Report:
         Column("host"), Column("device"), Column("cases", "right"), Column("control", "right"),
         Column("to fastest", "right"), Column("drift", "right"),
     ]  # fmt: skip
+    several = len(records.sessions(nodes)) > 1
+    if several:  # a host that measured twice is no other host
+        columns.insert(0, Column("session", "right"))
     rows = [
         [
+            *([str(node.get("session", 1))] if several else []),
             _name(node, nodes), node["device_name"], str(node["cases"]), _ms(records.control_ms(node)),
             NO_NUMBER if ratio is None else f"{ratio:.2f}x", _share(node["control"]["drift"]),
         ]
