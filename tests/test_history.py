@@ -340,8 +340,8 @@ class TestCommand:
             (["nowhere"], "no such directory"),
             ([DOCS / "amd-epyc-2-cores"], "is a run, and a history is of many"),
             ([DOCS / "amd-epyc-2-cores" / "plots"], "holds no run"),
-            ([DOCS, "--metric", "params"], "not one of latency, memory"),
-            ([DOCS, "--metric", "memory", "--fail-on", "slower"], "judges latency"),
+            ([DOCS, "--force", "--metric", "params"], "not one of latency, memory"),
+            ([DOCS, "--force", "--metric", "memory", "--fail-on", "slower"], "judges latency"),
             ([DOCS, "--figure", "gif"], "not one of png, svg, pdf"),
         ],
     )
@@ -360,7 +360,7 @@ class TestCommand:
         assert (tmp_path / "plots" / "history.png").is_file()
 
     def test_committed_runs_of_all_schemas_are_read(self, tmp_path: Path) -> None:
-        done = invoke(DOCS, "--format", "json", "-o", tmp_path)
+        done = invoke(DOCS, "--force", "--format", "json", "-o", tmp_path)  # of 2 threads, and of 1
         assert done.exit_code == 0, done.stderr
         assert len(json.loads(done.stdout)["history"]) >= 5
 

@@ -355,7 +355,7 @@ class TestErrors:
         with pytest.raises(AttributeError) as raised:
             attention_impls.get("linear").op(None, None, None)
         failure = worker_process._failure(raised.value, (made_up.case("linear/eager"),))
-        assert "in validate_qkv" in failure.details
+        assert "in under_autocast" in failure.details
         assert "attention_impls" in failure.details
 
 
