@@ -14,6 +14,7 @@ from elattn_bench.live import LiveComparison, Pair, PairResult
 from elattn_bench.progress import describer
 from elattn_bench.results import Skipped
 from elattn_bench.tables.pairs import describe_ratio
+from elattn_bench.units import counted
 
 
 class LiveProgress:
@@ -32,7 +33,7 @@ class LiveProgress:
         self._say(
             f"Comparing B = {self._comparison.impl_b} with A = {self._comparison.impl_a} in "
             f"{count} {'case' if count == 1 else 'cases'} on {machine['device_name']} "
-            f"({machine['threads']} threads, torch {machine['torch']})"
+            f"({counted(machine['threads'], 'thread')}, torch {machine['torch']})"
         )
         for warning in conditions.warnings(machine):
             self._say(f"warning: {warning}")

@@ -144,7 +144,7 @@ def label_suffix(row: Row) -> str:
 def _no_such_reference(rows: Sequence[Row], wanted: str) -> str:
     known = list(by_label(rows))
     near = nearest(wanted, [*known, *dict.fromkeys(row.impl for row in rows)])
-    hint = f"did you mean '{near}'?" if near else "name one of them"
+    hint = f"did you mean '{near}'?" if near else "name one of them (compare --absolute needs none)"
     return f"--reference {wanted}: this run has no such impl, only {', '.join(known)}; {hint}"
 
 
