@@ -251,7 +251,8 @@ def _announce(run_dir: RunDir, pending: Sequence[Case], visits: int, console: Co
     each = f" in {visits} visits each" if visits > 1 else ""
     console.print(
         f"Measuring {len(set(pending))} cases{each}{kept} on {machine['device_name']} "
-        f"({counted(machine['threads'], 'thread')}, torch {machine['torch']}) into {run_dir.path}{_of_ranks(pending, machine)}",
+        f"({counted(machine['threads'], 'thread')}, torch {machine['torch']}) into {run_dir.path}"
+        f"{_of_ranks(pending, machine)}",
         highlight=False,
         soft_wrap=True,
     )
