@@ -12,6 +12,7 @@ from elattn_bench.cases import LEVELS, Labelled
 from elattn_bench.knobs import SortKey, sort_key
 from elattn_bench.results import Row
 from elattn_bench.rundir import Run
+from elattn_bench.units import counted
 
 DEFAULT_ORDER = 6  # the order that the papers recommend, and our default
 
@@ -58,14 +59,14 @@ class Setting(NamedTuple):
     def unusual(self) -> list[str]:
         """What does not go without saying, as words in a file's name: ``cold``, ``2-ranks``, ``on-h100``."""
         cold = ["cold"] if self.cache == "cold" else []
-        ranks = [] if self.ranks is None else [f"{self.ranks}-rank{'s' * (self.ranks > 1)}"]
+        ranks = [] if self.ranks is None else [counted(self.ranks, "rank").replace(" ", "-")]
         return [*cold, *ranks, *([f"on-{self.device_type.lower()}"] if self.device_type else [])]
 
     @property
     def words(self) -> dict[str, str]:
         """Every field as a word for people."""
         causal = "causal" if self.causal else "non-causal"
-        ranks = "one piece" if self.ranks is None else f"{self.ranks} rank{'s' * (self.ranks > 1)}"
+        ranks = "one piece" if self.ranks is None else counted(self.ranks, "rank")
         where = f"on {self.device_type}" if self.device_type else "any device"
         return {
             **self._asdict(),

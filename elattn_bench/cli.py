@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from elattn_bench import __version__, live_options, options, quality_cli
+from elattn_bench import __version__, live_options, options, projection_options, quality_cli
 from elattn_bench.errors import ElattnError, Interrupted, UsageError
 
 app = typer.Typer(
@@ -181,11 +181,11 @@ def plot(
 @app.command()
 def project(
     run: options.RunPath,
-    tokens: options.Tokens = "1M,1G",
-    ranks: options.ProjectedRanks = "1,8,64,512",
+    tokens: projection_options.Tokens = "1M,1G",
+    ranks: projection_options.ProjectedRanks = "1,8,64,512",
     where: options.Where = None,
-    link: options.AssumedLink = None,
-    memory: options.RankMemory = None,
+    link: projection_options.AssumedLink = None,
+    memory: projection_options.RankMemory = None,
     format: options.FormatOption = options.Format.TABLE,
     figure: options.FigureFormats = "png",
     output: options.PlotDir = None,

@@ -12,6 +12,7 @@ from rich.text import Text
 from elattn_bench.cases import Case
 from elattn_bench.progress import Estimator, ProgressBar
 from elattn_bench.results import Row
+from elattn_bench.units import counted
 
 MOST_LINES = 6  # of devices at work; more would push the finished cases off a small terminal
 
@@ -38,7 +39,7 @@ class ClusterProgress(ProgressBar):
         if what is not None:
             self._doing[name] = what
         busy = len(self._doing)
-        self.note(f"on {busy} device{'s' * (busy > 1)}" if busy else "")
+        self.note(f"on {counted(busy, 'device')}" if busy else "")
 
     def finished(self, case: Case, row: Row) -> None:
         """Count the case and print its line."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from elattn_bench import control, environment, stats
+from elattn_bench import control, environment
 from elattn_bench.cluster.slots import Slot
 from elattn_bench.results import Place
 from elattn_bench.roofline import Ceilings
@@ -122,7 +123,7 @@ def control_ms(node: Mapping[str, Any]) -> float | None:
     """The control case's median over the node's visits; None where it was never measured."""
     visits: Sequence[Mapping[str, Any]] = node["control"]["visits"]
     medians = [each["latency_ms_p50"] for each in visits if each["status"] == "ok"]
-    return stats.summarise(medians).p50 if medians else None
+    return statistics.median(medians) if medians else None
 
 
 def relative(nodes: Sequence[Mapping[str, Any]]) -> list[float | None]:

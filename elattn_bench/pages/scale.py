@@ -16,8 +16,7 @@ from elattn_bench.verdicts import ranks as verdicts
 
 TOKENS = (KIBI**2, KIBI**3)
 RANKS = (8, 64, 512)
-PROJECT = "--ranks 8,64,512 --tokens 1M,1G"
-"""What the projections of the pages are asked for, and how one asks."""
+"""What the projections of the pages are asked for: ``--ranks 8,64,512 --tokens 1M,1G``."""
 
 
 def _sentences(run: Path) -> str:
@@ -45,7 +44,7 @@ def _checked(run: Path) -> str:
 
 
 def _projections(run: Path) -> str:
-    """The tables of projections that ``project`` prints, of non-causal training and causal forward calls alike."""
+    """The tables of projections that ``project`` prints."""
     tables = projection.projection_report(_projected(run)).tables
     return "\n\n".join(titled(table) for table in tables if "Projected" in table.title)
 

@@ -7,11 +7,11 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 
 from attention_impls.sharded.exchange import Exchange, Silent
 from elattn_bench import device as devices
+from elattn_bench import stats
 from elattn_bench.ranks.lockstep import BACKENDS, RankClock, joined
 from elattn_bench.ranks.nouns import Meeting
 from elattn_bench.sampling import Call
@@ -48,9 +48,10 @@ def measure(context: Context, meeting: Meeting) -> list[dict[str, Any]]:
 
 
 def summary(seconds: list[Seconds]) -> dict[str, Any]:
-    """Median and quartiles (Hyndman & Fan 1996, definition 7)."""
-    low, middle, high = map(float, np.percentile(seconds, [25, 50, 75]))
-    return {"seconds": middle, "seconds_low": low, "seconds_high": high, "samples": len(seconds)}
+    """Median and quartiles, as those of a case's samples."""
+    found = stats.summarise(seconds)
+    quartiles = {"seconds": found.p50, "seconds_low": found.p25, "seconds_high": found.p75}
+    return {**quartiles, "samples": len(seconds)}
 
 
 def _calls(exchange: Exchange, size: Bytes, device: str) -> Mapping[str, Call]:
